@@ -1,0 +1,124 @@
+# All that a developer runs. "make help" lists the targets; each first installs what it needs.
+#
+#   PYTHON=python3.12       the interpreter that a new environment is made with
+#   NIXL=cu13               the NIXL wheel to use: cu12 (default) or cu13
+#   NIXL_CONNECT_DEBUG=1    a build with line tracing and live-object counts, not optimised
+#   ARGS="-k read -x"       passed on to pytest, the demo and the benchmarks
+
+PYTHON ?= python3
+VENV ?= .venv
+NIXL ?= cu12
+NIXL_CONNECT_DEBUG ?= 0
+ARGS ?=
+export NIXL_CONNECT_DEBUG
+# No folder that a command happens to run in may stand before the installed package.
+export PYTHONSAFEPATH = 1
+
+ifeq ($(filter $(NIXL),cu12 cu13),)
+$(error NIXL is "$(NIXL)"; it must be cu12 or cu13)
+endif
+OTHER := $(if $(filter cu12,$(NIXL)),cu13,cu12)
+MODE := $(if $(filter-out 0,$(NIXL_CONNECT_DEBUG)),debug,release)
+
+BIN := $(VENV)/bin
+UV_READY := $(VENV)/.stamp-uv
+BUILD_READY := $(VENV)/.stamp-build
+TEST_READY := $(VENV)/.stamp-test
+LINT_READY := $(VENV)/.stamp-lint
+DOCS_READY := $(VENV)/.stamp-docs
+INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
+
+# Folders are among them, so that a removed file counts as a change.
+SOURCES := pyproject.toml setup.py README.md \
+	$(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -print)
+
+# uv does not read pip's settings: hand it the index and the certificates, unless it has its own.
+pip_setting = $$($(BIN)/pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -n 1)
+define UV
+index="$${UV_DEFAULT_INDEX:-$(call pip_setting,index-url)}"; \
+certificates="$${SSL_CERT_FILE:-$(call pip_setting,cert)}"; \
+env $${index:+"UV_DEFAULT_INDEX=$$index"} $${certificates:+"SSL_CERT_FILE=$$certificates"} \
+VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
+endef
+
+.PHONY: help demo test check lint types stubs stubs-check
+.PHONY: bench docs build format install clean distclean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## install and run the demo: two processes, every byte verified
+	$(BIN)/nixl-connect demo $(ARGS)
+
+test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the installed package
+	$(BIN)/pytest $(ARGS)
+
+check: lint types stubs-check ## linters, types, and stubs against the built modules
+
+lint: $(LINT_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint nixl_connect
+	$(BIN)/codespell
+
+types: $(INSTALLED) $(TEST_READY) $(LINT_READY)
+	$(BIN)/mypy
+
+stubs-check: $(INSTALLED) $(LINT_READY)
+	$(BIN)/python tools/stubs.py --check
+	cd $(VENV) && bin/stubtest nixl_connect._native --concise --ignore-disjoint-bases \
+		--allowlist $(CURDIR)/tools/stubtest-allowlist.txt --ignore-unused-allowlist \
+		--mypy-config-file $(CURDIR)/pyproject.toml
+
+stubs: $(LINT_READY) ## write the type stubs of the extension modules anew
+	$(BIN)/python tools/stubs.py
+
+bench: $(INSTALLED) $(TEST_READY) ## install and run the benchmarks
+	$(BIN)/pytest bench --benchmark-only $(ARGS)
+
+docs: $(INSTALLED) $(DOCS_READY) ## build the documentation into build/docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+
+build: $(BUILD_READY) ## build the source distribution and the wheel into dist/
+	rm -rf dist
+	@$(UV) build --quiet --no-build-isolation --python $(BIN)/python
+	ls dist
+
+format: $(LINT_READY) ## format the sources, and fix what ruff can fix
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED) ## build and install the package, and no more
+
+clean: ## remove what was built, not the environment
+	rm -rf build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f $(VENV)/.stamp-installed-*
+	find nixl_connect -name '*.so' -delete
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf $(VENV)
+
+$(UV_READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "$(PYTHON) must be Python 3.10 or later" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY)
+$(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml | $(UV_READY)
+	@echo "installing what \"$*\" needs"
+	@$(UV) pip install --quiet --group $*
+	@touch $@
+
+# Not editable: what is tested is what a user installs. Files left over from an earlier build would
+# get into the wheel, so all but the extension modules, which know when they are stale, go first.
+$(INSTALLED): $(SOURCES) | $(BUILD_READY)
+	@find build/*/lib* -type f ! -name '*.so' -delete 2>/dev/null || true
+	@rm -f $(VENV)/.stamp-installed-*
+	@echo "building and installing nixl-connect[$(NIXL)], $(MODE)"
+	@$(UV) pip uninstall --quiet nixl-$(OTHER)
+	@$(UV) pip install --quiet --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
+	@touch $@

@@ -1,0 +1,73 @@
+"""Move bytes between processes and machines: NIXL's one-sided transfers, for asyncio and without.
+
+One side makes memory readable or writable and hands out metadata over any channel; the other reads
+from it or writes to it, straight from memory to memory; both await the end.
+"""
+
+from nixl_connect._version import __version__
+from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
+from nixl_connect.base import AbstractOperation
+from nixl_connect.connection import Connection, Remote
+from nixl_connect.connector import Connector
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.device import Device, DeviceKind
+from nixl_connect.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    AuthenticationError,
+    BackendError,
+    ClosedError,
+    InternalError,
+    LibraryError,
+    MetadataError,
+    NixlConnectError,
+    OperationCancelledError,
+    PairingError,
+    PeerLostError,
+    RegistrationError,
+    StateError,
+    TransferError,
+    TransferTimeoutError,
+    WaitTimeoutError,
+)
+from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
+from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
+from nixl_connect.status import OperationKind, OperationStatus
+
+__all__ = [
+    "AbstractOperation",
+    "ActiveOperation",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "AuthenticationError",
+    "BackendError",
+    "ClosedError",
+    "Connection",
+    "Connector",
+    "Descriptor",
+    "Device",
+    "DeviceKind",
+    "InternalError",
+    "LibraryError",
+    "MetadataError",
+    "NixlConnectError",
+    "OperationCancelledError",
+    "OperationKind",
+    "OperationStatus",
+    "PairingError",
+    "PassiveOperation",
+    "PeerLostError",
+    "RdmaMetadata",
+    "ReadOperation",
+    "ReadableOperation",
+    "RegistrationError",
+    "Remote",
+    "SerializedDescriptor",
+    "StateError",
+    "TransferError",
+    "TransferTimeoutError",
+    "WaitTimeoutError",
+    "WritableOperation",
+    "WriteOperation",
+    "__version__",
+]

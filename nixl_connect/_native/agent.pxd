@@ -1,0 +1,29 @@
+"""One NIXL agent, safe to call from any thread."""
+
+from nixl_connect._native.capi cimport Api
+from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.posix cimport pthread_rwlock_t
+
+cdef enum:
+    # Beside NIXL's own statuses: the agent is closed, or belongs to the parent of this process.
+    AGENT_CLOSED = -1001
+    AGENT_FORKED = -1002
+
+cdef int fork_generation() noexcept nogil
+
+cdef class Agent:
+    cdef readonly bytes name
+    cdef const Api* nixl
+    cdef void* handle
+    cdef list backends
+    cdef int generation
+    cdef pthread_rwlock_t gate
+    cdef int enter(self) noexcept nogil
+    cdef void leave(self) noexcept nogil
+    cdef void _destroy(self)
+    cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil
+    cdef bytes _take(self, int rc, void* data, size_t size, const char* call)
+    cdef int create_request(
+        self, int kind, Regions local, int local_mem, Regions remote, int remote_mem,
+        const char* peer, void** out
+    ) noexcept nogil

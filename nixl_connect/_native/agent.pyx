@@ -1,0 +1,309 @@
+"""One NIXL agent, safe to call from any thread.
+
+Every native call is made without the GIL. `gate` keeps the agent alive across a call: calls hold it
+shared, `close` holds it alone, so the handle cannot vanish under a call that another thread is in.
+NIXL itself is created with its strict thread mode, which serialises what enters an agent.
+
+A forked child inherits the object but neither its threads nor a usable lock. The fork handler below
+counts forks; an agent of another generation refuses every call before it touches the gate.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
+
+from nixl_connect._native.capi cimport (
+    SYNC_STRICT,
+    AgentConfig,
+    api,
+    check,
+)
+from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.posix cimport (
+    pthread_atfork,
+    pthread_rwlock_destroy,
+    pthread_rwlock_init,
+    pthread_rwlock_rdlock,
+    pthread_rwlock_unlock,
+    pthread_rwlock_wrlock,
+)
+
+cdef int _generation = 0
+
+
+cdef void _after_fork_in_child() noexcept nogil:
+    global _generation
+    _generation += 1
+
+
+if pthread_atfork(NULL, NULL, _after_fork_in_child):
+    raise MemoryError("pthread_atfork")
+
+
+cdef int fork_generation() noexcept nogil:
+    return _generation
+
+
+class AgentClosedError(Exception):
+    """The agent has been closed."""
+
+
+class AgentForkedError(Exception):
+    """The agent was made by the parent of this process."""
+
+
+cdef int _check(int status, const char* call) except -1:
+    if status == AGENT_CLOSED:
+        raise AgentClosedError
+    if status == AGENT_FORKED:
+        raise AgentForkedError
+    return check(status, call)
+
+
+cdef class Agent:
+    """A NIXL agent.
+
+    Parameters
+    ----------
+    name : bytes
+        Name under which peers know the agent.
+    progress_delay : int
+        Longest sleep of NIXL's progress thread, in microseconds; it wakes at once on network
+        events. 0 runs no progress thread.
+    """
+
+    def __cinit__(self, bytes name, uint64_t progress_delay):
+        cdef AgentConfig config
+        cdef const char* c_name = name
+        cdef int rc
+        self.nixl = api()
+        self.name = name
+        self.backends = []
+        self.generation = _generation
+        config.enable_progress_thread = progress_delay > 0
+        config.enable_listen_thread = False
+        config.listen_port = 0
+        config.thread_sync = SYNC_STRICT
+        config.workers = 1
+        config.progress_delay_us = progress_delay
+        config.listen_delay_us = 0
+        config.capture_telemetry = False
+        if pthread_rwlock_init(&self.gate, NULL):
+            raise MemoryError("pthread_rwlock_init")
+        with nogil:
+            rc = self.nixl.create_configured_agent(c_name, &config, &self.handle)
+        check(rc, "create_configured_agent")
+
+    def __dealloc__(self):
+        # The last reference is gone, so nobody is in a call. In a forked child the agent's memory
+        # is a copy whose threads do not exist: leave it.
+        if self.generation == _generation:
+            self._destroy()
+            pthread_rwlock_destroy(&self.gate)
+
+    cdef int enter(self) noexcept nogil:
+        """Hold the agent open until `leave`; return 0, AGENT_CLOSED or AGENT_FORKED."""
+        if self.generation != _generation:
+            return AGENT_FORKED
+        pthread_rwlock_rdlock(&self.gate)
+        if self.handle is NULL:
+            pthread_rwlock_unlock(&self.gate)
+            return AGENT_CLOSED
+        return 0
+
+    cdef void leave(self) noexcept nogil:
+        pthread_rwlock_unlock(&self.gate)
+
+    cdef void _destroy(self):
+        cdef void* handle = self.handle
+        cdef uint64_t backend
+        self.handle = NULL
+        if handle is not NULL:
+            with nogil:
+                self.nixl.destroy_agent(handle)
+        while self.backends:
+            backend = self.backends.pop()
+            self.nixl.destroy_backend(<void*>backend)
+
+    def close(self) -> None:
+        """Destroy the agent, once calls of other threads have left it. Idempotent."""
+        if self.generation != _generation:
+            return
+        with nogil:
+            pthread_rwlock_wrlock(&self.gate)
+        try:
+            self._destroy()
+        finally:
+            pthread_rwlock_unlock(&self.gate)
+
+    def create_backend(self, bytes plugin, dict parameters) -> None:
+        """Start a transport plugin.
+
+        Parameters
+        ----------
+        plugin : bytes
+            Its name, such as ``b"UCX"``.
+        parameters : dict of bytes to bytes
+            Its options; those not given keep their defaults.
+        """
+        cdef void* params = NULL
+        cdef void* backend = NULL
+        cdef const char* c_plugin = plugin
+        cdef int rc
+        check(self.nixl.create_params(&params), "create_params")
+        try:
+            for key, value in parameters.items():
+                check(self.nixl.params_add(params, <bytes>key, <bytes>value), "params_add")
+            with nogil:
+                rc = self.enter()
+                if rc == 0:
+                    rc = self.nixl.create_backend(self.handle, c_plugin, params, &backend)
+                    self.leave()
+            _check(rc, "create_backend")
+        finally:
+            self.nixl.destroy_params(params)
+        self.backends.append(<uint64_t>backend)
+
+    def plugins(self) -> list[str]:
+        """Return the names of the transport plugins that the library found."""
+        cdef void* names = NULL
+        cdef const char* name = NULL
+        cdef size_t count = 0
+        cdef size_t i
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.get_available_plugins(self.handle, &names)
+                self.leave()
+        _check(rc, "get_available_plugins")
+        found = []
+        try:
+            check(self.nixl.string_list_size(names, &count), "string_list_size")
+            for i in range(count):
+                check(self.nixl.string_list_get(names, i, &name), "string_list_get")
+                found.append(name.decode())
+        finally:
+            self.nixl.destroy_string_list(names)
+        return found
+
+    def register(self, Regions regions not None, int mem_type) -> None:
+        """Register memory. Its owner must keep it alive until `deregister`."""
+        cdef int rc
+        with nogil:
+            rc = self._change_registration(regions, mem_type, True)
+        _check(rc, "register_mem")
+
+    def deregister(self, Regions regions not None, int mem_type) -> None:
+        """Undo one `register` of exactly these regions."""
+        cdef int rc
+        with nogil:
+            rc = self._change_registration(regions, mem_type, False)
+        _check(rc, "deregister_mem")
+
+    cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil:
+        cdef void* dlist = NULL
+        cdef int rc = regions.reg_dlist(self.nixl, mem_type, &dlist)
+        if rc:
+            return rc
+        rc = self.enter()
+        if rc == 0:
+            if add:
+                rc = self.nixl.register_mem(self.handle, dlist, NULL)
+            else:
+                rc = self.nixl.deregister_mem(self.handle, dlist, NULL)
+            self.leave()
+        self.nixl.destroy_reg_dlist(dlist)
+        return rc
+
+    def metadata(self) -> bytes:
+        """Return the agent's whole metadata: connection info and all that is registered."""
+        cdef void* data = NULL
+        cdef size_t size = 0
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.get_local_md(self.handle, &data, &size)
+                self.leave()
+        return self._take(rc, data, size, "get_local_md")
+
+    def partial_metadata(self, regions: Regions | None, int mem_type) -> bytes:
+        """Return the metadata of some regions, each exactly as registered.
+
+        With connection info when `regions` is None, without it otherwise: the C API offers no more.
+        """
+        cdef void* dlist = NULL
+        cdef void* data = NULL
+        cdef size_t size = 0
+        cdef int rc
+        with nogil:
+            if regions is None:
+                rc = self.nixl.create_reg_dlist(mem_type, &dlist)
+            else:
+                rc = regions.reg_dlist(self.nixl, mem_type, &dlist)
+            if rc == 0:
+                rc = self.enter()
+                if rc == 0:
+                    rc = self.nixl.get_local_partial_md(self.handle, dlist, &data, &size, NULL)
+                    self.leave()
+                self.nixl.destroy_reg_dlist(dlist)
+        return self._take(rc, data, size, "get_local_partial_md")
+
+    cdef bytes _take(self, int rc, void* data, size_t size, const char* call):
+        """Copy what NIXL returned in malloc'ed memory, and free that."""
+        _check(rc, call)
+        try:
+            return (<char*>data)[:size]
+        finally:
+            free(data)
+
+    def load_remote(self, bytes metadata) -> bytes:
+        """Load a peer's metadata and return the peer's name.
+
+        NIXL does not validate the blob: malformed bytes crash the process. Callers parse it first.
+        """
+        cdef char* name = NULL
+        cdef const char* data = metadata
+        cdef size_t size = len(metadata)
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.load_remote_md(self.handle, data, size, &name)
+                self.leave()
+        _check(rc, "load_remote_md")
+        try:
+            return <bytes>name
+        finally:
+            free(name)
+
+    def invalidate_remote(self, bytes name) -> None:
+        """Disconnect a peer and forget its regions; what is in flight to it fails."""
+        cdef const char* c_name = name
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.invalidate_remote_md(self.handle, c_name)
+                self.leave()
+        _check(rc, "invalidate_remote_md")
+
+    cdef int create_request(
+        self, int kind, Regions local, int local_mem, Regions remote, int remote_mem,
+        const char* peer, void** out
+    ) noexcept nogil:
+        """Build a transfer request, which belongs to the caller."""
+        cdef void* mine = NULL
+        cdef void* theirs = NULL
+        cdef int rc = local.xfer_dlist(self.nixl, local_mem, &mine)
+        if rc:
+            return rc
+        rc = remote.xfer_dlist(self.nixl, remote_mem, &theirs)
+        if rc == 0:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.create_xfer_req(self.handle, kind, mine, theirs, peer, out, NULL)
+                self.leave()
+            self.nixl.destroy_xfer_dlist(theirs)
+        self.nixl.destroy_xfer_dlist(mine)
+        return rc

@@ -1,0 +1,150 @@
+"""The state that the completion thread shares with others, and what may be done to it.
+
+Nothing here, nor in `record`, `transfer` and `thread`, knows Python.
+
+Ownership. A record is referenced by its Python object and by the core. Passive records live in the
+hash table until a notification, a cancellation or the end of their quarantine takes them out.
+Active ones belong to whoever moves them: the thread that posts them inline, then the completion
+thread; only that owner calls NIXL with their request.
+
+Locking. `lock` guards everything that two threads share and is never held across a call into NIXL,
+which may take as long as the copy that it does.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+from nixl_connect._native.posix cimport (
+    now_ns,
+    pthread_cond_broadcast,
+    pthread_cond_signal,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from nixl_connect._native.record cimport STAGE_CLEAN, retain_record
+from nixl_connect._native.status cimport advance
+from nixl_connect._native.waker cimport Waiter, wake
+
+
+cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
+    """Move a record to a final status and wake its waiters. Lock held."""
+    cdef Waiter* waiter
+    if not advance(&record.status, status):
+        return False
+    record.reason = reason
+    record.error = error
+    core.waiting -= 1
+    while record.waiters is not NULL:
+        waiter = record.waiters
+        record.waiters = waiter.next
+        wake(waiter)
+    if core.sleepers:
+        pthread_cond_broadcast(&core.ended)
+    return True
+
+
+cdef void retire(Core* core, Record* record, int stage) noexcept nogil:
+    """Hand a record, and the core's reference with it, to whoever collects. Lock held."""
+    record.stage = stage
+    record.next = core.retired
+    core.retired = record
+    _announce(core)
+
+
+cdef void _announce(Core* core) noexcept nogil:
+    """Say that there is something to collect. Lock held."""
+    if core.sleepers:
+        pthread_cond_broadcast(&core.ended)
+    if core.reaper_asleep:
+        core.reaper_asleep = False
+        pthread_cond_signal(&core.garbage)
+
+
+cdef void rouse(Core* core) noexcept nogil:
+    """Wake the thread. Lock held."""
+    if core.asleep:
+        core.asleep = False
+        pthread_cond_signal(&core.work)
+
+
+# The table of passive records, by key.
+
+
+cdef Record** slot(Core* core, const char* key, size_t size) noexcept nogil:
+    """Return the link that holds the record of `key`, or the end of its bucket. Lock held."""
+    cdef uint64_t h = 0xCBF29CE484222325ULL  # FNV-1a
+    cdef size_t i
+    cdef Record** link
+    for i in range(size):
+        h = (h ^ <unsigned char>key[i]) * 0x100000001B3ULL
+    link = &core.buckets[h & (core.bucket_count - 1)]
+    while link[0] is not NULL:
+        if link[0].key_size == size and memcmp(link[0].key, key, size) == 0:
+            break
+        link = &link[0].next
+    return link
+
+
+cdef bint _grow(Core* core) noexcept nogil:
+    """Double the table. Lock held."""
+    cdef Record** old = core.buckets
+    cdef size_t count = core.bucket_count
+    cdef size_t i
+    cdef Record* record
+    cdef Record* rest
+    cdef Record** link
+    cdef Record** fresh = <Record**>calloc(count * 2, sizeof(Record*))
+    if fresh is NULL:
+        return False
+    core.buckets = fresh
+    core.bucket_count = count * 2
+    for i in range(count):
+        record = old[i]
+        while record is not NULL:
+            rest = record.next
+            record.next = NULL
+            link = slot(core, record.key, record.key_size)
+            link[0] = record
+            record = rest
+    free(old)
+    return True
+
+
+cdef void take_out(Core* core, Record* record) noexcept nogil:
+    """Remove a record from the table, if it is there. Lock held."""
+    cdef Record** link = slot(core, record.key, record.key_size)
+    if link[0] == record:
+        link[0] = record.next
+        core.passive_count -= 1
+
+
+cdef void leave_table(Core* core, Record* record) noexcept nogil:
+    """A passive record became final: retire it, or keep it through its quarantine. Lock held."""
+    if record.exposed and record.quarantine > 0:
+        record.deadline = now_ns() + record.quarantine
+        core.next_deadline = min(core.next_deadline, record.deadline)
+        retain_record(record)
+        record.next_quarantined = core.quarantined
+        core.quarantined = record
+        _announce(core)
+    else:
+        take_out(core, record)
+        retire(core, record, STAGE_CLEAN)
+
+
+cdef bint retain_passive(Core* core, Record* record) noexcept nogil:
+    """Start to listen for a record's key. Returns False when out of memory or stopping."""
+    cdef bint ok
+    pthread_mutex_lock(&core.lock)
+    ok = not core.stopping and (core.passive_count < core.bucket_count or _grow(core))
+    if ok:
+        retain_record(record)
+        slot(core, record.key, record.key_size)[0] = record
+        core.passive_count += 1
+        core.waiting += 1
+        core.last_activity = now_ns()
+        core.next_deadline = min(core.next_deadline, record.deadline)
+        rouse(core)
+    pthread_mutex_unlock(&core.lock)
+    return ok

@@ -1,0 +1,16 @@
+# Made by "make stubs" from the .pyx file beside it: do not edit.
+from typing import NamedTuple
+
+class Section(NamedTuple):
+    backend: str
+    mem_type: int
+    regions: list[tuple[int, int, int, bytes]]
+
+class Envelope(NamedTuple):
+    agent: str
+    connections: dict[str, bytes]
+    sections: list[Section]
+    sections_at: int
+
+def parse(blob: bytes) -> Envelope: ...
+def splice(connections: bytes, connections_end: int, regions: bytes) -> bytes: ...

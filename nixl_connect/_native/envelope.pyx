@@ -1,0 +1,193 @@
+"""Strict parser and splicer of NIXL's metadata.
+
+NIXL parses what a peer sends with little care: malformed metadata ends in a crash. So nothing
+reaches it that this parser has not read from end to end. The layout is private to NIXL
+(``serdes.cpp`` and ``nixl_memory_section.cpp``), read from its sources and proved against the
+agent's own metadata when a connection opens.
+
+A blob is the magic and then fields: tag, 8-byte little-endian length, payload, ``|``::
+
+    nixlSerDes|
+    Agent        the agent's name
+    Conns        number of connections (8 bytes), then for each
+        t            backend
+        c            its connection info, opaque
+    (empty tag)  "MemSection"
+    nixlSecElms  number of sections (8 bytes), then for each
+        bknd         backend
+        nixlDList    "nixlSDList"
+        t            memory type (4 bytes)
+        n            number of regions (8 bytes), then for each
+            (empty tag)  address, length, device (8 bytes each), then the key, opaque
+"""
+
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from typing import NamedTuple
+
+cdef bytes _MAGIC = b"nixlSerDes|"
+
+# Far above what NIXL writes, low enough that no count can be used to make us allocate.
+cdef enum:
+    MAX_CONNECTIONS = 64
+    MAX_SECTIONS = 64
+    MAX_NAME = 1024
+    MAX_KEY = 65536
+    REGION_FIELD = 8 + 24 + 1   # the smallest field that holds a region
+
+
+class Section(NamedTuple):
+    """The regions of one backend and memory type.
+
+    Attributes
+    ----------
+    backend : str
+        Its name.
+    mem_type : int
+        NIXL's number of the memory type.
+    regions : list of (int, int, int, bytes)
+        Address, length in bytes, device and key of each.
+    """
+
+    backend: str
+    mem_type: int
+    regions: list[tuple[int, int, int, bytes]]
+
+
+class Envelope(NamedTuple):
+    """What a blob of NIXL's metadata says.
+
+    Attributes
+    ----------
+    agent : str
+        The agent's name.
+    connections : dict of str to bytes
+        Opaque connection info by backend.
+    sections : list of Section
+        Its regions.
+    sections_at : int
+        Offset of the part that follows the connections.
+    """
+
+    agent: str
+    connections: dict[str, bytes]
+    sections: list[Section]
+    sections_at: int
+
+
+cdef class _Reader:
+    cdef const unsigned char* data
+    cdef Py_ssize_t size
+    cdef Py_ssize_t at
+    cdef Py_ssize_t payload     # where the payload of the last field starts
+
+    cdef Py_ssize_t field(self, bytes tag) except -1:
+        """Read one field; return the size of its payload and set `payload` to its offset."""
+        cdef Py_ssize_t tag_size = len(tag)
+        cdef uint64_t length
+        if self.size - self.at < tag_size + 8:
+            raise ValueError(f"ends at byte {self.at}, inside the field {tag.decode()!r}")
+        if memcmp(self.data + self.at, <const char*>tag, tag_size):
+            raise ValueError(f"no field {tag.decode()!r} at byte {self.at}")
+        memcpy(&length, self.data + self.at + tag_size, 8)
+        self.payload = self.at + tag_size + 8
+        if length >= <uint64_t>(self.size - self.payload):
+            raise ValueError(f"field {tag.decode()!r} at byte {self.at} leaves the metadata")
+        if self.data[self.payload + <Py_ssize_t>length] != c"|":
+            raise ValueError(f"field {tag.decode()!r} at byte {self.at} is not terminated")
+        self.at = self.payload + <Py_ssize_t>length + 1
+        return <Py_ssize_t>length
+
+    cdef bytes blob(self, bytes tag):
+        cdef Py_ssize_t length = self.field(tag)
+        if length == 0:
+            raise ValueError(f"field {tag.decode()!r} is empty")
+        return self.data[self.payload:self.payload + length]
+
+    cdef str name(self, bytes tag):
+        """Read a printable name. NIXL's C API cuts names at a null, so none may hold one."""
+        cdef bytes raw = self.blob(tag)
+        if len(raw) > MAX_NAME:
+            raise ValueError(f"field {tag.decode()!r} has {len(raw)} bytes")
+        name = raw.decode("utf-8")
+        if not name.isprintable():
+            raise ValueError(f"field {tag.decode()!r} is not printable")
+        return name
+
+    cdef uint64_t number(self, bytes tag, uint64_t limit, int width=8) except? 0xDEAD:
+        cdef uint64_t value = 0
+        if self.field(tag) != width:
+            raise ValueError(f"field {tag.decode()!r} is not of {width} bytes")
+        memcpy(&value, self.data + self.payload, width)
+        if value > limit:
+            raise ValueError(f"field {tag.decode()!r} is {value}, over {limit}")
+        return value
+
+    cdef tuple region(self):
+        cdef uint64_t[3] row
+        cdef Py_ssize_t length = self.field(b"")
+        if length < 24 or length > 24 + MAX_KEY:
+            raise ValueError(f"a region of {length} bytes")
+        memcpy(row, self.data + self.payload, 24)
+        if row[1] > UINT64_MAX - row[0]:
+            raise ValueError(f"{row[1]} bytes from {row[0]:#x} leave the address space")
+        return row[0], row[1], row[2], self.data[self.payload + 24:self.payload + length]
+
+
+def parse(bytes blob not None) -> Envelope:
+    """Parse NIXL's metadata.
+
+    Parameters
+    ----------
+    blob : bytes
+        As NIXL wrote it, not compressed.
+
+    Raises
+    ------
+    ValueError
+        Anything at all is not as NIXL writes it, a byte too many included; the text says where.
+    """
+    cdef _Reader reader = _Reader()
+    cdef uint64_t count
+    reader.data = blob
+    reader.size = len(blob)
+    if not blob.startswith(_MAGIC):
+        raise ValueError("does not start as NIXL's metadata does")
+    reader.at = len(_MAGIC)
+    agent = reader.name(b"Agent")
+    connections = {}
+    for _ in range(reader.number(b"Conns", MAX_CONNECTIONS)):
+        backend = reader.name(b"t")
+        if backend in connections:
+            raise ValueError(f"two connections for {backend!r}")
+        connections[backend] = reader.blob(b"c")
+    sections_at = reader.at
+    if reader.blob(b"") != b"MemSection":
+        raise ValueError("has no memory section")
+    sections = []
+    for _ in range(reader.number(b"nixlSecElms", MAX_SECTIONS)):
+        backend = reader.name(b"bknd")
+        if reader.blob(b"nixlDList") != b"nixlSDList":
+            raise ValueError("a section is not a list of regions")
+        mem_type = reader.number(b"t", 5, 4)
+        count = reader.number(b"n", <uint64_t>(reader.size // REGION_FIELD))
+        sections.append(Section(backend, mem_type, [reader.region() for _ in range(count)]))
+    if reader.at != reader.size:
+        raise ValueError(f"{reader.size - reader.at} bytes follow its end")
+    return Envelope(agent, connections, sections, sections_at)
+
+
+def splice(bytes connections not None, Py_ssize_t connections_end, bytes regions not None) -> bytes:
+    """Join connection info and regions, which NIXL's C API gives only apart.
+
+    Parameters
+    ----------
+    connections : bytes
+        Metadata with connection info.
+    connections_end : int
+        The `sections_at` of its envelope.
+    regions : bytes
+        Metadata of the same agent without connection info.
+    """
+    return connections[:connections_end] + regions[parse(regions).sections_at:]

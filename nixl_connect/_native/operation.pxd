@@ -1,0 +1,21 @@
+"""One operation, as Python holds it."""
+
+from libc.stdint cimport int64_t
+
+from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.core cimport Core
+from nixl_connect._native.record cimport Record
+
+ctypedef bint (*Condition)(Core*, Record*) noexcept nogil
+
+cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) except -1 nogil
+cdef int64_t deadline_of(timeout) except -1
+
+cdef class Operation:
+    cdef object reactor     # keeps `core` alive
+    cdef Core* core
+    cdef Agent agent
+    cdef Record* record
+    cdef int generation
+    cdef bint started
+    cdef void _discard(self) noexcept nogil

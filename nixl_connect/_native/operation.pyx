@@ -1,0 +1,232 @@
+"""One operation, as Python holds it.
+
+Dropping an operation cancels it: its deallocation marks the record and leaves every call into NIXL
+to the completion thread, so a finalizer may run on any thread at any point.
+
+In a forked child the inherited objects are copies without a thread, and a lock that the parent's
+threads held stays locked for ever: they refuse work, and when deallocated leave the record alone.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+
+from nixl_connect._native.agent cimport fork_generation
+from nixl_connect._native.core cimport Core, retain_passive
+from nixl_connect._native.posix cimport (
+    now_ns,
+    pthread_cond_timedwait,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    timespec,
+)
+from nixl_connect._native.record cimport (
+    REASON_CLOSED,
+    REASON_LOCAL,
+    REASON_NONE,
+    REASON_NOT_TOLD,
+    REASON_PEER_CANCELLED,
+    REASON_PEER_FAILED,
+    REASON_PEER_LOST,
+    REASON_TIMEOUT,
+    REASON_TRANSFER,
+    STAGE_CLEAN,
+    STAGE_QUARANTINED,
+    STAGE_UNKNOWN,
+    Record,
+    release_record,
+)
+from nixl_connect._native.status cimport CANCELLED, advance, is_final, read_status
+from nixl_connect._native.transfer cimport cancel, start_active
+from nixl_connect._native.waker cimport Waiter, Waker, free_waiter, new_waiter
+
+from enum import IntEnum
+
+from nixl_connect._native.agent import AgentForkedError
+
+# Blocking waits return to the interpreter this often (nanoseconds), so that signals are seen.
+cdef enum:
+    SIGNAL_INTERVAL = 50_000_000
+
+
+class Reason(IntEnum):
+    """Why an operation ended; see record.pxd."""
+
+    NONE = REASON_NONE
+    LOCAL = REASON_LOCAL
+    CLOSED = REASON_CLOSED
+    TIMEOUT = REASON_TIMEOUT
+    TRANSFER = REASON_TRANSFER
+    PEER_LOST = REASON_PEER_LOST
+    NOT_TOLD = REASON_NOT_TOLD
+    PEER_CANCELLED = REASON_PEER_CANCELLED
+    PEER_FAILED = REASON_PEER_FAILED
+
+
+class Stage(IntEnum):
+    """What is known of the memory of an operation that ended; see record.pxd."""
+
+    QUARANTINED = STAGE_QUARANTINED
+    CLEAN = STAGE_CLEAN
+    UNKNOWN = STAGE_UNKNOWN
+
+
+cdef bint _has_ended(Core* core, Record* record) noexcept nogil:
+    return is_final(read_status(&record.status))
+
+
+cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) except -1 nogil:
+    """Sleep until `done`, or until the monotonic time `until`; return whether it is done."""
+    cdef bint ok
+    cdef int64_t end
+    cdef timespec t
+    while True:
+        end = min(until, now_ns() + SIGNAL_INTERVAL)
+        t.tv_sec = end // 1000000000
+        t.tv_nsec = end % 1000000000
+        pthread_mutex_lock(&core.lock)
+        core.sleepers += 1
+        ok = done(core, record)
+        while not ok and now_ns() < end:
+            pthread_cond_timedwait(&core.ended, &core.lock, &t)
+            ok = done(core, record)
+        core.sleepers -= 1
+        pthread_mutex_unlock(&core.lock)
+        if ok or end == until:
+            return ok
+        with gil:
+            PyErr_CheckSignals()
+
+
+cdef int64_t deadline_of(timeout) except -1:
+    """Convert a timeout in seconds, or None, to monotonic nanoseconds."""
+    if timeout is None or timeout > 9e9:
+        return INT64_MAX
+    return now_ns() + <int64_t>(max(timeout, 0) * 1e9)
+
+
+cdef class Operation:
+    """The handle of one operation. Made by `Reactor.passive` and `Reactor.active`."""
+
+    def __dealloc__(self):
+        if self.record is NULL or self.generation != fork_generation():
+            return
+        if self.started:
+            cancel(self.core, self.record, REASON_LOCAL)
+        elif self.record.request is not NULL:
+            # Never handed over, so this thread owns the request, and nothing is in flight.
+            with nogil:
+                self._discard()
+        release_record(self.record)
+
+    cdef void _discard(self) noexcept nogil:
+        if self.agent.enter() == 0:
+            self.agent.nixl.release_xfer_req(
+                self.agent.handle, self.record.request
+            )
+            self.agent.nixl.destroy_xfer_req(self.record.request)
+            self.agent.leave()
+
+    @property
+    def id(self) -> int:
+        """Number of the operation in its reactor, from 1."""
+        return self.record.id
+
+    @property
+    def status(self) -> int:
+        """Its OperationStatus. One atomic read."""
+        return read_status(&self.record.status)
+
+    @property
+    def reason(self) -> int:
+        """Why it ended, a Reason."""
+        return self.record.reason
+
+    @property
+    def error(self) -> int:
+        """NIXL's status where the transfer failed, else 0."""
+        return self.record.error
+
+    def listen(self, timeout: float | None) -> bool:
+        """Start to wait for the key. False when the reactor is stopping."""
+        self.record.deadline = deadline_of(timeout)
+        self.started = retain_passive(self.core, self.record)
+        return self.started
+
+    def start(self, timeout: float | None, bint inline_post) -> bool:
+        """Start the transfer, on this thread or on the reactor's.
+
+        Returns
+        -------
+        bool
+            Whether it has ended already. Such an operation is never collected.
+        """
+        cdef bint ended = True
+        cdef int rc
+        self.record.deadline = deadline_of(timeout)
+        with nogil:
+            # The agent stays open until a post on this thread is over.
+            rc = self.agent.enter()
+            if rc == 0:
+                ended = start_active(self.core, self.record, inline_post)
+                self.agent.leave()
+        if rc == 0:
+            self.started = True
+        else:
+            self.record.reason = REASON_CLOSED
+            advance(&self.record.status, CANCELLED)
+        return ended
+
+    def expose(self) -> None:
+        """Note that a peer may now know the memory: from here on it is quarantined."""
+        self.record.exposed = True
+
+    def cancel(self) -> bool:
+        """Cancel, unless it has ended; return whether this call did."""
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        return cancel(self.core, self.record, REASON_LOCAL)
+
+    def attach(self, Waker waker not None, uint64_t token) -> bool:
+        """Have `waker` woken with `token` at the end. False, and nothing, if that has come."""
+        cdef Waiter* waiter
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        if _has_ended(NULL, self.record):
+            return False
+        waiter = new_waiter(waker.state, token)
+        if waiter is NULL:
+            raise MemoryError
+        pthread_mutex_lock(&self.core.lock)
+        cdef bint ended = _has_ended(NULL, self.record)
+        if not ended:
+            waiter.next = self.record.waiters
+            self.record.waiters = waiter
+        pthread_mutex_unlock(&self.core.lock)
+        if ended:
+            free_waiter(waiter)
+        return not ended
+
+    def detach(self, uint64_t token) -> None:
+        """Undo `attach`, if the end has not come between."""
+        cdef Waiter** link
+        cdef Waiter* waiter = NULL
+        pthread_mutex_lock(&self.core.lock)
+        link = &self.record.waiters
+        while link[0] is not NULL and link[0].token != token:
+            link = &link[0].next
+        if link[0] is not NULL:
+            waiter = link[0]
+            link[0] = waiter.next
+        pthread_mutex_unlock(&self.core.lock)
+        if waiter is not NULL:
+            free_waiter(waiter)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block, without the GIL, for the end; return whether it came within `timeout` seconds."""
+        cdef int64_t until = deadline_of(timeout)
+        cdef bint ended
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        with nogil:
+            ended = wait_until(self.core, self.record, _has_ended, until)
+        return ended

@@ -1,0 +1,232 @@
+"""The completion thread of one agent, as Python sees it."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport strdup
+
+from nixl_connect._native.agent cimport Agent, fork_generation
+from nixl_connect._native.capi cimport check
+from nixl_connect._native.core cimport Core
+from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
+from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.posix cimport (
+    pthread_cond_signal,
+    pthread_cond_wait,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
+from nixl_connect._native.status cimport INITIALIZED, advance
+from nixl_connect._native.thread cimport free_core, new_core, stop_core
+
+from nixl_connect._native.agent import AgentForkedError
+
+
+cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
+    return core.retired is not NULL or core.quarantined is not NULL or core.stopped
+
+
+cdef class Reactor:
+    """The completion thread of one agent.
+
+    Parameters
+    ----------
+    agent : Agent
+        Kept alive by the reactor. Stop the reactor before closing the agent.
+    """
+
+    cdef Agent agent
+    cdef Core* core
+    cdef int generation
+    cdef uint64_t last_id
+    cdef bint stopped
+
+    def __cinit__(self, Agent agent not None):
+        self.agent = agent
+        self.generation = fork_generation()
+        cdef int rc
+        with nogil:
+            rc = agent.enter()
+            if rc == 0:
+                self.core = new_core(agent.nixl, agent.handle)
+                agent.leave()
+        check(rc, "reactor")
+        if self.core is NULL:
+            raise MemoryError("cannot start the completion thread")
+
+    def __dealloc__(self):
+        if self.core is NULL or self.generation != fork_generation():
+            return
+        if not self.stopped:
+            with nogil:
+                stop_core(self.core, 0)
+        if self.core.active_count == 0:
+            free_core(self.core)
+
+    def passive(self, bytes key not None, quarantine: float) -> Operation:
+        """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
+
+        Parameters
+        ----------
+        key : bytes
+            The notification key, unique in this process.
+        quarantine : float
+            Seconds for which the operation stays known after it was abandoned.
+        """
+        cdef Operation operation = self._operation(key)
+        operation.record.quarantine = <int64_t>(quarantine * 1e9)
+        advance(&operation.record.status, INITIALIZED)
+        return operation
+
+    def active(
+        self, int kind, Regions local not None, int local_mem, Regions remote not None,
+        int remote_mem, bytes peer not None, bytes key not None
+    ) -> Operation:
+        """Make a transfer; `Operation.start` posts it.
+
+        Parameters
+        ----------
+        kind : int
+            0 to read, 1 to write.
+        local, remote : Regions
+            What is transferred, row by row, within registered regions.
+        local_mem, remote_mem : int
+            Their memory types.
+        peer : bytes
+            Name of the agent that owns `remote`.
+        key : bytes
+            What to notify the peer with when the transfer is done.
+
+        Raises
+        ------
+        NativeError
+            NIXL refuses the transfer.
+        """
+        cdef Operation operation = self._operation(key)
+        cdef Record* record = operation.record
+        cdef int rc
+        record.is_active = True
+        record.peer = strdup(peer)
+        if record.peer is NULL:
+            raise MemoryError
+        with nogil:
+            rc = self.agent.create_request(
+                kind, local, local_mem, remote, remote_mem, record.peer, &record.request
+            )
+        check(rc, "create_xfer_req")
+        advance(&record.status, INITIALIZED)
+        return operation
+
+    cdef Operation _operation(self, bytes key):
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        cdef Operation operation = Operation.__new__(Operation)
+        self.last_id += 1
+        operation.record = new_record(self.last_id, key, len(key))
+        if operation.record is NULL:
+            raise MemoryError
+        operation.reactor = self
+        operation.core = self.core
+        operation.agent = self.agent
+        operation.generation = self.generation
+        return operation
+
+    def collect(self) -> list[tuple[int, int, int]]:
+        """Return the operations that have ended since the last call.
+
+        Returns
+        -------
+        list of (id, stage, reason)
+            A Stage and a Reason. An operation that is quarantined comes a second time
+            when that ends.
+        """
+        cdef Record* record
+        cdef Record* held
+        cdef Record* rest
+        if self.generation != fork_generation() or (
+            self.core.retired is NULL and self.core.quarantined is NULL
+        ):
+            return []
+        pthread_mutex_lock(&self.core.lock)
+        record = self.core.retired
+        self.core.retired = NULL
+        held = self.core.quarantined
+        self.core.quarantined = NULL
+        pthread_mutex_unlock(&self.core.lock)
+        ended = []
+        while held is not NULL:
+            rest = held.next_quarantined
+            ended.append((held.id, STAGE_QUARANTINED, held.reason))
+            release_record(held)
+            held = rest
+        while record is not NULL:
+            rest = record.next
+            ended.append((record.id, record.stage, record.reason))
+            release_record(record)
+            record = rest
+        return ended
+
+    def wait_retired(self, timeout: float) -> bool:
+        """Sleep until there is something to collect, at most `timeout` seconds."""
+        cdef int64_t until = deadline_of(timeout)
+        cdef bint ok
+        with nogil:
+            ok = wait_until(self.core, NULL, _has_retired, until)
+        return ok
+
+    def poke(self) -> None:
+        """Wake the thread that is in `wait_garbage`, or make its next call return at once."""
+        if self.generation == fork_generation():
+            pthread_mutex_lock(&self.core.lock)
+            self.core.poked = True
+            pthread_cond_signal(&self.core.garbage)
+            pthread_mutex_unlock(&self.core.lock)
+
+    def wait_garbage(self) -> bool:
+        """Sleep until there is something to collect or a poke; False once the reactor stopped.
+
+        For one thread alone. It gets no signals, since it must not be the main thread.
+        """
+        cdef bint alive
+        with nogil:
+            pthread_mutex_lock(&self.core.lock)
+            while not self.core.poked and not _has_retired(self.core, NULL):
+                self.core.reaper_asleep = True
+                pthread_cond_wait(&self.core.garbage, &self.core.lock)
+            self.core.reaper_asleep = False
+            self.core.poked = False
+            alive = not self.core.stopped
+            pthread_mutex_unlock(&self.core.lock)
+        return alive
+
+    def stop(self, drain: float) -> bool:
+        """Cancel what is left, wait up to `drain` seconds for transfers in flight, end the thread.
+
+        Returns
+        -------
+        bool
+            Whether nothing is in flight any more. If False, the agent must not be closed and the
+            memory of uncollected operations must never be freed.
+        """
+        cdef int64_t ns = <int64_t>(drain * 1e9)
+        if self.generation != fork_generation():
+            return False
+        if not self.stopped:
+            self.stopped = True
+            with nogil:
+                stop_core(self.core, ns)
+        return self.core.active_count == 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts of now and since the start."""
+        pthread_mutex_lock(&self.core.lock)
+        try:
+            return {
+                "passive": self.core.passive_count,
+                "active": self.core.active_count,
+                "waiting": self.core.waiting,
+                "notifications": self.core.notified,
+                "notifications_unmatched": self.core.unmatched,
+            }
+        finally:
+            pthread_mutex_unlock(&self.core.lock)

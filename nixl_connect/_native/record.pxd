@@ -1,0 +1,50 @@
+"""The native record of one operation."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from nixl_connect._native.waker cimport Waiter
+
+# Why an operation ended, beside its status.
+cdef enum Reason:
+    REASON_NONE = 0
+    REASON_LOCAL = 1            # cancelled by its owner
+    REASON_CLOSED = 2           # its connection was closed
+    REASON_TIMEOUT = 3          # its deadline passed
+    REASON_TRANSFER = 4         # NIXL failed the transfer
+    REASON_PEER_LOST = 5        # NIXL failed it because the peer is gone
+    REASON_NOT_TOLD = 6         # data moved, but the peer could not be notified
+    REASON_PEER_CANCELLED = 7   # the peer said that it gave up
+    REASON_PEER_FAILED = 8      # the peer said that its transfer failed
+
+# What Python learns of a record that it collects.
+cdef enum Stage:
+    STAGE_QUARANTINED = 0       # over, but a peer may still touch the memory; it will come again
+    STAGE_CLEAN = 1             # nobody can touch the memory any more
+    STAGE_UNKNOWN = 2           # the connection closed before that was known
+
+# One operation. `status` is atomic; what is not marked otherwise is constant once the record is
+# shared, or guarded by the core's lock.
+cdef struct Record:
+    int refs                    # atomic: the Python object and the core hold one each
+    int status                  # atomic, see status.pyx
+    int reason
+    int error                   # NIXL's status, where the reason has one
+    uint64_t id
+    bint is_active
+    bint exposed                # metadata was handed out: a peer may touch the memory
+    bint claimed                # the transfer is done and being announced: too late to cancel
+    int stage                   # a Stage, once it is to be collected
+    bint posted                 # active: NIXL has the request
+    int64_t deadline            # monotonic nanoseconds; INT64_MAX without one
+    int64_t quarantine          # nanoseconds
+    char* key                   # the notification key
+    size_t key_size
+    char* peer                  # active: the peer's name
+    void* request               # active: NIXL's request; whoever moves the record owns it
+    Record* next                # of whichever list owns it: bucket, incoming, active or retired
+    Record* next_quarantined    # of the list of those that have just begun their quarantine
+    Waiter* waiters
+
+cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil
+cdef void retain_record(Record* record) noexcept nogil
+cdef void release_record(Record* record) noexcept nogil

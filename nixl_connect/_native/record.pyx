@@ -1,0 +1,50 @@
+"""The native record of one operation: made, counted and freed."""
+
+from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from nixl_connect._native.waker cimport Waiter, free_waiter
+
+cdef extern from *:
+    """
+    #define NC_ADD(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_ACQ_REL)
+    """
+    int NC_ADD(int* cell, int n) nogil
+
+
+cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil:
+    """Return a record with one reference, or NULL when out of memory."""
+    cdef Record* record = <Record*>calloc(1, sizeof(Record))
+    if record is NULL:
+        return NULL
+    record.key = <char*>malloc(key_size + 1)
+    if record.key is NULL:
+        free(record)
+        return NULL
+    memcpy(record.key, key, key_size)
+    record.key[key_size] = 0
+    record.key_size = key_size
+    record.refs = 1
+    record.id = id
+    record.deadline = INT64_MAX
+    return record
+
+
+cdef void retain_record(Record* record) noexcept nogil:
+    """Add one reference."""
+    NC_ADD(&record.refs, 1)
+
+
+cdef void release_record(Record* record) noexcept nogil:
+    """Drop one reference."""
+    cdef Waiter* waiter
+    if NC_ADD(&record.refs, -1):
+        return
+    while record.waiters is not NULL:
+        waiter = record.waiters
+        record.waiters = waiter.next
+        free_waiter(waiter)
+    free(record.key)
+    free(record.peer)
+    free(record)

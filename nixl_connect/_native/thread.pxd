@@ -1,0 +1,10 @@
+"""The completion thread."""
+
+from libc.stdint cimport int64_t
+
+from nixl_connect._native.capi cimport Api
+from nixl_connect._native.core cimport Core
+
+cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil
+cdef bint stop_core(Core* core, int64_t drain) noexcept nogil
+cdef void free_core(Core* core) noexcept nogil

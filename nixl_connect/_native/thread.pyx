@@ -1,0 +1,363 @@
+"""The completion thread: one per connection, and the only place that polls NIXL.
+
+It consumes every notification once, matches it by its exact key, looks at the transfers in flight,
+posts those that were too large for their caller's thread, and keeps deadlines. When an operation
+ends it hands the waits to their wakers and the record to a list, from which Python collects.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS, Api
+from nixl_connect._native.core cimport (
+    finish,
+    leave_table,
+    retire,
+    rouse,
+    slot,
+    take_out,
+)
+from nixl_connect._native.posix cimport (
+    CLOCK_MONOTONIC,
+    PR_SET_NAME,
+    PR_SET_TIMERSLACK,
+    SIG_SETMASK,
+    now_ns,
+    prctl,
+    pthread_cond_broadcast,
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_timedwait,
+    pthread_cond_wait,
+    pthread_condattr_destroy,
+    pthread_condattr_init,
+    pthread_condattr_setclock,
+    pthread_condattr_t,
+    pthread_create,
+    pthread_join,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    pthread_sigmask,
+    sigfillset,
+    sigset_t,
+    timespec,
+    usleep,
+)
+from nixl_connect._native.record cimport (
+    REASON_CLOSED,
+    REASON_NONE,
+    REASON_PEER_CANCELLED,
+    REASON_PEER_FAILED,
+    REASON_TIMEOUT,
+    STAGE_CLEAN,
+    STAGE_UNKNOWN,
+    Record,
+    release_record,
+)
+from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED
+from nixl_connect._native.transfer cimport (
+    CANCELLED_PREFIX,
+    CANCELLED_PREFIX_SIZE,
+    FAILED_PREFIX,
+    FAILED_PREFIX_SIZE,
+    post,
+    settle,
+)
+
+# How the thread sleeps while operations wait, in nanoseconds: not at all just after activity, then
+# for a twentieth of the time since, within these bounds.
+cdef enum:
+    SPIN = 20_000
+    SHORTEST_NAP = 20_000
+    LONGEST_NAP = 1_000_000
+    # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
+    LEISURE_NAP = 20_000_000
+    # How long the last notification may take to leave the process before the agent is destroyed.
+    FLUSH = 20_000_000
+
+
+cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
+    """Match one notification."""
+    cdef int status = COMPLETE
+    cdef int reason = REASON_NONE
+    cdef Record* record
+    if size > CANCELLED_PREFIX_SIZE and memcmp(
+        message, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE
+    ) == 0:
+        status, reason = CANCELLED, REASON_PEER_CANCELLED
+        message += CANCELLED_PREFIX_SIZE
+        size -= CANCELLED_PREFIX_SIZE
+    elif size > FAILED_PREFIX_SIZE and memcmp(message, FAILED_PREFIX, FAILED_PREFIX_SIZE) == 0:
+        status, reason = ERRORED, REASON_PEER_FAILED
+        message += FAILED_PREFIX_SIZE
+        size -= FAILED_PREFIX_SIZE
+    pthread_mutex_lock(&core.lock)
+    core.notified += 1
+    record = slot(core, message, size)[0]
+    if record is NULL:
+        core.unmatched += 1
+    else:
+        core.last_activity = now_ns()
+        take_out(core, record)
+        finish(core, record, status, reason, 0)
+        retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
+    pthread_mutex_unlock(&core.lock)
+
+
+cdef void _poll_notifications(Core* core) noexcept nogil:
+    cdef const Api* nixl = core.nixl
+    cdef size_t agents = 0
+    cdef size_t count
+    cdef size_t size
+    cdef size_t i
+    cdef size_t j
+    cdef const char* name
+    cdef const void* data
+    nixl.get_notifs(core.agent, core.notifications, NULL)
+    nixl.notif_map_size(core.notifications, &agents)
+    if agents == 0:
+        return
+    for i in range(agents):
+        if nixl.notif_map_get_agent_at(core.notifications, i, &name):
+            continue
+        count = 0
+        nixl.notif_map_get_notifs_size(core.notifications, name, &count)
+        for j in range(count):
+            if nixl.notif_map_get_notif(core.notifications, name, j, &data, &size) == NIXL_SUCCESS:
+                _deliver(core, <const char*>data, size)
+    nixl.notif_map_clear(core.notifications)
+
+
+cdef void _poll_active(Core* core) noexcept nogil:
+    cdef Record** link = &core.active
+    cdef Record* record
+    cdef int rc
+    while link[0] is not NULL:
+        record = link[0]
+        rc = core.nixl.get_xfer_status(core.agent, record.request)
+        if rc == NIXL_IN_PROGRESS:
+            link = &record.next
+        else:
+            link[0] = record.next
+            settle(core, record, rc, True)
+
+
+cdef void _accept(Core* core, Record* batch) noexcept nogil:
+    """Take over incoming records, given newest first: post those that are not posted."""
+    cdef Record* record
+    cdef Record* ordered = NULL
+    while batch is not NULL:
+        record = batch
+        batch = record.next
+        record.next = ordered
+        ordered = record
+    while ordered is not NULL:
+        record = ordered
+        ordered = record.next
+        if record.posted or not post(core, record, True):
+            record.next = core.active
+            core.active = record
+
+
+cdef void _check_deadlines(Core* core) noexcept nogil:
+    cdef int64_t now = now_ns()
+    cdef int64_t earliest = INT64_MAX
+    cdef size_t i
+    cdef Record* record
+    cdef Record* rest
+    pthread_mutex_lock(&core.lock)
+    if now >= core.next_deadline:
+        for i in range(core.bucket_count):
+            record = core.buckets[i]
+            while record is not NULL:
+                rest = record.next
+                if now >= record.deadline:
+                    if finish(core, record, ERRORED, REASON_TIMEOUT, 0):
+                        leave_table(core, record)
+                    else:
+                        take_out(core, record)  # its quarantine is over
+                        retire(core, record, STAGE_CLEAN)
+                record = rest
+        # Those that are left, with the deadlines that they now have.
+        for i in range(core.bucket_count):
+            record = core.buckets[i]
+            while record is not NULL:
+                earliest = min(earliest, record.deadline)
+                record = record.next
+        record = core.active
+        while record is not NULL:
+            if now >= record.deadline:
+                finish(core, record, ERRORED, REASON_TIMEOUT, 0)
+                record.deadline = INT64_MAX  # it is drained, for as long as that takes
+            earliest = min(earliest, record.deadline)
+            record = record.next
+        record = core.incoming
+        while record is not NULL:
+            earliest = min(earliest, record.deadline)
+            record = record.next
+        core.next_deadline = earliest
+    pthread_mutex_unlock(&core.lock)
+
+
+cdef void _cancel_list(Core* core, Record* record) noexcept nogil:
+    while record is not NULL:
+        if not record.claimed:
+            finish(core, record, CANCELLED, REASON_CLOSED, 0)
+        record = record.next
+
+
+cdef void _cancel_all(Core* core) noexcept nogil:
+    """End every operation, because the connection closes. Lock held."""
+    cdef size_t i
+    cdef Record* record
+    for i in range(core.bucket_count):
+        while core.buckets[i] is not NULL:
+            record = core.buckets[i]
+            take_out(core, record)
+            finish(core, record, CANCELLED, REASON_CLOSED, 0)
+            if record.exposed and record.quarantine > 0:
+                retire(core, record, STAGE_UNKNOWN)
+            else:
+                retire(core, record, STAGE_CLEAN)
+    # What is in flight is cancelled here and drained by the loop below.
+    _cancel_list(core, core.active)
+    _cancel_list(core, core.incoming)
+
+
+cdef timespec _at(int64_t ns) noexcept nogil:
+    cdef timespec t
+    t.tv_sec = ns // 1000000000
+    t.tv_nsec = ns % 1000000000
+    return t
+
+
+cdef void _nap(Core* core) noexcept nogil:
+    """Sleep for as long as the state of things allows, or until roused. Lock held."""
+    cdef int64_t now = now_ns()
+    cdef int64_t length = LEISURE_NAP
+    cdef int64_t idle = now - core.last_activity
+    cdef timespec until
+    if core.waiting:
+        if idle < SPIN:
+            return
+        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+    elif core.stopping:
+        length = LONGEST_NAP
+    until = _at(min(now + length, max(core.next_deadline, now)))
+    core.asleep = True
+    pthread_cond_timedwait(&core.work, &core.lock, &until)
+    core.asleep = False
+
+
+cdef void* _run(void* argument) noexcept nogil:
+    cdef Core* core = <Core*>argument
+    cdef Record* batch
+    cdef bint listening
+    cdef sigset_t all_signals
+    # Signals are the interpreter's threads' affair.
+    sigfillset(&all_signals)
+    pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
+    prctl(PR_SET_NAME, <const char*>b"nixl-reactor", 0, 0, 0)
+    prctl(PR_SET_TIMERSLACK, <unsigned long>1000, 0, 0, 0)
+    pthread_mutex_lock(&core.lock)
+    while True:
+        if core.stopping:
+            _cancel_all(core)
+            if core.active_count == 0 or now_ns() >= core.drain_until:
+                break
+        elif core.active_count == 0 and core.passive_count == 0:
+            core.asleep = True
+            pthread_cond_wait(&core.work, &core.lock)
+            core.asleep = False
+            continue
+        batch = core.incoming
+        core.incoming = NULL
+        listening = core.passive_count > 0
+        pthread_mutex_unlock(&core.lock)
+        _accept(core, batch)
+        _poll_active(core)
+        if listening:
+            _poll_notifications(core)
+        _check_deadlines(core)
+        pthread_mutex_lock(&core.lock)
+        if core.incoming is NULL:
+            _nap(core)
+    core.stopped = True
+    if core.last_told:
+        pthread_mutex_unlock(&core.lock)
+        while now_ns() < core.last_told + FLUSH:
+            usleep(1000)
+        pthread_mutex_lock(&core.lock)
+    pthread_cond_broadcast(&core.ended)
+    pthread_cond_signal(&core.garbage)
+    pthread_mutex_unlock(&core.lock)
+    return NULL
+
+
+cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil:
+    """Make a core and start its thread. Returns NULL when out of memory or threads."""
+    cdef pthread_condattr_t monotonic
+    cdef Core* core = <Core*>calloc(1, sizeof(Core))
+    if core is NULL:
+        return NULL
+    core.nixl = nixl
+    core.agent = agent
+    core.next_deadline = INT64_MAX
+    core.bucket_count = 64
+    core.buckets = <Record**>calloc(core.bucket_count, sizeof(Record*))
+    if core.buckets is NULL or nixl.create_notif_map(&core.notifications):
+        free(core.buckets)
+        free(core)
+        return NULL
+    # These fail only for want of memory that glibc does not allocate.
+    pthread_mutex_init(&core.lock, NULL)
+    pthread_condattr_init(&monotonic)
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC)
+    pthread_cond_init(&core.work, &monotonic)
+    pthread_cond_init(&core.ended, &monotonic)
+    pthread_cond_init(&core.garbage, &monotonic)
+    pthread_condattr_destroy(&monotonic)
+    if pthread_create(&core.thread, NULL, _run, core):
+        core.stopped = True
+        free_core(core)
+        return NULL
+    return core
+
+
+cdef bint stop_core(Core* core, int64_t drain) noexcept nogil:
+    """Cancel everything, wait at most `drain` nanoseconds for transfers in flight, join the thread.
+
+    Returns whether nothing is in flight. If not, neither the agent nor the memory of those
+    transfers may ever be freed. To be called once.
+    """
+    pthread_mutex_lock(&core.lock)
+    core.drain_until = now_ns() + drain
+    core.stopping = True
+    rouse(core)
+    pthread_mutex_unlock(&core.lock)
+    pthread_join(core.thread, NULL)
+    return core.active_count == 0
+
+
+cdef void free_core(Core* core) noexcept nogil:
+    """Free a core whose thread is gone and which no operation references."""
+    cdef Record* record
+    while core.retired is not NULL:
+        record = core.retired
+        core.retired = record.next
+        release_record(record)
+    while core.quarantined is not NULL:
+        record = core.quarantined
+        core.quarantined = record.next_quarantined
+        release_record(record)
+    core.nixl.destroy_notif_map(core.notifications)
+    pthread_cond_destroy(&core.work)
+    pthread_cond_destroy(&core.ended)
+    pthread_cond_destroy(&core.garbage)
+    pthread_mutex_destroy(&core.lock)
+    free(core.buckets)
+    free(core)

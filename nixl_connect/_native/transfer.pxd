@@ -1,0 +1,17 @@
+"""Transfers: started, cancelled, ended."""
+
+from nixl_connect._native.core cimport Core
+from nixl_connect._native.record cimport Record
+
+# What an active side sends instead of the key when it gave up. Peers that do not know these
+# messages find no operation of that key and ignore them.
+cdef const char* CANCELLED_PREFIX
+cdef const char* FAILED_PREFIX
+cdef enum:
+    CANCELLED_PREFIX_SIZE = 23
+    FAILED_PREFIX_SIZE = 20
+
+cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
+cdef bint post(Core* core, Record* record, bint queue) noexcept nogil
+cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept nogil
+cdef bint cancel(Core* core, Record* record, int reason) noexcept nogil

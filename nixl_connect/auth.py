@@ -1,0 +1,106 @@
+"""Seals metadata with a shared key, and checks seals.
+
+A seal is part of the notification key, the one field that the owner of the memory chooses and every
+peer returns as it is; so peers that know nothing of seals work with sealed metadata::
+
+    <nonce>.s1.<expiry, seconds since the epoch>.<HMAC-SHA-256, base64 without padding>
+
+The HMAC covers every field of the metadata, and of the notification key what precedes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Iterable, Sequence
+
+from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
+from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor, stream_of
+
+_MARK = ".s1."
+_SHORTEST = 16
+
+
+class Seal:
+    """Seals with the first of some keys, accepts all.
+
+    Parameters
+    ----------
+    keys : bytes or iterable of bytes
+        Each of 16 bytes or more.
+    lifetime : float
+        Seconds for which what is sealed is accepted.
+    """
+
+    def __init__(self, keys: bytes | Iterable[bytes], lifetime: float) -> None:
+        ordered = [keys] if isinstance(keys, (bytes, bytearray)) else list(keys)
+        if not ordered:
+            raise ArgumentError("keys must not be empty")
+        for key in ordered:
+            if not isinstance(key, (bytes, bytearray)):
+                raise ArgumentTypeError(f"keys must be bytes, not {type(key).__name__}")
+            if len(key) < _SHORTEST:
+                raise ArgumentError(f"keys must have {_SHORTEST} bytes or more, not {len(key)}")
+        self._keys = [bytes(key) for key in ordered]
+        self._lifetime = lifetime
+
+    def seal(
+        self,
+        nonce: str,
+        kind: int,
+        stream: bytes,
+        descriptors: Sequence[SerializedDescriptor],
+    ) -> str:
+        """Return the notification key that seals these fields.
+
+        Parameters
+        ----------
+        nonce : str
+            Unique and unguessable.
+        kind : int
+            The operation's kind.
+        stream : bytes
+            NIXL's metadata, compressed: what its wire form encodes.
+        descriptors : sequence of SerializedDescriptor
+            The regions.
+        """
+        head = f"{nonce}{_MARK}{int(time.time() + self._lifetime)}"
+        tag = _tag(self._keys[0], head, kind, stream, descriptors)
+        return f"{head}.{tag}"
+
+    def check(self, metadata: RdmaMetadata) -> None:
+        """Raise AuthenticationError unless `metadata` is sealed, unaltered and not expired."""
+        head, _, tag = metadata.notification_key.rpartition(".")
+        _, mark, expiry = head.rpartition(_MARK)
+        if not mark or not expiry.isdecimal():
+            raise AuthenticationError("the metadata is not sealed, and this connector has keys")
+        stream = stream_of(metadata.nixl_metadata)
+        # Every key is tried, and the time taken does not tell which one fitted.
+        accepted = False
+        for key in self._keys:
+            expected = _tag(key, head, metadata.operation_kind, stream, metadata.descriptors)
+            accepted |= hmac.compare_digest(expected.encode(), tag.encode())
+        if not accepted:
+            raise AuthenticationError("the metadata's seal is wrong: another key, or altered")
+        if time.time() > int(expiry):
+            raise AuthenticationError("the metadata's seal has expired")
+
+
+def _tag(
+    key: bytes,
+    head: str,
+    kind: int,
+    stream: bytes,
+    descriptors: Sequence[SerializedDescriptor],
+) -> str:
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    # Lengths go first, so that no two sets of fields give the same bytes.
+    for part in (head.encode(), stream):
+        mac.update(len(part).to_bytes(8, "little"))
+        mac.update(part)
+    mac.update(f"{kind},{len(descriptors)}".encode())
+    for item in descriptors:
+        mac.update(f";{item.device},{item.ptr},{item.size}".encode())
+    return base64.urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()

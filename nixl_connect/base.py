@@ -1,0 +1,246 @@
+"""What the four operations have in common: status, waiting, cancelling, and how they fail.
+
+An operation is prepared first, which checks everything and touches nothing, and begun after, which
+may take long: so that connectors can choose the thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from nixl_connect._native.capi import status_name
+from nixl_connect._native.operation import Operation, Reason
+from nixl_connect.connection import Connection
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.engine import Local
+from nixl_connect.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    NixlConnectError,
+    OperationCancelledError,
+    PeerLostError,
+    StateError,
+    TransferError,
+    TransferTimeoutError,
+    WaitTimeoutError,
+)
+from nixl_connect.options import seconds
+from nixl_connect.status import OperationKind, OperationStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Registering more than this for the first time is not done on an event loop: pages are pinned one
+# by one.
+_QUICK_BYTES = 1024 * 1024
+
+
+class AbstractOperation(ABC):
+    """What the four operations have in common.
+
+    Leaving a ``with`` block, or dropping the operation, cancels it unless it has ended.
+    """
+
+    _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
+
+    def __init__(
+        self,
+        connection: Connection,
+        local_descriptors: Descriptor | Sequence[Descriptor],
+        timeout: float | None,
+        *,
+        written: bool,
+    ) -> None:
+        if not isinstance(connection, Connection):
+            raise ArgumentTypeError(
+                f"connection must be a Connection, not {type(connection).__name__}"
+            )
+        options = connection._engine.options
+        self._connection = connection
+        self._native: Operation | None = None
+        self._released = False
+        self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
+        self._descriptors = _checked(local_descriptors, options.max_descriptors, written=written)
+        self._device = self._descriptors[0].device
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that the operation belongs to."""
+        return self._connection
+
+    @property
+    def operation_kind(self) -> OperationKind:
+        """Whether data is read or written, as the active side sees it."""
+        return self._kind
+
+    @property
+    def status(self) -> OperationStatus:
+        """Where the operation stands. Reads memory; never starts, polls or blocks anything."""
+        native = self._native
+        return OperationStatus(0 if native is None else native.status)
+
+    def cancel(self) -> None:
+        """Cancel the operation. Does nothing if it has ended.
+
+        What is in flight cannot be recalled: it is waited for in the background, with its memory
+        kept alive, and then the peer is told.
+        """
+        if self._native is not None:
+            self._native.cancel()
+            self._connection._engine.collect()
+
+    async def wait_for_completion(self, timeout: float | None = None) -> None:
+        """Wait until the operation is complete.
+
+        Any number of tasks, loops and threads may wait. Cancelling one does not cancel the
+        operation.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Most seconds to wait.
+
+        Raises
+        ------
+        WaitTimeoutError
+            The timeout passed; the operation goes on. A TimeoutError.
+        OperationCancelledError
+            The operation was cancelled, here or by the peer. A RuntimeError.
+        PeerLostError
+            The peer is gone. A ConnectionError.
+        TransferTimeoutError
+            The operation's own deadline passed. A TimeoutError.
+        TransferError
+            NIXL failed the transfer. A RuntimeError, as all but the first.
+        """
+        if timeout is not None:
+            seconds("timeout", timeout)
+        native = self._begun()
+        if not self.status.is_final and not await self._connection._engine.wait(native, timeout):
+            raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
+        self._raise_unless_complete(native)
+
+    def wait_for_completion_blocking(self, timeout: float | None = None) -> None:
+        """Block until the operation is complete: `wait_for_completion` without an event loop."""
+        if timeout is not None:
+            seconds("timeout", timeout)
+        native = self._begun()
+        if not self.status.is_final and not self._connection._engine.wait_blocking(native, timeout):
+            raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
+        self._raise_unless_complete(native)
+
+    def _begun(self) -> Operation:
+        if self._native is None:
+            raise StateError(f"{type(self).__name__} has not begun")
+        return self._native
+
+    def _is_quick(self) -> bool:
+        """Whether `_begin` takes so little that it may run on an event loop."""
+        registrations = self._connection._engine.registrations
+        return sum(item.size for item in self._descriptors) <= _QUICK_BYTES or all(
+            registrations.covers(item.ptr, item.size, item.device) for item in self._descriptors
+        )
+
+    def _local(self) -> Local:
+        """Return the local memory as the engine takes it."""
+        for item in self._descriptors:
+            item._connection = item._connection or self._connection
+        return Local(
+            [(item.ptr, item.size) for item in self._descriptors],
+            self._device,
+            [item._memory.hold for item in self._descriptors],
+        )
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Register and start. May take long."""
+
+    @property
+    def _peer_name(self) -> str:
+        return ""
+
+    def _raise_unless_complete(self, native: Operation) -> None:
+        if native.status != OperationStatus.COMPLETE:
+            raise _error_of(native, f"{type(self).__name__}", self._peer_name)
+
+    def __enter__(self) -> Self:
+        if self._released:
+            raise StateError(f"{type(self).__name__} has been released; make a new operation")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._released = True
+        if self._native is not None and not self._connection._engine.forked:
+            self.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.__exit__()
+
+    def __repr__(self) -> str:
+        count = len(self._descriptors)
+        size = sum(item.size for item in self._descriptors)
+        peer = f", peer={self._peer_name!r}" if self._peer_name else ""
+        return f"{type(self).__name__}({self.status}, {count} x {self._device}, {size} bytes{peer})"
+
+
+def _checked(
+    descriptors: Descriptor | Sequence[Descriptor], limit: int, *, written: bool
+) -> list[Descriptor]:
+    """Return the descriptors as a list, all on one device, and writable if they are `written`."""
+    if isinstance(descriptors, Descriptor):
+        items = [descriptors]
+    elif isinstance(descriptors, (list, tuple)):
+        items = list(descriptors)
+    else:
+        raise ArgumentTypeError(
+            f"local_descriptors must be a Descriptor or a list of them, "
+            f"not {type(descriptors).__name__}"
+        )
+    if not items:
+        raise ArgumentError("local_descriptors must not be empty")
+    if len(items) > limit:
+        raise ArgumentError(f"local_descriptors has {len(items)}, over the limit of {limit}")
+    for i, item in enumerate(items):
+        if not isinstance(item, Descriptor):
+            raise ArgumentTypeError(
+                f"local_descriptors[{i}] must be a Descriptor, not {type(item).__name__}"
+            )
+        if item.device != items[0].device:
+            raise ArgumentError(
+                f"local_descriptors[{i}] is on {item.device}, but the first is on "
+                f"{items[0].device}; one operation takes memory of one device"
+            )
+        if written and item.is_readonly:
+            raise ArgumentError(
+                f"local_descriptors[{i}] is read-only memory, so nothing can be received in it"
+            )
+    return items
+
+
+_FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
+    Reason.LOCAL: (OperationCancelledError, "was cancelled"),
+    Reason.CLOSED: (OperationCancelledError, "was cancelled: the connector closed"),
+    Reason.PEER_CANCELLED: (OperationCancelledError, "was cancelled by the peer"),
+    Reason.TIMEOUT: (TransferTimeoutError, "did not end before its deadline"),
+    Reason.PEER_LOST: (PeerLostError, "failed: the peer is gone"),
+    Reason.PEER_FAILED: (TransferError, "failed: the peer reports that its transfer failed"),
+    Reason.NOT_TOLD: (TransferError, "moved its data, but the peer could not be told"),
+    Reason.TRANSFER: (TransferError, "failed"),
+}
+
+
+def _error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
+    """Return the error of an operation that ended otherwise than complete."""
+    kind, text = _FAILURES[native.reason]
+    status = status_name(native.error) if native.error else ""
+    message = f"{what} {f'with peer {peer!r} ' if peer else ''}{text}"
+    if status:
+        message += f" (NIXL: {status})"
+    if issubclass(kind, TransferError):
+        return kind(message, status=status, peer=peer)
+    return kind(message)

@@ -1,0 +1,174 @@
+"""One connection: a NIXL agent of this process. And a remote: one of another."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from nixl_connect._native import envelope
+from nixl_connect._native.envelope import Envelope
+from nixl_connect.engine import Engine
+from nixl_connect.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    AuthenticationError,
+    MetadataError,
+)
+from nixl_connect.metadata import decode_nixl_metadata
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from nixl_connect.connector import Connector
+
+
+class Connection:
+    """A NIXL agent, opened.
+
+    Connectors make their own, one each; there is rarely a reason to make another.
+
+    Parameters
+    ----------
+    connector : Connector
+        Whose name and options the connection takes.
+    number : int
+        At least 1; with the connector's name it makes the agent's.
+
+    Raises
+    ------
+    LibraryError
+        NIXL's library cannot be loaded.
+    BackendError
+        NIXL cannot start the agent or a transport.
+    """
+
+    def __init__(self, connector: Connector, number: int) -> None:
+        from nixl_connect.connector import Connector
+
+        if not isinstance(connector, Connector):
+            raise ArgumentTypeError(
+                f"connector must be a Connector, not {type(connector).__name__}"
+            )
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ArgumentTypeError(f"number must be an int, not {number!r}")
+        if number < 1:
+            raise ArgumentError(f"number must be at least 1, not {number}")
+        self._connector = connector
+        self._name = f"{connector.name}-{number}"
+        self._engine = Engine(self._name, connector._options)
+        # When the connection is dropped the engine closes, on a thread of its own. At the
+        # interpreter's exit the engine sees to that itself.
+        weakref.finalize(self, self._engine.keeper.request_close).atexit = False
+
+    @property
+    def connector(self) -> Connector:
+        """The connector that the connection belongs to."""
+        return self._connector
+
+    @property
+    def name(self) -> str:
+        """Name of the agent, by which peers know it."""
+        return self._name
+
+    @property
+    def metadata(self) -> bytes:
+        """NIXL's metadata of the whole agent: how to reach it, and all that is registered now."""
+        return self._engine.metadata()
+
+    async def initialize(self) -> None:
+        """Do nothing: a connection is ready when it is made."""
+
+    def __str__(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"Connection(name={self._name!r})"
+
+
+class Remote:
+    """A peer, as one connection sees it.
+
+    Parameters
+    ----------
+    connection : Connection
+        The local side.
+    nixl_metadata : bytes or str
+        NIXL's metadata of the peer, or its wire form. It is loaded; the peer stays known when the
+        remote is released.
+
+    Raises
+    ------
+    MetadataError
+        Malformed, or over a limit.
+    AuthenticationError
+        The connector has keys: then peers are known only by sealed metadata.
+    """
+
+    __slots__ = ("_connection", "_name")
+
+    def __init__(self, connection: Connection, nixl_metadata: bytes | str) -> None:
+        if not isinstance(connection, Connection):
+            raise ArgumentTypeError(
+                f"connection must be a Connection, not {type(connection).__name__}"
+            )
+        if not isinstance(nixl_metadata, (bytes, str)):
+            raise ArgumentTypeError(
+                f"nixl_metadata must be bytes or str, not {type(nixl_metadata).__name__}"
+            )
+        options = connection._engine.options
+        if options.seal is not None:
+            raise AuthenticationError("nixl_metadata by itself has no seal")
+        if isinstance(nixl_metadata, str):
+            nixl_metadata = decode_nixl_metadata(nixl_metadata, options.max_metadata_bytes)
+        described = parse_nixl_metadata(nixl_metadata)
+        engine = connection._engine
+        engine.peers.leave(engine.peers.admit(described, nixl_metadata, options.timeout))
+        self._connection = connection
+        self._name = described.agent
+
+    @classmethod
+    def _known(cls, connection: Connection, name: str) -> Remote:
+        """Return the remote of a peer that an operation has loaded."""
+        remote = cls.__new__(cls)
+        remote._connection = connection
+        remote._name = name
+        return remote
+
+    @property
+    def connection(self) -> Connection:
+        """The local side."""
+        return self._connection
+
+    @property
+    def name(self) -> str:
+        """Name of the peer's agent."""
+        return self._name
+
+    def _release(self) -> None:
+        """Do nothing: peers are kept, since they are dear to connect."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._release()
+
+    def __str__(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"Remote(name={self._name!r}, connection={self._connection.name!r})"
+
+
+def parse_nixl_metadata(blob: bytes) -> Envelope:
+    """Parse NIXL's metadata strictly.
+
+    Raises
+    ------
+    MetadataError
+        Anything in it is not as NIXL writes it.
+    """
+    try:
+        return envelope.parse(blob)
+    except ValueError as error:
+        raise MetadataError(f"nixl_metadata: {error}") from None

@@ -1,0 +1,361 @@
+"""The connector: what a program makes once and does everything with."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nixl_connect import cuda
+from nixl_connect.active import ReadOperation, WriteOperation
+from nixl_connect.base import AbstractOperation
+from nixl_connect.connection import Connection
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.errors import ArgumentError, ArgumentTypeError, ClosedError
+from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.options import Options
+from nixl_connect.passive import ReadableOperation, WritableOperation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_Operation = TypeVar("_Operation", bound=AbstractOperation)
+Descriptors = Descriptor | Sequence[Descriptor]
+
+
+class Connector:
+    """Makes operations. One is enough for a process; it may be used from every loop and thread.
+
+    Nothing is opened before the first operation. Every coroutine has a blocking twin, whose name
+    ends in ``_blocking``, for programs with no event loop.
+
+    Parameters
+    ----------
+    worker_id : str, optional
+        Name of the worker, unique among those that exchange data; random by default.
+    keys : bytes or sequence of bytes, optional
+        Shared secrets of 16 bytes or more. The first seals the metadata that is handed out, all are
+        accepted; metadata that is unsealed, altered or expired is refused. Without keys a
+        malicious peer is not covered.
+    seal_lifetime : float
+        Seconds for which sealed metadata is accepted, from the making of its operation. Clocks of
+        the machines should agree within a fraction of it.
+    timeout : float
+        Seconds after which an operation that has not ended fails, unless it is given its own.
+        Infinity for never.
+    quarantine : float
+        Seconds for which the memory of a passive operation is kept alive after the operation was
+        abandoned, if its metadata had been handed out: a slow peer may still touch it.
+    drain : float
+        Most seconds that `close` waits for transfers in flight.
+    progress_interval : float
+        Longest sleep of NIXL's own progress thread in seconds, which wakes at once for network
+        events; 0 runs none, and peers are then served only while operations wait.
+    backends : sequence of str, or mapping of str to mapping of str to str
+        NIXL's transports to start, and their options.
+    max_descriptors : int
+        Most descriptors in one operation.
+    max_metadata_bytes : int
+        Most bytes of NIXL's metadata to accept from a peer.
+    max_peer_regions : int
+        Most regions to keep of one peer before it is reconnected.
+
+    Raises
+    ------
+    ArgumentError
+        An option is out of range. A ValueError.
+    ArgumentTypeError
+        An argument is of the wrong type. A TypeError.
+    """
+
+    def __init__(
+        self,
+        worker_id: str | None = None,
+        *,
+        keys: bytes | Sequence[bytes] | None = None,
+        seal_lifetime: float = 300.0,
+        timeout: float = 600.0,
+        quarantine: float = 30.0,
+        drain: float = 5.0,
+        progress_interval: float = 0.1,
+        backends: Sequence[str] | Mapping[str, Mapping[str, str]] = ("UCX",),
+        max_descriptors: int = 1_000_000,
+        max_metadata_bytes: int = 4 * 1024 * 1024,
+        max_peer_regions: int = 65_536,
+    ) -> None:
+        if worker_id is None:
+            worker_id = uuid.uuid4().hex
+        elif not isinstance(worker_id, str):
+            raise ArgumentTypeError(
+                f"worker_id must be a str or None, not {type(worker_id).__name__}"
+            )
+        elif not worker_id or len(worker_id) > 512 or not worker_id.isprintable():
+            raise ArgumentError(
+                f"worker_id must be 1 to 512 printable characters, not {worker_id!r}"
+            )
+        self._options = Options(
+            keys=keys,
+            seal_lifetime=seal_lifetime,
+            timeout=timeout,
+            quarantine=quarantine,
+            drain=drain,
+            progress_interval=progress_interval,
+            backends=backends,
+            max_descriptors=max_descriptors,
+            max_metadata_bytes=max_metadata_bytes,
+            max_peer_regions=max_peer_regions,
+        )
+        self._worker_id = worker_id
+        self._hostname = socket.gethostname()
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The worker id."""
+        return self._worker_id
+
+    @property
+    def hostname(self) -> str:
+        """Name of this host."""
+        return self._hostname
+
+    @property
+    def is_cuda_available(self) -> bool:
+        """Whether there is a GPU, and cuda-python to reach it. Initialises the driver."""
+        return cuda.is_available()
+
+    async def initialize(self) -> None:
+        """Do nothing: kept for programs that call it."""
+
+    # --- operations -------------------------------------------------------------------------
+
+    async def create_readable(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> ReadableOperation:
+        """Let a peer read memory.
+
+        Parameters
+        ----------
+        local_descriptors : Descriptor or sequence of Descriptor
+            The memory, all on one device.
+        timeout : float, optional
+            Seconds after which the operation fails; the connector's default if not given.
+
+        Returns
+        -------
+        ReadableOperation
+            Send its metadata to the peer, which begins a read, and wait for its completion.
+        """
+        connection = await self._create_connection()
+        return await _begun(
+            ReadableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
+        )
+
+    async def create_writable(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> WritableOperation:
+        """Let a peer write to memory.
+
+        Parameters
+        ----------
+        local_descriptors : Descriptor or sequence of Descriptor
+            The memory, all on one device and not read-only.
+        timeout : float, optional
+            Seconds after which the operation fails; the connector's default if not given.
+
+        Returns
+        -------
+        WritableOperation
+            Send its metadata to the peer, which begins a write, and wait for its completion.
+        """
+        connection = await self._create_connection()
+        return await _begun(
+            WritableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
+        )
+
+    async def begin_read(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> ReadOperation:
+        """Begin to read a peer's memory. The transfer has started when this returns.
+
+        Parameters
+        ----------
+        remote_metadata : RdmaMetadata
+            That of the peer's readable operation.
+        local_descriptors : Descriptor or sequence of Descriptor
+            Where to put the data: as many as the peer has, each of the same size, on one device.
+        timeout : float, optional
+            Seconds after which the operation fails; the connector's default if not given.
+
+        Raises
+        ------
+        PairingError
+            The metadata is not that of a readable operation. A RuntimeError and a ValueError.
+        MetadataError
+            The metadata is malformed or over a limit. A ValueError.
+        AuthenticationError
+            The connector has keys, and none of them fits. A PermissionError.
+        TransferError
+            NIXL refuses the peer's metadata or the transfer. A RuntimeError.
+        """
+        connection = await self._create_connection()
+        return await _begun(
+            ReadOperation(
+                connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
+            )
+        )
+
+    async def begin_write(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> WriteOperation:
+        """Begin to write to a peer's memory. The transfer has started when this returns.
+
+        Parameters
+        ----------
+        local_descriptors : Descriptor or sequence of Descriptor
+            The data: as many as the peer has, each of the same size, all on one device.
+        remote_metadata : RdmaMetadata
+            That of the peer's writable operation.
+        timeout : float, optional
+            Seconds after which the operation fails; the connector's default if not given.
+
+        Raises
+        ------
+        PairingError, MetadataError, AuthenticationError, TransferError
+            As for `begin_read`.
+        """
+        connection = await self._create_connection()
+        return await _begun(
+            WriteOperation(
+                connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
+            )
+        )
+
+    # --- the same, blocking -------------------------------------------------------------------
+
+    def create_readable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> ReadableOperation:
+        """Let a peer read memory: `create_readable` without an event loop."""
+        return ReadableOperation(self._open(), local_descriptors, timeout=timeout)
+
+    def create_writable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> WritableOperation:
+        """Let a peer write to memory: `create_writable` without an event loop."""
+        return WritableOperation(self._open(), local_descriptors, timeout=timeout)
+
+    def begin_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> ReadOperation:
+        """Begin to read a peer's memory: `begin_read` without an event loop."""
+        return ReadOperation(self._open(), remote_metadata, local_descriptors, timeout=timeout)
+
+    def begin_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> WriteOperation:
+        """Begin to write to a peer's memory: `begin_write` without an event loop."""
+        return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
+
+    # --- lifecycle --------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
+
+        Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
+        stays until that ends.
+        """
+        if self._connection is None:
+            self.close_blocking()
+        else:
+            await asyncio.to_thread(self.close_blocking)
+
+    def close_blocking(self) -> None:
+        """Close: `close` without an event loop."""
+        with self._lock:
+            self._closed = True
+            connection = self._connection
+        if connection is not None:
+            connection._engine.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the connector holds and has done; an empty dict before its first operation.
+
+        Returns
+        -------
+        dict
+            Counts of operations, registrations, peers and notifications, and sizes in bytes.
+        """
+        connection = self._connection
+        return {} if connection is None else connection._engine.stats()
+
+    async def _create_connection(self) -> Connection:
+        """Return the connection, opened on a thread of its own at the first call."""
+        connection = self._connection
+        if connection is None or self._closed:
+            connection = await asyncio.to_thread(self._open)
+        return connection
+
+    def _open(self) -> Connection:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"the connector {self._worker_id!r} is closed")
+            if self._connection is None:
+                self._connection = Connection(self, 1)
+            return self._connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close_blocking()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Connector):
+            return NotImplemented
+        return self._worker_id == other._worker_id
+
+    def __hash__(self) -> int:
+        return hash(self._worker_id)
+
+    def __str__(self) -> str:
+        return self._worker_id
+
+    def __repr__(self) -> str:
+        return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
+
+
+async def _begun(operation: _Operation) -> _Operation:
+    """Begin an operation: here if that is quick, else on another thread."""
+    if operation._is_quick():
+        operation._begin()
+    else:
+        await asyncio.to_thread(operation._begin)
+    return operation

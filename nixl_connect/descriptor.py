@@ -1,0 +1,206 @@
+"""One region of memory: where it is, what keeps it alive, and whether NIXL knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nixl_connect.buffers import locate
+from nixl_connect.device import Device
+from nixl_connect.errors import ArgumentError, ArgumentTypeError, RegistrationError
+from nixl_connect.metadata import SerializedDescriptor
+
+if TYPE_CHECKING:
+    from nixl_connect.connection import Connection
+    from nixl_connect.connector import Connector
+    from nixl_connect.registrations import Registration
+
+
+class Descriptor:
+    """A region of memory to transfer from or to.
+
+    The memory stays alive, and a ``bytearray`` keeps its size, for as long as the descriptor
+    exists, and beyond that until no operation of it can touch the memory any more.
+
+    Parameters
+    ----------
+    data : object
+        Any of: a bytes-like object (``bytes``, ``bytearray``, ``memoryview``, ``array``, ``mmap``);
+        a NumPy array; an object with ``__array_interface__``; ``(array, device)``;
+        ``(pointer, size)``, ``(pointer, size, device)`` or ``(pointer, size, device, owner)`` with
+        the size in bytes. A pointer is an int or a cuda-python ``CUdeviceptr``; without `owner`
+        the caller keeps the memory alive. Arrays must be contiguous, in C or Fortran order.
+
+    Raises
+    ------
+    ArgumentError
+        Not contiguous, empty, null, or the device contradicts the data. A ValueError.
+    ArgumentTypeError
+        None of the above. A TypeError.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_memory", "_metadata", "_registration", "_size")
+
+    def __init__(self, data: Any) -> None:
+        # First, so that the finalizer finds it whatever happens below.
+        self._registration: Registration | None = None
+        self._connection: Connection | None = None
+        self._memory = locate(data)
+        self._size = self._memory.size
+        self._metadata: SerializedDescriptor | None = None
+
+    def __del__(self) -> None:
+        registration = self._registration
+        if registration is not None and self._connection is not None:
+            self._connection._engine.keeper.release_later(registration, self._memory)
+
+    @property
+    def ptr(self) -> int:
+        """Address of the first byte."""
+        return self._memory.pointer
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._size
+
+    @property
+    def device(self) -> Device:
+        """Where the memory is."""
+        return self._memory.device
+
+    @property
+    def is_readonly(self) -> bool:
+        """Whether the memory is known to be read-only, so that nothing can be received in it."""
+        return self._memory.readonly
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether NIXL holds a registration of this memory, by this descriptor or an operation."""
+        connection = self._connection
+        return connection is not None and connection._engine.registrations.covers(
+            self._memory.pointer, self._size, self._memory.device
+        )
+
+    @property
+    def metadata(self) -> SerializedDescriptor:
+        """The descriptor as it goes over the wire."""
+        if self._metadata is None:
+            self._metadata = SerializedDescriptor(
+                device=str(self._memory.device), ptr=self._memory.pointer, size=self._size
+            )
+        return self._metadata
+
+    @staticmethod
+    def from_serialized(serialized: SerializedDescriptor) -> Descriptor:
+        """Return a descriptor of what `serialized` names, which is memory of its sender.
+
+        Raises
+        ------
+        ArgumentTypeError
+            Not a SerializedDescriptor.
+        """
+        if not isinstance(serialized, SerializedDescriptor):
+            raise ArgumentTypeError(
+                f"serialized must be a SerializedDescriptor, not {type(serialized).__name__}"
+            )
+        return serialized.to_descriptor()
+
+    def register_with_connector(self, connection: Connection) -> None:
+        """Register the memory for as long as the descriptor lives, or until it is deregistered.
+
+        Operations register what they need by themselves and release it when they end. What was
+        registered before stays: register buffers that are used again and again.
+
+        Parameters
+        ----------
+        connection : Connection
+            Where to register. Once is enough; again does nothing.
+
+        Raises
+        ------
+        RegistrationError
+            Registered with another connection, or NIXL refuses. A RuntimeError.
+        """
+        _check_connection(connection)
+        if self._registration is not None:
+            if self._connection is not connection:
+                raise RegistrationError(
+                    f"{self!r} is registered with connection {self._connection}, "
+                    f"so it cannot be with {connection}"
+                )
+            return
+        registration = connection._engine.register(
+            self._memory.pointer, self._memory.size, self._memory.device
+        )
+        self._connection = connection
+        self._registration = registration
+
+    def deregister_with_connector(self, connection: Connection) -> None:
+        """Undo `register_with_connector`. Does nothing if the descriptor is not registered.
+
+        Raises
+        ------
+        RegistrationError
+            Registered with another connection.
+        """
+        _check_connection(connection)
+        registration = self._registration
+        if registration is None:
+            return
+        if self._connection is not connection:
+            raise RegistrationError(
+                f"{self!r} is registered with connection {self._connection}, not with {connection}"
+            )
+        self._registration = None
+        connection._engine.registrations.release(registration)
+
+    def register_memory(self, connector: Connector) -> None:
+        """Register the memory with a connector's connection. Blocks, on first use, to open it.
+
+        Parameters
+        ----------
+        connector : Connector
+            As for `register_with_connector`.
+        """
+        from nixl_connect.connector import Connector
+
+        if not isinstance(connector, Connector):
+            raise ArgumentTypeError(
+                f"connector must be a Connector, not {type(connector).__name__}"
+            )
+        self.register_with_connector(connector._open())
+
+    # Existing pools read and assign these two: they shrink a registered descriptor to the size of
+    # one item and restore it later.
+
+    @property
+    def _data_size(self) -> int:
+        return self._size
+
+    @_data_size.setter
+    def _data_size(self, size: int) -> None:
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise ArgumentTypeError(f"size must be an int, not {size!r}")
+        if not 0 < size <= self._memory.size:
+            raise ArgumentError(
+                f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
+            )
+        self._size = size
+        self._metadata = None
+
+    @property
+    def _data_ref(self) -> Any:
+        return self._memory.reference
+
+    def __str__(self) -> str:
+        return f"ptr={self.ptr:#x}, size={self._size}, device={self.device}"
+
+    def __repr__(self) -> str:
+        return f"Descriptor({self})"
+
+
+def _check_connection(connection: Connection) -> None:
+    from nixl_connect.connection import Connection
+
+    if not isinstance(connection, Connection):
+        raise ArgumentTypeError(f"connection must be a Connection, not {type(connection).__name__}")

@@ -1,0 +1,158 @@
+"""Keeps what operations hold until no peer can touch it, and then lets go.
+
+Whoever comes by collects: a wait that returns, a new operation, an event loop that was woken. What
+nobody collects within a moment the reaper does, a Python thread that sleeps until there is work.
+Finalizers leave all their work to it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nixl_connect._native.operation import Reason, Stage
+from nixl_connect._native.reactor import Reactor
+from nixl_connect.peers import Peer, Peers
+from nixl_connect.registrations import Registration, Registrations
+
+# The reaper gives others this long (seconds) to collect what they are about to look at anyway.
+_GRACE = 0.05
+
+
+class Hold:
+    """What one operation holds: registrations, memory, and a place in its peer's count."""
+
+    __slots__ = ("memory", "nbytes", "peer", "registrations")
+
+    def __init__(
+        self, registrations: list[Registration], memory: list[Any], nbytes: int, peer: Peer | None
+    ) -> None:
+        self.registrations = registrations
+        self.memory = memory
+        self.nbytes = nbytes
+        self.peer = peer
+
+
+class Keeper:
+    """The holds of one engine's operations.
+
+    Parameters
+    ----------
+    reactor, registrations, peers
+        Those of the engine.
+    quarantine : float
+        Seconds to keep memory whose end is not known when the engine closes.
+    close : callable
+        Closes the engine; called on the reaper's thread after `request_close`.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        registrations: Registrations,
+        peers: Peers,
+        quarantine: float,
+        close: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._registrations = registrations
+        self._peers = peers
+        self._seconds = quarantine
+        self._close = close
+        self._close_requested = False
+        self._stopping = threading.Event()
+        self._deferred: deque[tuple[Registration, Any]] = deque()
+        self._lock = threading.Lock()
+        self._quarantine: list[tuple[float, Hold]] = []
+        self.holds: dict[int, Hold] = {}
+        """By the operation's number."""
+        self._reaper = threading.Thread(target=self._reap, name="nixl-reaper", daemon=True)
+        self._reaper.start()
+
+    @property
+    def kept(self) -> list[Hold]:
+        """All that is held now, quarantined memory included."""
+        with self._lock:
+            quarantined = [hold for _, hold in self._quarantine]
+        return [*self.holds.copy().values(), *quarantined]
+
+    def collect(self) -> None:
+        """Let go of what ended operations held. Cheap when there are none."""
+        for number, stage, reason in self._reactor.collect():
+            self.end(number, stage, reason)
+        while self._deferred:
+            try:
+                registration, _ = self._deferred.popleft()
+            except IndexError:
+                return  # another thread was faster
+            self._registrations.release(registration)
+
+    def end(self, number: int, stage: int, reason: int) -> None:
+        """Let go of what one operation held, as far as its stage allows."""
+        if stage == Stage.QUARANTINED:
+            hold = self.holds.get(number)
+            if hold is not None:
+                self._deregister(hold)
+            return
+        hold = self.holds.pop(number, None)
+        if hold is None:
+            return
+        if reason == Reason.PEER_LOST and hold.peer is not None:
+            self._peers.forget(hold.peer)
+        self.release(hold)
+        if stage == Stage.UNKNOWN:
+            with self._lock:
+                self._quarantine.append((time.monotonic() + self._seconds, hold))
+
+    def release(self, hold: Hold) -> None:
+        """Give back a hold's registrations and its place in the peer's count."""
+        self._deregister(hold)
+        peer, hold.peer = hold.peer, None
+        if peer is not None:
+            self._peers.leave(peer)
+
+    def _deregister(self, hold: Hold) -> None:
+        registrations, hold.registrations = hold.registrations, []
+        for registration in registrations:
+            self._registrations.release(registration)
+
+    def release_later(self, registration: Registration, memory: Any) -> None:
+        """Release a registration, but not on this thread: for finalizers."""
+        self._deferred.append((registration, memory))
+        self._reactor.poke()
+
+    def request_close(self) -> None:
+        """Have the reaper close the engine: for finalizers."""
+        self._close_requested = True
+        self._reactor.poke()
+
+    def stop(self) -> None:
+        """Collect what is left once the reactor has stopped, and let the reaper end."""
+        self._stopping.set()
+        self.collect()
+
+    def join(self) -> None:
+        """Wait for the reaper, unless memory in quarantine keeps it."""
+        if threading.current_thread() is not self._reaper and not self._quarantine:
+            self._reaper.join()
+
+    def _reap(self) -> None:
+        while self._reactor.wait_garbage():
+            if self._close_requested:
+                self._close()
+                break
+            self._stopping.wait(_GRACE)
+            self.collect()
+        self._stopping.wait()
+        while True:
+            with self._lock:
+                if not self._quarantine:
+                    return
+                left = self._quarantine[0][0] - time.monotonic()
+                if left <= 0:
+                    del self._quarantine[0]
+                    continue
+            time.sleep(left)

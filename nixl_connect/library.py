@@ -1,0 +1,92 @@
+"""Finds and loads NIXL's C library."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from nixl_connect._native import capi
+from nixl_connect.errors import LibraryError
+
+VARIABLE = "NIXL_CONNECT_LIBRARY"
+_NAME = "libnixl_capi.so"
+_INSTALL = (
+    "Install NIXL with `pip install nixl-connect[cu13]` (CUDA 13, or no GPU) or "
+    "`nixl-connect[cu12]` (CUDA 12). Its wheels declare torch, which is not needed: "
+    "`pip install --no-deps nixl-cu13` leaves torch out. "
+    f"For a library elsewhere set {VARIABLE} to the path of {_NAME}."
+)
+_lock = threading.Lock()
+
+
+class Library(NamedTuple):
+    """A place where NIXL's C library may be."""
+
+    path: str
+    """File name, or a bare name for the system's search path."""
+
+    source: str
+    """What led there: the variable, the name of a wheel, or ``"system"``."""
+
+    version: str | None
+    """NIXL's version, where its wheel tells."""
+
+
+def candidates() -> list[Library]:
+    """List the libraries to try, in order: the variable's alone if set, wheels, the system's."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return [Library(named, VARIABLE, None)]
+    found = []
+    for wheel in ("nixl_cu13", "nixl_cu12"):
+        for folder in _site_folders():
+            path = folder / f".{wheel}.mesonpy.libs" / _NAME
+            if path.is_file():
+                found.append(Library(str(path), wheel.replace("_", "-"), _wheel_version(path)))
+                break
+    return [*found, Library(_NAME, "system", None)]
+
+
+def _site_folders() -> list[Path]:
+    # The interpreter's own folders come with sys.path nearly always; the rest is for programs that
+    # trimmed it.
+    names = [*sys.path, sysconfig.get_path("platlib"), sysconfig.get_path("purelib")]
+    return [Path(name) for name in dict.fromkeys(names) if name]
+
+
+def _wheel_version(path: Path) -> str | None:
+    wheel = path.parent.name.removeprefix(".").removesuffix(".mesonpy.libs")
+    for info in path.parent.parent.glob(f"{wheel}-*.dist-info"):
+        return info.name.removeprefix(f"{wheel}-").removesuffix(".dist-info")
+    return None
+
+
+def load() -> Library:
+    """Load NIXL's C library, once per process, and say which one it is.
+
+    Raises
+    ------
+    LibraryError
+        None can be loaded; the text says what was tried and what to install.
+    """
+    with _lock:
+        loaded = capi.loaded_from()
+        tried = []
+        for library in candidates():
+            if loaded is not None and library.path != loaded:
+                continue
+            try:
+                capi.load(library.path)
+            except capi.LoadError as error:
+                tried.append(f"{library.path} ({library.source}): {error}")
+            else:
+                return library
+        if loaded is not None:
+            return Library(loaded, "loaded before", None)
+    raise LibraryError(
+        "NIXL's C library cannot be loaded. " + _INSTALL + " Tried: " + "; ".join(tried)
+    )

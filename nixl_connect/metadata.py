@@ -1,0 +1,326 @@
+"""The wire: what the passive side hands out and the active side needs.
+
+JSON of four fields, the same that ``dynamo.nixl_connect`` speaks, and beside it a compact binary
+form. Nothing here touches NIXL or a pointer: it decides whether a message is
+well-formed, and no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from nixl_connect.errors import ArgumentTypeError, MetadataError
+
+if TYPE_CHECKING:
+    from nixl_connect.descriptor import Descriptor
+
+_DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
+_U64 = (1 << 64) - 1
+_BASE64_TAG = "b64:"
+_BINARY_VERSION = 1
+
+
+class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The part of pydantic's interface that users of the reference call, without pydantic."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return the fields as plain dicts, lists, strings and integers."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+    def model_dump_json(self) -> str:
+        """Return the JSON form."""
+        return _encoder.encode(self).decode()
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any:
+        """Make an instance of a mapping of the fields, or return an instance as it is.
+
+        Raises
+        ------
+        MetadataError
+            A field is missing, unknown, of the wrong type or out of range.
+        """
+        if isinstance(obj, cls):
+            return obj
+        try:
+            return msgspec.convert(obj, cls)
+        except msgspec.ValidationError as error:
+            raise MetadataError(f"{cls.__name__}: {error}") from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray) -> Any:
+        """Make an instance of its JSON form.
+
+        Raises
+        ------
+        MetadataError
+            Not JSON, or as for `model_validate`.
+        """
+        try:
+            return msgspec.json.decode(json_data, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise MetadataError(f"{cls.__name__}: {error}") from None
+        except TypeError:
+            raise ArgumentTypeError(
+                f"json_data must be str or bytes, not {type(json_data).__name__}"
+            ) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic use the class as a field's type. Called by pydantic alone."""
+        from pydantic_core import core_schema
+
+        mapping = cls._pydantic_mapping(core_schema)
+        build = core_schema.no_info_after_validator_function(cls.model_validate, mapping)
+        return core_schema.json_or_python_schema(
+            json_schema=build,
+            python_schema=core_schema.union_schema(
+                [core_schema.is_instance_schema(cls), build], mode="left_to_right"
+            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                cls.model_dump, return_schema=mapping
+            ),
+        )
+
+    @classmethod
+    def _pydantic_mapping(cls, core_schema: Any) -> Any:
+        """Return the schema of a mapping of the fields."""
+        fields = {
+            name: core_schema.typed_dict_field(schema, required=False)
+            for name, schema in cls._pydantic_fields(core_schema).items()
+        }
+        return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+
+    @classmethod
+    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
+        """Return the schema of each field."""
+        raise NotImplementedError
+
+
+class SerializedDescriptor(_Model, frozen=True):
+    """One region of the passive side's memory.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda:<number>"`` or ``"xpu:<number>"``.
+    ptr : int
+        Address, not null.
+    size : int
+        Size in bytes.
+    """
+
+    device: str = "cpu"
+    ptr: Annotated[int, Meta(gt=0)] = 0
+    size: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        device, ptr, size = self.device, self.ptr, self.size
+        if not isinstance(device, str):
+            raise MetadataError(f"device must be a string, not {device!r}")
+        if _DEVICE.fullmatch(device) is None:
+            normal = device.strip().lower()
+            if _DEVICE.fullmatch(normal) is None:
+                raise MetadataError(
+                    f"device must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {device!r}"
+                )
+            msgspec.structs.force_setattr(self, "device", normal)
+        if type(ptr) is not int or type(size) is not int:
+            raise MetadataError(f"ptr and size must be integers, not {ptr!r} and {size!r}")
+        if not 0 < ptr <= _U64 or not 0 <= size <= _U64 - ptr:
+            raise MetadataError(
+                f"size {size} from ptr {ptr:#x} is null or leaves the address space"
+            )
+
+    def to_descriptor(self) -> Descriptor:
+        """Return a descriptor of the region. It names memory of the peer, not of this process."""
+        from nixl_connect.descriptor import Descriptor
+
+        return Descriptor((self.ptr, self.size, self.device))
+
+    @classmethod
+    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
+        return {
+            "device": core_schema.str_schema(),
+            "ptr": core_schema.int_schema(gt=0),
+            "size": core_schema.int_schema(ge=0),
+        }
+
+
+class RdmaMetadata(_Model, frozen=True):
+    """What an active operation needs to reach the memory of a passive one.
+
+    Parameters
+    ----------
+    descriptors : list of SerializedDescriptor
+        The regions, in the order of the operation's descriptors.
+    nixl_metadata : str
+        NIXL's own metadata of the regions: ``b64:`` and the base64 of a zlib stream, or (older
+        peers) the stream in hexadecimal.
+    notification_key : str
+        What the active side notifies the passive side with.
+    operation_kind : int
+        1 for memory to be read, 2 for memory to be written.
+    """
+
+    descriptors: list[SerializedDescriptor] = []
+    nixl_metadata: str = ""
+    notification_key: str = ""
+    operation_kind: int = 0
+
+    def __post_init__(self) -> None:
+        descriptors = self.descriptors
+        if not isinstance(descriptors, list):
+            raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
+        for item in descriptors:
+            if type(item) is not SerializedDescriptor:
+                msgspec.structs.force_setattr(
+                    self,
+                    "descriptors",
+                    [SerializedDescriptor.model_validate(each) for each in descriptors],
+                )
+                break
+        if not isinstance(self.nixl_metadata, str) or not isinstance(self.notification_key, str):
+            raise MetadataError("nixl_metadata and notification_key must be strings")
+        kind = self.operation_kind
+        if not isinstance(kind, int) or isinstance(kind, bool) or not 0 <= kind <= 2:
+            raise MetadataError(f"operation_kind must be 1 (read) or 2 (write), not {kind!r}")
+        if type(kind) is not int:
+            msgspec.structs.force_setattr(self, "operation_kind", int(kind))
+
+    def to_descriptors(self) -> Descriptor | list[Descriptor]:
+        """Return the regions: one Descriptor for one, a list for more.
+
+        Raises
+        ------
+        MetadataError
+            There are none.
+        """
+        if not self.descriptors:
+            raise MetadataError("descriptors must not be empty")
+        described = [item.to_descriptor() for item in self.descriptors]
+        return described[0] if len(described) == 1 else described
+
+    def to_bytes(self) -> bytes:
+        """Return the compact binary form: a msgpack array, for wires that need no JSON."""
+        stream = stream_of(self.nixl_metadata)
+        rows = [(item.device, item.ptr, item.size) for item in self.descriptors]
+        return _packer.encode(
+            (_BINARY_VERSION, self.operation_kind, self.notification_key, stream, rows)
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RdmaMetadata:
+        """Make an instance of its binary form.
+
+        Raises
+        ------
+        MetadataError
+            Malformed, or of a version that this one does not read.
+        """
+        try:
+            version, kind, key, stream, rows = _unpacker.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise MetadataError(f"RdmaMetadata: {error}") from None
+        if version != _BINARY_VERSION:
+            raise MetadataError(f"RdmaMetadata: binary version {version}, not {_BINARY_VERSION}")
+        return cls(
+            descriptors=[
+                SerializedDescriptor(device=device, ptr=ptr, size=size)
+                for device, ptr, size in rows
+            ],
+            nixl_metadata=text_of(stream),
+            notification_key=key,
+            operation_kind=kind,
+        )
+
+    @classmethod
+    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
+        item = core_schema.union_schema(
+            [
+                core_schema.is_instance_schema(SerializedDescriptor),
+                core_schema.typed_dict_schema(
+                    {
+                        name: core_schema.typed_dict_field(schema, required=False)
+                        for name, schema in SerializedDescriptor._pydantic_fields(
+                            core_schema
+                        ).items()
+                    },
+                    extra_behavior="forbid",
+                ),
+            ],
+            mode="left_to_right",
+        )
+        return {
+            "descriptors": core_schema.list_schema(item),
+            "nixl_metadata": core_schema.str_schema(),
+            "notification_key": core_schema.str_schema(),
+            "operation_kind": core_schema.int_schema(ge=0, le=2),
+        }
+
+
+_encoder = msgspec.json.Encoder()
+_packer = msgspec.msgpack.Encoder()
+_unpacker = msgspec.msgpack.Decoder(
+    tuple[int, int, str, bytes, list[tuple[str, int, int]]],
+)
+
+
+def decode_nixl_metadata(text: str, limit: int) -> bytes:
+    """Return NIXL's metadata from its wire form.
+
+    Parameters
+    ----------
+    text : str
+        The wire form.
+    limit : int
+        Most bytes that the metadata may have; the compressed form may have no more either.
+
+    Raises
+    ------
+    MetadataError
+        Not base64 or hexadecimal, not one whole zlib stream, or over the limit.
+    """
+    if not text:
+        raise MetadataError("nixl_metadata must not be empty")
+    if len(text) > 2 * limit + 16:
+        raise MetadataError(f"nixl_metadata has {len(text)} characters, over the limit")
+    return inflate(stream_of(text), limit)
+
+
+def inflate(stream: bytes, limit: int) -> bytes:
+    """Decompress one zlib stream of at most `limit` bytes, whose checksum must hold."""
+    inflater = zlib.decompressobj()
+    try:
+        blob = inflater.decompress(stream, limit)
+    except zlib.error as error:
+        raise MetadataError(f"nixl_metadata is not a zlib stream: {error}") from None
+    if not inflater.eof:
+        reason = f"is over {limit} bytes" if inflater.unconsumed_tail else "is cut short"
+        raise MetadataError(f"nixl_metadata {reason}")
+    if inflater.unused_data:
+        raise MetadataError("nixl_metadata has bytes after its end")
+    return blob
+
+
+def stream_of(text: str) -> bytes:
+    """Return the zlib stream of a wire form."""
+    try:
+        if text.startswith(_BASE64_TAG):
+            return binascii.a2b_base64(text[len(_BASE64_TAG) :], strict_mode=True)
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise MetadataError(f"nixl_metadata is neither base64 nor hexadecimal: {error}") from None
+
+
+def text_of(stream: bytes) -> str:
+    """Return the wire form of a zlib stream."""
+    return _BASE64_TAG + base64.b64encode(stream).decode()

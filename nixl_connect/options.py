@@ -1,0 +1,75 @@
+"""The options of a connector, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nixl_connect.auth import Seal
+from nixl_connect.errors import ArgumentError, ArgumentTypeError
+
+
+def seconds(name: str, value: float) -> float:
+    """Return `value` if it is a duration: a number of seconds, not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentTypeError(f"{name} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or value < 0:
+        raise ArgumentError(f"{name} must not be negative, but is {value!r}")
+    return float(value)
+
+
+def count(name: str, value: int) -> int:
+    """Return `value` if it is a limit: an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentTypeError(f"{name} must be an integer, not {value!r}")
+    if value < 1:
+        raise ArgumentError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `Connector` was given; see there."""
+
+    keys: bytes | Sequence[bytes] | None
+    seal_lifetime: float
+    timeout: float
+    quarantine: float
+    drain: float
+    progress_interval: float
+    backends: Sequence[str] | Mapping[str, Mapping[str, str]]
+    max_descriptors: int
+    max_metadata_bytes: int
+    max_peer_regions: int
+    seal: Seal | None = field(init=False)
+    plugins: dict[bytes, dict[bytes, bytes]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("seal_lifetime", "timeout", "quarantine", "drain", "progress_interval"):
+            seconds(name, getattr(self, name))
+        for name in ("max_descriptors", "max_metadata_bytes", "max_peer_regions"):
+            count(name, getattr(self, name))
+        seal = None if self.keys is None else Seal(self.keys, self.seal_lifetime)
+        object.__setattr__(self, "seal", seal)
+        object.__setattr__(self, "plugins", _plugins(self.backends))
+
+
+def _plugins(
+    backends: Sequence[str] | Mapping[str, Mapping[str, str]],
+) -> dict[bytes, dict[bytes, bytes]]:
+    if isinstance(backends, str):
+        backends = [backends]
+    if not isinstance(backends, Mapping):
+        backends = {name: {} for name in backends}
+    if not backends:
+        raise ArgumentError("backends must name at least one, such as 'UCX'")
+    try:
+        return {
+            name.encode(): {key.encode(): value.encode() for key, value in parameters.items()}
+            for name, parameters in backends.items()
+        }
+    except AttributeError:
+        raise ArgumentTypeError(
+            "backends must be names, or a mapping of names to mappings of strings to strings"
+        ) from None

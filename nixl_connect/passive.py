@@ -1,0 +1,113 @@
+"""The passive operations: memory that a peer reads or writes."""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Sequence
+
+from nixl_connect.base import AbstractOperation
+from nixl_connect.connection import Connection
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.errors import StateError
+from nixl_connect.keeper import Hold
+from nixl_connect.metadata import RdmaMetadata, text_of
+from nixl_connect.status import OperationKind
+
+
+class PassiveOperation(AbstractOperation):
+    """Memory that waits for a peer's transfer."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        local_descriptors: Descriptor | Sequence[Descriptor],
+        *,
+        timeout: float | None = None,
+        _begin: bool = True,
+    ) -> None:
+        written = self._kind is OperationKind.WRITE
+        super().__init__(connection, local_descriptors, timeout, written=written)
+        self._notification_key = secrets.token_hex(16)
+        self._hold: Hold | None = None
+        self._stream: bytes | None = None
+        self._metadata: dict[bool, RdmaMetadata] = {}
+        if _begin:
+            self._begin()
+
+    def _begin(self) -> None:
+        engine = self._connection._engine
+        seal = engine.options.seal
+        hold = engine.hold(self._local())
+        try:
+            if seal is not None:
+                # The seal is in the notification key, which has to be known from the start.
+                self._stream = zlib.compress(engine.describe(hold, self._device))
+                self._notification_key = seal.seal(
+                    self._notification_key,
+                    int(self._kind),
+                    self._stream,
+                    [item.metadata for item in self._descriptors],
+                )
+            self._native = engine.listen(hold, self._notification_key.encode(), self._timeout)
+        except BaseException:
+            engine.keeper.release(hold)
+            raise
+        self._hold = hold
+
+    def metadata(self, hex_encode: bool = False) -> RdmaMetadata:
+        """Return what the active side needs: this operation's memory and nothing else.
+
+        Made once and kept.
+
+        Parameters
+        ----------
+        hex_encode : bool
+            Use the older hexadecimal form in place of base64.
+
+        Raises
+        ------
+        StateError
+            The operation has ended, and the metadata had not been made before.
+        """
+        native = self._begun()
+        hex_encode = bool(hex_encode)
+        made = self._metadata.get(hex_encode)
+        if made is None:
+            if self.status.is_final or self._hold is None:
+                raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
+            native.expose()
+            if self._stream is None:
+                self._stream = zlib.compress(
+                    self._connection._engine.describe(self._hold, self._device)
+                )
+            made = self._metadata[hex_encode] = RdmaMetadata(
+                descriptors=[item.metadata for item in self._descriptors],
+                nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
+                notification_key=self._notification_key,
+                operation_kind=int(self._kind),
+            )
+        return made
+
+
+class ReadableOperation(PassiveOperation):
+    """Memory that a peer may read.
+
+    Parameters
+    ----------
+    connection : Connection
+        Where to make it.
+    local_descriptors : Descriptor or sequence of Descriptor
+        The memory, all on one device.
+    timeout : float, optional
+        Seconds after which the operation fails; the connector's default if not given, infinity for
+        never.
+    """
+
+    _kind = OperationKind.READ
+
+
+class WritableOperation(PassiveOperation):
+    """Memory that a peer may write to. Parameters as for `ReadableOperation`."""
+
+    _kind = OperationKind.WRITE

@@ -1,0 +1,224 @@
+"""The remote agents that one agent knows: what is loaded of each, and what is in flight to it.
+
+NIXL accumulates the regions of a peer and forgets none. Loading a region that it knows under
+another key fails, and makes the peer unreachable for the life of the agent; a stale region that
+meets a fresh one may be used in its place. Memory that is freed and registered again, and
+allocators that hand out an address twice, make both a normal event. So this module keeps a ledger
+of what has been loaded and compares before NIXL sees anything:
+
+- nothing new: no call;
+- new regions that meet no region of another key: load;
+- a conflict, other connection info (a restarted peer), or a ledger at its limit: hold new transfers
+  to that peer, let those in flight end, disconnect, load, go on. Other peers notice nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from enum import Enum
+
+from nixl_connect._native.agent import Agent
+from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.envelope import Envelope
+from nixl_connect.errors import MetadataError, TransferError, TransferTimeoutError
+from nixl_connect.ranges import RangeMap
+
+
+class _Verdict(Enum):
+    KNOWN = 0
+    NEW = 1
+    CONFLICT = 2
+
+
+class Peer:
+    """One remote agent."""
+
+    __slots__ = ("busy", "connections", "in_flight", "ledgers", "name", "regions")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections: dict[str, bytes] = {}
+        self.ledgers: defaultdict[tuple[str, int, int], RangeMap[bytes]] = defaultdict(RangeMap)
+        self.regions = 0
+        self.in_flight = 0
+        self.busy = True
+        """A thread is loading or reloading it; the others wait."""
+
+    def compare(self, envelope: Envelope, limit: int) -> _Verdict:
+        """Compare metadata with what is loaded."""
+        verdict = _Verdict.KNOWN
+        for backend, info in envelope.connections.items():
+            known_info = self.connections.get(backend)
+            if known_info is None:
+                verdict = _Verdict.NEW
+            elif known_info != info:
+                return _Verdict.CONFLICT
+        fresh = 0
+        for section in envelope.sections:
+            for address, length, device, key in section.regions:
+                ledger = self.ledgers[section.backend, section.mem_type, device]
+                known_key = ledger.get(address, address + length)
+                if known_key == key:
+                    continue
+                if any(met != key for _, met in ledger.meeting(address, address + length)):
+                    return _Verdict.CONFLICT
+                verdict = _Verdict.NEW
+                fresh += 1
+        return _Verdict.CONFLICT if self.regions and self.regions + fresh > limit else verdict
+
+    def note(self, envelope: Envelope) -> None:
+        """Note that metadata has been loaded."""
+        self.connections.update(envelope.connections)
+        for section in envelope.sections:
+            for address, length, device, key in section.regions:
+                ledger = self.ledgers[section.backend, section.mem_type, device]
+                if ledger.get(address, address + length) is None:
+                    ledger.add(address, address + length, key)
+                    self.regions += 1
+
+
+class Peers:
+    """The peers of one agent. Safe to call from any thread.
+
+    Parameters
+    ----------
+    agent : Agent
+        The local agent.
+    limit : int
+        Most regions to keep of one peer.
+    pump : callable
+        Waits up to so many seconds for operations to end, and collects them.
+    """
+
+    def __init__(self, agent: Agent, limit: int, pump: Callable[[float], None]) -> None:
+        self._agent = agent
+        self._name = agent.name.decode()
+        self._limit = limit
+        self._pump = pump
+        self._changed = threading.Condition()
+        self._peers: dict[str, Peer] = {}
+        self.reloads = 0
+        """How often a peer was disconnected to load what conflicted."""
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def knows(self, envelope: Envelope) -> bool:
+        """Whether `admit` would return at once, with no call to NIXL."""
+        if envelope.agent == self._name:
+            return True
+        with self._changed:
+            peer = self._peers.get(envelope.agent)
+            return (
+                peer is not None
+                and not peer.busy
+                and peer.compare(envelope, self._limit) is _Verdict.KNOWN
+            )
+
+    def admit(self, envelope: Envelope, blob: bytes, timeout: float | None) -> Peer:
+        """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
+
+        Parameters
+        ----------
+        envelope, blob
+            The metadata, parsed and not.
+        timeout : float or None
+            Most seconds to wait for transfers in flight, where the metadata conflicts.
+
+        Returns
+        -------
+        Peer
+            Give it to `leave` when the transfer is over.
+        """
+        if envelope.agent == self._name:
+            # An agent may transfer within itself; NIXL knows its own regions.
+            return Peer(envelope.agent)
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while True:
+                peer = self._peers.get(envelope.agent)
+                if peer is None:
+                    verdict = _Verdict.NEW
+                    peer = self._peers[envelope.agent] = Peer(envelope.agent)
+                elif peer.busy:
+                    self._wait(end, peer)
+                    continue
+                else:
+                    verdict = peer.compare(envelope, self._limit)
+                break
+            if verdict is _Verdict.KNOWN:
+                peer.in_flight += 1
+                return peer
+            peer.busy = True
+        loaded = False
+        try:
+            if verdict is _Verdict.CONFLICT:
+                self._disconnect(peer, end)
+            self._load(envelope, blob)
+            loaded = True
+        finally:
+            with self._changed:
+                peer.busy = False
+                if loaded:
+                    peer.note(envelope)
+                    peer.in_flight += 1
+                elif self._peers.get(peer.name) is peer and not peer.regions:
+                    del self._peers[peer.name]
+                self._changed.notify_all()
+        return peer
+
+    def leave(self, peer: Peer) -> None:
+        """Count a transfer out."""
+        with self._changed:
+            peer.in_flight -= 1
+            self._changed.notify_all()
+
+    def forget(self, peer: Peer) -> None:
+        """Note that NIXL has dropped a peer by itself, because the connection broke."""
+        with self._changed:
+            if self._peers.get(peer.name) is peer and not peer.busy:
+                del self._peers[peer.name]
+
+    def _wait(self, end: float | None, peer: Peer) -> None:
+        """Wait for a change. Lock held."""
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            raise TransferTimeoutError(
+                f"peer {peer.name!r} has to be reconnected, and {peer.in_flight} transfers to it "
+                "did not end in time",
+                peer=peer.name,
+            )
+        self._changed.wait(left)
+
+    def _disconnect(self, peer: Peer, end: float | None) -> None:
+        while True:
+            with self._changed:
+                if peer.in_flight == 0:
+                    break
+                if end is not None and time.monotonic() > end:
+                    self._wait(end, peer)
+            self._pump(0.05)
+        with contextlib.suppress(NativeError):  # NIXL may have dropped it already
+            self._agent.invalidate_remote(peer.name.encode())
+        with self._changed:
+            self.reloads += 1
+            peer.connections.clear()
+            peer.ledgers.clear()
+            peer.regions = 0
+
+    def _load(self, envelope: Envelope, blob: bytes) -> None:
+        try:
+            name = self._agent.load_remote(blob)
+        except NativeError as error:
+            status = status_name(error.status)
+            raise TransferError(
+                f"NIXL refused the metadata of peer {envelope.agent!r}: {status}",
+                status=status,
+                peer=envelope.agent,
+            ) from None
+        if name.decode("utf-8", "replace") != envelope.agent:
+            raise MetadataError(f"NIXL read the peer's name as {name!r}, not {envelope.agent!r}")

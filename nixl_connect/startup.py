@@ -1,0 +1,72 @@
+"""Starts an agent with its transports, and proves what the rest of the package relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nixl_connect._native import envelope
+from nixl_connect._native.agent import Agent
+from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect.errors import BackendError
+from nixl_connect.library import Library
+
+
+def start_agent(
+    name: str,
+    plugins: Mapping[bytes, Mapping[bytes, bytes]],
+    progress_interval: float,
+    library: Library,
+) -> tuple[Agent, bytes, int]:
+    """Start an agent.
+
+    Parameters
+    ----------
+    name : str
+        The agent's name.
+    plugins : mapping of bytes to mapping of bytes to bytes
+        Transports to start, and their options.
+    progress_interval : float
+        Longest sleep of NIXL's progress thread in seconds; 0 for none.
+    library : Library
+        Where NIXL came from, for messages.
+
+    Returns
+    -------
+    agent : Agent
+        With its transports started.
+    connections : bytes
+        Its metadata with connection info and no regions.
+    connections_end : int
+        Where the connection info ends in `connections`.
+
+    Raises
+    ------
+    BackendError
+        NIXL cannot start the agent or a transport, or lays out its metadata in a way that the
+        parser does not know: then nothing could be checked before NIXL reads it.
+    """
+    try:
+        agent = Agent(name.encode(), int(progress_interval * 1e6))
+    except NativeError as error:
+        raise BackendError(f"NIXL cannot start the agent {name!r}: {error}") from None
+    plugin = b""
+    try:
+        for plugin, parameters in plugins.items():
+            agent.create_backend(plugin, dict(parameters))
+    except NativeError as error:
+        raise BackendError(
+            f"NIXL cannot start the transport {plugin.decode()!r}: {status_name(error.status)}. "
+            f"Found: {', '.join(agent.plugins())}"
+        ) from None
+    connections = agent.partial_metadata(None, 0)
+    try:
+        proof = envelope.parse(connections)
+        whole = envelope.parse(agent.metadata())
+        if proof.agent != name or proof.connections != whole.connections:
+            raise ValueError("its parts do not agree")
+    except ValueError as error:
+        raise BackendError(
+            f"NIXL {library.version or ''} at {library.path} lays out its metadata in a way that "
+            f"this version of nixl-connect does not know: {error}"
+        ) from None
+    return agent, connections, proof.sections_at

@@ -1,0 +1,134 @@
+"""A second process for the tests: makes operations on command, with the blocking interface.
+
+Commands and answers are JSON, one to a line, on standard input and output. Buffers are filled from a
+seed, so that both sides know every byte.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+
+import numpy as np
+
+import nixl_connect as nc
+
+
+def content(seed: int, size: int) -> np.ndarray:
+    """Return `size` bytes that follow from `seed`."""
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def digest(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes."""
+    return hashlib.sha256(array).hexdigest()
+
+
+class Peer:
+    """Carries out commands; each public method is one."""
+
+    def __init__(self) -> None:
+        self.connector: nc.Connector | None = None
+        self.operations: dict[int, nc.AbstractOperation] = {}
+        self.arrays: dict[int, list[np.ndarray]] = {}
+        self.count = 0
+
+    def connect(self, name: str | None = None, options: dict | None = None) -> dict:
+        """Make a new connector."""
+        options = dict(options or {})
+        if "keys" in options:
+            options["keys"] = [bytes.fromhex(key) for key in options["keys"]]
+        self.connector = nc.Connector(name, **options)
+        return {"pid": os.getpid()}
+
+    def passive(
+        self, kind: str, sizes: list[int], seed: int = 0, timeout: float | None = None,
+        hex_encode: bool = False,
+    ) -> dict:
+        """Make a readable operation of known bytes, or a writable one of zeros."""
+        arrays = [
+            content(seed + i, size) if kind == "readable" else np.zeros(size, np.uint8)
+            for i, size in enumerate(sizes)
+        ]
+        make = (
+            self.connector.create_readable_blocking
+            if kind == "readable"
+            else self.connector.create_writable_blocking
+        )
+        operation = make([nc.Descriptor(array) for array in arrays], timeout=timeout)
+        return self._keep(operation, arrays) | {
+            "metadata": operation.metadata(hex_encode).model_dump()
+        }
+
+    def active(
+        self, kind: str, metadata: dict, sizes: list[int], seed: int = 0,
+        timeout: float | None = None,
+    ) -> dict:
+        """Begin to read into zeros, or to write known bytes."""
+        arrays = [
+            content(seed + i, size) if kind == "write" else np.zeros(size, np.uint8)
+            for i, size in enumerate(sizes)
+        ]
+        descriptors = [nc.Descriptor(array) for array in arrays]
+        told = nc.RdmaMetadata.model_validate(metadata)
+        if kind == "read":
+            operation = self.connector.begin_read_blocking(told, descriptors, timeout=timeout)
+        else:
+            operation = self.connector.begin_write_blocking(descriptors, told, timeout=timeout)
+        return self._keep(operation, arrays)
+
+    def _keep(self, operation: nc.AbstractOperation, arrays: list[np.ndarray]) -> dict:
+        self.count += 1
+        self.operations[self.count] = operation
+        self.arrays[self.count] = arrays
+        return {"id": self.count}
+
+    def wait(self, id: int, timeout: float = 10) -> dict:
+        """Wait for an operation."""
+        self.operations[id].wait_for_completion_blocking(timeout)
+        return {}
+
+    def status(self, id: int) -> dict:
+        """Tell an operation's status."""
+        return {"status": str(self.operations[id].status)}
+
+    def digests(self, id: int) -> dict:
+        """Tell the SHA-256 of each buffer."""
+        return {"digests": [digest(array) for array in self.arrays[id]]}
+
+    def cancel(self, id: int) -> dict:
+        """Cancel an operation."""
+        self.operations[id].cancel()
+        return {}
+
+    def drop(self, id: int) -> dict:
+        """Drop an operation and its buffers, without releasing it."""
+        del self.operations[id], self.arrays[id]
+        return {}
+
+    def stats(self) -> dict:
+        """Tell the connector's statistics."""
+        return {"stats": self.connector.stats()}
+
+    def close(self) -> dict:
+        """Close the connector."""
+        self.connector.close_blocking()
+        return {}
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    peer = Peer()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(peer, request.pop("do"))(**request)
+        except Exception as error:
+            answer = {"error": type(error).__name__, "text": str(error)}
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
