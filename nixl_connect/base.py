@@ -88,8 +88,7 @@ class AbstractOperation(ABC):
         kept alive, and then the peer is told.
         """
         if self._native is not None:
-            self._native.cancel()
-            self._connection._engine.collect()
+            self._connection._engine.cancel(self._native)
 
     async def wait_for_completion(self, timeout: float | None = None) -> None:
         """Wait until the operation is complete.

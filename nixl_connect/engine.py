@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from nixl_connect import library
 from nixl_connect._native import envelope
-from nixl_connect._native.agent import AgentClosedError, AgentForkedError
+from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation, Stage
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
 _ERR_NOT_FOUND = -6
+# Seconds that transfers in flight have when the interpreter ends.
+_EXIT_DRAIN = 0.5
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 # What may never be freed: engines whose transfers did not end when they were closed.
@@ -256,26 +258,34 @@ class Engine:
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Refuse work after the end or a fork, also where that comes in the middle of it."""
+        """Refuse work after a fork or the end, also where that comes in the middle of it."""
         self.collect()
         try:
-            if self.forked:
-                raise AgentForkedError
+            self._refuse_after_fork()
             if self.closed:
                 raise AgentClosedError
             yield
         except AgentClosedError:
             raise ClosedError(f"the connector of {self.name!r} is closed") from None
-        except AgentForkedError:
+
+    def _refuse_after_fork(self) -> None:
+        if self.forked:
             raise ClosedError(
                 f"the connector of {self.name!r} belongs to the parent of this process; "
                 "make a new one after the fork"
-            ) from None
+            )
+
+    def cancel(self, operation: Operation) -> None:
+        """Cancel an operation, unless it has ended."""
+        self._refuse_after_fork()
+        operation.cancel()
+        self.collect()
 
     # --- waiting ----------------------------------------------------------------------------
 
     async def wait(self, operation: Operation, timeout: float | None) -> bool:
         """Wait on the running loop for an operation's end; return whether it came in time."""
+        self._refuse_after_fork()
         loop = asyncio.get_running_loop()
         waits = self._loops.get(loop)
         if waits is None:
@@ -291,8 +301,8 @@ class Engine:
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""
-        with self._usable():
-            ended = operation.wait(timeout)
+        self._refuse_after_fork()
+        ended = operation.wait(timeout)
         self.collect()
         return ended
 
@@ -307,24 +317,24 @@ class Engine:
 
     # --- the end ----------------------------------------------------------------------------
 
-    def close(self, drain: float | None = None) -> None:
+    def close(self, *, at_exit: bool = False) -> None:
         """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
 
         Parameters
         ----------
-        drain : float, optional
-            Most seconds to wait for transfers in flight; the connector's option by default.
+        at_exit : bool
+            The interpreter ends: do not wake those who wait, nor wait long for transfers.
         """
         if self.forked:
             return
         with self._close_lock:
             if not self.closed:
                 self.closed = True
-                self._shut_down(self.options.drain if drain is None else drain)
+                self._shut_down(at_exit)
         self.keeper.join()
 
-    def _shut_down(self, drain: float) -> None:
-        clean = self._reactor.stop(drain)
+    def _shut_down(self, at_exit: bool) -> None:
+        clean = self._reactor.stop(_EXIT_DRAIN if at_exit else self.options.drain, not at_exit)
         self.keeper.stop()
         for loop, waits in list(self._loops.items()):
             _close_on_its_loop(loop, waits)
@@ -334,8 +344,11 @@ class Engine:
         else:
             # A transfer did not end: neither the agent nor the memory may ever be freed.
             _immortal.append(self)
-            logger.warning(
-                "%s: transfers in flight did not end in time; their memory stays", self.name
+            level = logging.DEBUG if at_exit else logging.WARNING
+            logger.log(
+                level,
+                "%s: transfers in flight did not end in time; their memory stays",
+                self.name,
             )
 
     def stats(self) -> dict[str, Any]:
@@ -392,4 +405,4 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def _close_all() -> None:
     """Close what programs left open, silently, before the interpreter ends."""
     for engine in list(_engines):
-        engine.close(drain=0.5)
+        engine.close(at_exit=True)

@@ -66,6 +66,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._deferred: deque[tuple[Registration, Any]] = deque()
         self._lock = threading.Lock()
+        # One thread at a time lets go. What it drops may run finalizers, and those come here again.
+        self._collecting = threading.RLock()
         self._quarantine: list[tuple[float, Hold]] = []
         self.holds: dict[int, Hold] = {}
         """By the operation's number."""
@@ -81,14 +83,13 @@ class Keeper:
 
     def collect(self) -> None:
         """Let go of what ended operations held. Cheap when there are none."""
-        for number, stage, reason in self._reactor.collect():
-            self.end(number, stage, reason)
-        while self._deferred:
-            try:
-                registration, _ = self._deferred.popleft()
-            except IndexError:
-                return  # another thread was faster
-            self._registrations.release(registration)
+        if self._reactor.has_garbage or self._deferred:
+            with self._collecting:
+                for number, stage, reason in self._reactor.collect():
+                    self.end(number, stage, reason)
+                while self._deferred:
+                    registration, _ = self._deferred.popleft()
+                    self._registrations.release(registration)
 
     def end(self, number: int, stage: int, reason: int) -> None:
         """Let go of what one operation held, as far as its stage allows."""
@@ -131,8 +132,9 @@ class Keeper:
 
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
+        with self._collecting:  # another thread may be in the middle of it
+            self.collect()
         self._stopping.set()
-        self.collect()
 
     def join(self) -> None:
         """Wait for the reaper, unless memory in quarantine keeps it."""

@@ -8,8 +8,9 @@ of what has been loaded and compares before NIXL sees anything:
 
 - nothing new: no call;
 - new regions that meet no region of another key: load;
-- a conflict, other connection info (a restarted peer), or a ledger at its limit: hold new transfers
-  to that peer, let those in flight end, disconnect, load, go on. Other peers notice nothing.
+- a conflict, other connection info (a restarted peer), a broken connection, or a ledger at its
+  limit: hold new transfers to that peer, let those in flight end, disconnect, load, go on. Other
+  peers notice nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from enum import Enum
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
-from nixl_connect.errors import MetadataError, TransferError, TransferTimeoutError
+from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.ranges import RangeMap
+
+_PROBE = b"nixl_connect:probe"
 
 
 class _Verdict(Enum):
@@ -156,7 +159,7 @@ class Peers:
             peer.busy = True
         loaded = False
         try:
-            if verdict is _Verdict.CONFLICT:
+            if verdict is _Verdict.CONFLICT or (peer.regions and not self._answers(peer)):
                 self._disconnect(peer, end)
             self._load(envelope, blob)
             loaded = True
@@ -194,6 +197,19 @@ class Peers:
             )
         self._changed.wait(left)
 
+    def _answers(self, peer: Peer) -> bool:
+        """Whether the connection to a peer still stands, as far as UCX knows.
+
+        Regions must not be loaded over a broken one: NIXL would forget the peer while UCX keeps
+        its name, and the peer could not be loaded again, not even after a restart. NIXL has no way
+        to ask, but refuses to send. The message says nothing; peers find no operation of that key.
+        """
+        try:
+            self._agent.notify(peer.name.encode(), _PROBE)
+        except NativeError:
+            return False
+        return True
+
     def _disconnect(self, peer: Peer, end: float | None) -> None:
         while True:
             with self._changed:
@@ -215,8 +231,9 @@ class Peers:
             name = self._agent.load_remote(blob)
         except NativeError as error:
             status = status_name(error.status)
-            raise TransferError(
-                f"NIXL refused the metadata of peer {envelope.agent!r}: {status}",
+            raise PeerLostError(
+                f"peer {envelope.agent!r} cannot be connected, or NIXL refused its metadata "
+                f"(NIXL: {status})",
                 status=status,
                 peer=envelope.agent,
             ) from None

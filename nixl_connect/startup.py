@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nixl_connect._native import envelope
-from nixl_connect._native.agent import Agent
+from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect.errors import BackendError
 from nixl_connect.library import Library
@@ -42,13 +42,19 @@ def start_agent(
     Raises
     ------
     BackendError
-        NIXL cannot start the agent or a transport, or lays out its metadata in a way that the
-        parser does not know: then nothing could be checked before NIXL reads it.
+        NIXL cannot start the agent or a transport, or was used before this process was forked, or
+        lays out its metadata in a way that the parser does not know: then nothing could be checked
+        before NIXL reads it.
     """
     try:
         agent = Agent(name.encode(), int(progress_interval * 1e6))
     except NativeError as error:
         raise BackendError(f"NIXL cannot start the agent {name!r}: {error}") from None
+    except AgentForkedError:
+        raise BackendError(
+            "NIXL was used before this process was forked, and its transports do not survive a "
+            "fork; start processes with multiprocessing's 'spawn' or 'forkserver'"
+        ) from None
     plugin = b""
     try:
         for plugin, parameters in plugins.items():

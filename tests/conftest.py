@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -58,7 +59,8 @@ class Peer:
         assert self.process.stdout is not None
         end = time.monotonic() + deadline
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))
+            left = max(0, end - time.monotonic())
+            ready, _, _ = select.select([self.process.stdout], [], [], left)
             if not ready:
                 raise TimeoutError("the peer does not answer")
             data = os.read(self.process.stdout.fileno(), 1 << 16)
@@ -82,8 +84,12 @@ class Peer:
         self.process.wait(DEADLINE)
 
     def stop(self) -> None:
-        """Stop the process, as a debugger would; `resume` lets it go on."""
+        """Stop the process, as a debugger would, every thread of it; `resume` lets it go on."""
         self.process.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + DEADLINE
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            while (task / "stat").read_text().rpartition(")")[2].split()[0] != "T":
+                assert time.monotonic() < end, "the peer does not stop"
 
     def resume(self) -> None:
         """Let a stopped process go on."""
@@ -179,16 +185,18 @@ def connector(make_connector: Callable[..., nc.Connector]) -> nc.Connector:
 
 
 def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture(scope="session")
 def _warm() -> tuple[int, int]:
-    """Threads and descriptors of a process that has used NIXL once: NIXL and UCX keep some."""
+    """Threads and descriptors of a process that has used NIXL and uvloop once: they keep some."""
+    if importlib.util.find_spec("uvloop"):
+        importlib.import_module("uvloop").new_event_loop().close()
     for _ in range(2):
         with nc.Connector() as connector:
             connector._open()

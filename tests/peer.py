@@ -1,7 +1,7 @@
 """A second process for the tests: makes operations on command, with the blocking interface.
 
-Commands and answers are JSON, one to a line, on standard input and output. Buffers are filled from a
-seed, so that both sides know every byte.
+Commands and answers are JSON, one to a line, on standard input and output. Buffers are filled from
+a seed, so that both sides know every byte.
 """
 
 import contextlib
@@ -43,7 +43,11 @@ class Peer:
         return {"pid": os.getpid()}
 
     def passive(
-        self, kind: str, sizes: list[int], seed: int = 0, timeout: float | None = None,
+        self,
+        kind: str,
+        sizes: list[int],
+        seed: int = 0,
+        timeout: float | None = None,
         hex_encode: bool = False,
     ) -> dict:
         """Make a readable operation of known bytes, or a writable one of zeros."""
@@ -62,7 +66,11 @@ class Peer:
         }
 
     def active(
-        self, kind: str, metadata: dict, sizes: list[int], seed: int = 0,
+        self,
+        kind: str,
+        metadata: dict,
+        sizes: list[int],
+        seed: int = 0,
         timeout: float | None = None,
     ) -> dict:
         """Begin to read into zeros, or to write known bytes."""
@@ -84,27 +92,27 @@ class Peer:
         self.arrays[self.count] = arrays
         return {"id": self.count}
 
-    def wait(self, id: int, timeout: float = 10) -> dict:
+    def wait(self, number: int, timeout: float = 10) -> dict:
         """Wait for an operation."""
-        self.operations[id].wait_for_completion_blocking(timeout)
+        self.operations[number].wait_for_completion_blocking(timeout)
         return {}
 
-    def status(self, id: int) -> dict:
+    def status(self, number: int) -> dict:
         """Tell an operation's status."""
-        return {"status": str(self.operations[id].status)}
+        return {"status": str(self.operations[number].status)}
 
-    def digests(self, id: int) -> dict:
+    def digests(self, number: int) -> dict:
         """Tell the SHA-256 of each buffer."""
-        return {"digests": [digest(array) for array in self.arrays[id]]}
+        return {"digests": [digest(array) for array in self.arrays[number]]}
 
-    def cancel(self, id: int) -> dict:
+    def cancel(self, number: int) -> dict:
         """Cancel an operation."""
-        self.operations[id].cancel()
+        self.operations[number].cancel()
         return {}
 
-    def drop(self, id: int) -> dict:
+    def drop(self, number: int) -> dict:
         """Drop an operation and its buffers, without releasing it."""
-        del self.operations[id], self.arrays[id]
+        del self.operations[number], self.arrays[number]
         return {}
 
     def stats(self) -> dict:

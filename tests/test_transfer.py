@@ -22,11 +22,11 @@ def test_active_side_here(connector, peer, content, digest, kind, sizes):
         with connector.begin_read_blocking(metadata, [nc.Descriptor(a) for a in arrays]) as op:
             op.wait_for_completion_blocking(10)
             assert [item.ptr for item in op.results()] == [a.ctypes.data for a in arrays]
-        peer.do("wait", id=made["id"])
+        peer.do("wait", number=made["id"])
         assert [digest(array) for array in arrays] == expected
     else:
         with connector.begin_write_blocking([nc.Descriptor(a) for a in arrays], metadata) as op:
             op.wait_for_completion_blocking(10)
-        peer.do("wait", id=made["id"])
-        assert peer.do("digests", id=made["id"])["digests"] == expected
+        peer.do("wait", number=made["id"])
+        assert peer.do("digests", number=made["id"])["digests"] == expected
     assert op.status is nc.OperationStatus.COMPLETE

@@ -28,6 +28,9 @@ from nixl_connect._native.posix cimport (
 )
 
 cdef int _generation = 0
+# In which generation the first agent was made, or -1. UCX has threads and sockets of its own that a
+# fork breaks for good, so no agent is made in a later one.
+cdef int _used_in = -1
 
 
 cdef void _after_fork_in_child() noexcept nogil:
@@ -48,7 +51,7 @@ class AgentClosedError(Exception):
 
 
 class AgentForkedError(Exception):
-    """The agent was made by the parent of this process."""
+    """The agent was made by the parent of this process, or NIXL was used there."""
 
 
 cdef int _check(int status, const char* call) except -1:
@@ -75,6 +78,10 @@ cdef class Agent:
         cdef AgentConfig config
         cdef const char* c_name = name
         cdef int rc
+        global _used_in
+        if _used_in not in (-1, _generation):
+            raise AgentForkedError
+        _used_in = _generation
         self.nixl = api()
         self.name = name
         self.backends = []
@@ -287,6 +294,19 @@ cdef class Agent:
                 rc = self.nixl.invalidate_remote_md(self.handle, c_name)
                 self.leave()
         _check(rc, "invalidate_remote_md")
+
+    def notify(self, bytes name not None, bytes message not None) -> None:
+        """Send a notification to a peer that is loaded."""
+        cdef const char* c_name = name
+        cdef const char* data = message
+        cdef size_t size = len(message)
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                rc = self.nixl.gen_notif(self.handle, c_name, data, size, NULL)
+                self.leave()
+        _check(rc, "gen_notif")
 
     cdef int create_request(
         self, int kind, Regions local, int local_mem, Regions remote, int remote_mem,

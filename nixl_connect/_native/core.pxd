@@ -16,6 +16,7 @@ cdef struct Core:
     pthread_cond_t ended        # blocking waiters and collectors sleep here
     pthread_cond_t garbage      # the reaper sleeps here
     bint stopping
+    bint cancelling             # while stopping: end every operation
     bint stopped                # the thread is gone
     bint asleep
     bint reaper_asleep

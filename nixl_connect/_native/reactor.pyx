@@ -58,7 +58,7 @@ cdef class Reactor:
             return
         if not self.stopped:
             with nogil:
-                stop_core(self.core, 0)
+                stop_core(self.core, 0, True)
         if self.core.active_count == 0:
             free_core(self.core)
 
@@ -130,6 +130,11 @@ cdef class Reactor:
         operation.generation = self.generation
         return operation
 
+    @property
+    def has_garbage(self) -> bool:
+        """Whether there is something to collect."""
+        return self.core.retired is not NULL or self.core.quarantined is not NULL
+
     def collect(self) -> list[tuple[int, int, int]]:
         """Return the operations that have ended since the last call.
 
@@ -198,8 +203,15 @@ cdef class Reactor:
             pthread_mutex_unlock(&self.core.lock)
         return alive
 
-    def stop(self, drain: float) -> bool:
-        """Cancel what is left, wait up to `drain` seconds for transfers in flight, end the thread.
+    def stop(self, drain: float, bint cancel) -> bool:
+        """Wait up to `drain` seconds for transfers in flight, and end the thread.
+
+        Parameters
+        ----------
+        drain : float
+            Seconds.
+        cancel : bool
+            Whether to end every operation first, and so wake whoever waits.
 
         Returns
         -------
@@ -213,7 +225,7 @@ cdef class Reactor:
         if not self.stopped:
             self.stopped = True
             with nogil:
-                stop_core(self.core, ns)
+                stop_core(self.core, ns, cancel)
         return self.core.active_count == 0
 
     @property

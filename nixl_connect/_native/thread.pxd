@@ -6,5 +6,5 @@ from nixl_connect._native.capi cimport Api
 from nixl_connect._native.core cimport Core
 
 cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil
-cdef bint stop_core(Core* core, int64_t drain) noexcept nogil
+cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
 cdef void free_core(Core* core) noexcept nogil

@@ -64,6 +64,8 @@ from nixl_connect._native.transfer cimport (
     CANCELLED_PREFIX_SIZE,
     FAILED_PREFIX,
     FAILED_PREFIX_SIZE,
+    PROBE,
+    PROBE_SIZE,
     post,
     settle,
 )
@@ -95,6 +97,8 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         status, reason = ERRORED, REASON_PEER_FAILED
         message += FAILED_PREFIX_SIZE
         size -= FAILED_PREFIX_SIZE
+    elif size == PROBE_SIZE and memcmp(message, PROBE, PROBE_SIZE) == 0:
+        return
     pthread_mutex_lock(&core.lock)
     core.notified += 1
     record = slot(core, message, size)[0]
@@ -266,7 +270,8 @@ cdef void* _run(void* argument) noexcept nogil:
     pthread_mutex_lock(&core.lock)
     while True:
         if core.stopping:
-            _cancel_all(core)
+            if core.cancelling:
+                _cancel_all(core)
             if core.active_count == 0 or now_ns() >= core.drain_until:
                 break
         elif core.active_count == 0 and core.passive_count == 0:
@@ -328,14 +333,18 @@ cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil:
     return core
 
 
-cdef bint stop_core(Core* core, int64_t drain) noexcept nogil:
-    """Cancel everything, wait at most `drain` nanoseconds for transfers in flight, join the thread.
+cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
+    """Wait at most `drain` nanoseconds for transfers in flight, and join the thread.
+
+    With `cancel` every operation is ended first. Without it those that are left stay as they are,
+    and so do their waiters: at the interpreter's exit nobody is to be woken.
 
     Returns whether nothing is in flight. If not, neither the agent nor the memory of those
     transfers may ever be freed. To be called once.
     """
     pthread_mutex_lock(&core.lock)
     core.drain_until = now_ns() + drain
+    core.cancelling = cancel
     core.stopping = True
     rouse(core)
     pthread_mutex_unlock(&core.lock)

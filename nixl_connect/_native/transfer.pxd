@@ -7,9 +7,12 @@ from nixl_connect._native.record cimport Record
 # messages find no operation of that key and ignore them.
 cdef const char* CANCELLED_PREFIX
 cdef const char* FAILED_PREFIX
+# What it sends to learn whether the connection stands.
+cdef const char* PROBE
 cdef enum:
     CANCELLED_PREFIX_SIZE = 23
     FAILED_PREFIX_SIZE = 20
+    PROBE_SIZE = 18
 
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
 cdef bint post(Core* core, Record* record, bint queue) noexcept nogil

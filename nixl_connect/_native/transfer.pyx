@@ -32,6 +32,7 @@ from nixl_connect._native.status cimport (
 
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
+PROBE = b"nixl_connect:probe"
 
 
 cdef void _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
@@ -116,6 +117,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     core.waiting += 1
     core.active_count += 1
     core.last_activity = now_ns()
+    core.next_deadline = min(core.next_deadline, record.deadline)
     refused = core.stopping and finish(core, record, CANCELLED, REASON_CLOSED, 0)
     pthread_mutex_unlock(&core.lock)
     if (inline_post or refused) and post(core, record, False):

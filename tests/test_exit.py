@@ -1,0 +1,158 @@
+"""Processes that end or fork at awkward moments: no hang, no crash, no noise."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PRELUDE = """
+import asyncio, gc, os, sys, threading
+import numpy as np
+import nixl_connect as nc
+one, two = nc.Connector(), nc.Connector()
+def moved(owner=one, mover=two, size=1000):
+    data, into = np.ones(size, np.uint8), np.zeros(size, np.uint8)
+    passive = owner.create_readable_blocking(nc.Descriptor(data))
+    active = mover.begin_read_blocking(passive.metadata(), nc.Descriptor(into))
+    active.wait_for_completion_blocking(10)
+    passive.wait_for_completion_blocking(10)
+    assert (data == into).all()
+"""
+
+
+def run(program, deadline=30):
+    """Run a program; return its exit status and what it printed on both streams."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=deadline,
+        cwd="/",
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "",
+        "moved()",
+        "passive = one.create_readable_blocking(nc.Descriptor(b'abc'))",
+        "passive = one.create_readable_blocking(nc.Descriptor(b'abc')); passive.metadata()",
+        """
+        passive = one.create_readable_blocking(nc.Descriptor(b'abc'))
+        threading.Thread(target=lambda: [passive.wait_for_completion_blocking(60)],
+                         daemon=True).start()
+        """,
+        """
+        async def main():
+            passive = await one.create_readable(nc.Descriptor(b'abc'))
+            passive.metadata()
+            task = asyncio.create_task(passive.wait_for_completion())
+            await asyncio.sleep(0.01)
+        asyncio.run(main())
+        """,
+        """
+        moved()
+        d = nc.Descriptor(np.zeros(1000)); d.register_memory(one)
+        cycle = [d]; cycle.append(cycle)
+        """,
+        "moved(); sys.exit(0)",
+        "moved(); os._exit(0)",
+        "moved(); del one, two; gc.collect()",
+        """
+        import weakref
+        class Late:
+            def __del__(self):
+                self.operation.cancel()
+        late = Late(); late.operation = one.create_readable_blocking(nc.Descriptor(b'abc'))
+        late.self = late
+        """,
+    ],
+    ids=[
+        "nothing opened",
+        "idle",
+        "pending",
+        "metadata out",
+        "thread waits",
+        "loop ends",
+        "registered in a cycle",
+        "sys.exit",
+        "os._exit",
+        "dropped",
+        "late finalizer",
+    ],
+)
+def test_exit_without_closing_is_silent(program):
+    assert run(program) == (0, "")
+
+
+def test_an_exception_ends_as_usual():
+    status, text = run("moved(); raise ValueError('the program is wrong')")
+    assert status == 1
+    assert text.rstrip().endswith("ValueError: the program is wrong")
+
+
+def test_keyboard_interrupt_reaches_a_blocking_wait():
+    status, text = run(
+        """
+        import signal
+        passive = one.create_readable_blocking(nc.Descriptor(b'abc'))
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        try:
+            passive.wait_for_completion_blocking(20)
+        except KeyboardInterrupt:
+            print('interrupted')
+        """
+    )
+    assert (status, text) == (0, "interrupted\n")
+
+
+def test_a_forked_child_is_refused_and_the_parent_goes_on():
+    status, text = run(
+        """
+        import warnings
+        warnings.simplefilter('ignore', DeprecationWarning)
+        moved()
+        passive = one.create_readable_blocking(nc.Descriptor(np.ones(10, np.uint8)))
+        descriptor = nc.Descriptor(np.zeros(100)); descriptor.register_memory(one)
+        child = os.fork()
+        if child == 0:
+            for attempt in (
+                lambda: one.create_readable_blocking(nc.Descriptor(b'abc')),
+                lambda: asyncio.run(one.create_readable(nc.Descriptor(b'abc'))),
+                lambda: passive.metadata(),
+                lambda: passive.wait_for_completion_blocking(1),
+                lambda: asyncio.run(passive.wait_for_completion(1)),
+                lambda: passive.cancel(),
+                lambda: descriptor.register_memory(two),
+            ):
+                try:
+                    attempt()
+                except (nc.ClosedError, nc.RegistrationError):
+                    pass
+                else:
+                    print('not refused')
+            one.close_blocking()
+            with passive:
+                pass
+            del passive, descriptor, one, two
+            gc.collect()
+            try:
+                nc.Connector().create_readable_blocking(nc.Descriptor(b'abc'))
+            except nc.BackendError as error:
+                assert 'spawn' in str(error)
+                sys.exit(7)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status))
+        moved()
+        into = np.zeros(10, np.uint8)
+        active = two.begin_read_blocking(passive.metadata(), nc.Descriptor(into))
+        active.wait_for_completion_blocking(10)
+        passive.wait_for_completion_blocking(10)
+        assert into.all()
+        """
+    )
+    assert (status, text) == (0, "7\n")
