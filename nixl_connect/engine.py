@@ -25,7 +25,7 @@ from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.device import Device
-from nixl_connect.errors import ClosedError, StateError, TransferError
+from nixl_connect.errors import ClosedError, MetadataError, StateError, TransferError
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.loops import LoopWaits
 from nixl_connect.options import Options
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
-_ERR_NOT_FOUND = -6
 # Seconds that transfers in flight have when the interpreter ends.
 _EXIT_DRAIN = 0.5
 
@@ -171,9 +170,13 @@ class Engine:
                     break
                 except NativeError as error:
                     self.keeper.release(hold)
-                    if error.status == _ERR_NOT_FOUND and not last:
+                    if not self.peers.covers(peer, target.regions, target.mem_type):
+                        raise MetadataError(
+                            f"the descriptors name memory that peer {peer.name!r} did not register"
+                        ) from None
+                    if not last:
                         # NIXL dropped the peer behind our back, when another transfer broke.
-                        self.peers.forget(peer)
+                        self.peers.mark_broken(peer)
                         continue
                     raise TransferError(
                         f"NIXL refused the transfer with peer {peer.name!r}: "

@@ -102,7 +102,7 @@ class Keeper:
         if hold is None:
             return
         if reason == Reason.PEER_LOST and hold.peer is not None:
-            self._peers.forget(hold.peer)
+            self._peers.mark_broken(hold.peer)
         self.release(hold)
         if stage == Stage.UNKNOWN:
             with self._lock:

@@ -292,7 +292,7 @@ def decode_nixl_metadata(text: str, limit: int) -> bytes:
     if not text:
         raise MetadataError("nixl_metadata must not be empty")
     if len(text) > 2 * limit + 16:
-        raise MetadataError(f"nixl_metadata has {len(text)} characters, over the limit")
+        raise MetadataError(f"nixl_metadata has {len(text)} characters, for over {limit} bytes")
     return inflate(stream_of(text), limit)
 
 

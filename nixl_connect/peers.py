@@ -25,6 +25,7 @@ from enum import Enum
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.packing import Regions
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.ranges import RangeMap
 
@@ -40,7 +41,7 @@ class _Verdict(Enum):
 class Peer:
     """One remote agent."""
 
-    __slots__ = ("busy", "connections", "in_flight", "ledgers", "name", "regions")
+    __slots__ = ("broken", "busy", "connections", "in_flight", "ledgers", "name", "regions")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -48,11 +49,15 @@ class Peer:
         self.ledgers: defaultdict[tuple[str, int, int], RangeMap[bytes]] = defaultdict(RangeMap)
         self.regions = 0
         self.in_flight = 0
+        self.broken = False
+        """The connection is known to be lost, and has to be made anew."""
         self.busy = True
         """A thread is loading or reloading it; the others wait."""
 
     def compare(self, envelope: Envelope, limit: int) -> _Verdict:
         """Compare metadata with what is loaded."""
+        if self.broken:
+            return _Verdict.CONFLICT
         verdict = _Verdict.KNOWN
         for backend, info in envelope.connections.items():
             known_info = self.connections.get(backend)
@@ -174,17 +179,28 @@ class Peers:
                 self._changed.notify_all()
         return peer
 
+    def covers(self, peer: Peer, regions: Regions, mem_type: int) -> bool:
+        """Whether what is loaded of a peer holds all of `regions`."""
+        with self._changed:
+            return peer.name == self._name or all(
+                any(
+                    next(ledger.covering(address, address + length), None) is not None
+                    for (_, kind, number), ledger in peer.ledgers.items()
+                    if kind == mem_type and number == device
+                )
+                for address, length, device in map(regions.__getitem__, range(len(regions)))
+            )
+
     def leave(self, peer: Peer) -> None:
         """Count a transfer out."""
         with self._changed:
             peer.in_flight -= 1
             self._changed.notify_all()
 
-    def forget(self, peer: Peer) -> None:
-        """Note that NIXL has dropped a peer by itself, because the connection broke."""
+    def mark_broken(self, peer: Peer) -> None:
+        """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
         with self._changed:
-            if self._peers.get(peer.name) is peer and not peer.busy:
-                del self._peers[peer.name]
+            peer.broken = True
 
     def _wait(self, end: float | None, peer: Peer) -> None:
         """Wait for a change. Lock held."""
@@ -222,6 +238,7 @@ class Peers:
             self._agent.invalidate_remote(peer.name.encode())
         with self._changed:
             self.reloads += 1
+            peer.broken = False
             peer.connections.clear()
             peer.ledgers.clear()
             peer.regions = 0

@@ -258,6 +258,33 @@ def test_a_killed_peer_is_an_error_at_once(connector, start_peer, transport):
     assert caught.value.status
 
 
+@pytest.mark.parametrize("transport", ["shared memory", "tcp"])
+@pytest.mark.parametrize("size", [1 << 12, 8 << 20])
+def test_a_peer_killed_in_flight(connector, start_peer, transport, size):
+    peer = start_peer(environment={} if transport == "shared memory" else {"UCX_TLS": "tcp"})
+    made = peer.do("passive", kind="writable", sizes=[size])
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    first = connector.begin_write_blocking(nc.Descriptor(np.ones(size, np.uint8)), told)
+    first.wait_for_completion_blocking(10)
+    peer.stop()
+    peer.kill()
+    array = np.ones(size, np.uint8)
+    alive = weakref.ref(array)
+    # The regions are known, so nothing notices before the transfer itself.
+    operation = connector.begin_write_blocking(nc.Descriptor(array), told, timeout=10)
+    with pytest.raises(nc.PeerLostError) as caught:
+        operation.wait_for_completion_blocking(15)
+    assert caught.value.peer
+    assert caught.value.status
+    del operation, array, caught
+    until(lambda: alive() is None)
+    # And again, with a connection that has to be made anew.
+    with pytest.raises(nc.PeerLostError):
+        connector.begin_write_blocking(
+            nc.Descriptor(np.ones(size, np.uint8)), told, timeout=10
+        ).wait_for_completion_blocking(15)
+
+
 def test_a_second_operation_object_cannot_be_entered_again(connector):
     operation = connector.create_readable_blocking(nc.Descriptor(b"abc"))
     with operation:

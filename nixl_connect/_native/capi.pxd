@@ -43,7 +43,6 @@ cdef struct Api:
     int (*get_local_partial_md)(void*, void*, void**, size_t*, void*) noexcept nogil
     int (*load_remote_md)(void*, const void*, size_t, char**) noexcept nogil
     int (*invalidate_remote_md)(void*, const char*) noexcept nogil
-    int (*check_remote_md)(void*, const char*, void*) noexcept nogil
     # plugins and parameters
     int (*get_available_plugins)(void*, void**) noexcept nogil
     int (*string_list_size)(void*, size_t*) noexcept nogil

@@ -41,7 +41,7 @@ class LoadError(Exception):
 
 
 # The C API folds most of NIXL's own codes into ERR_BACKEND: 1.5.1 keeps INVALID_PARAM, NOT_FOUND
-# and NO_TELEMETRY apart and nothing else, so a lost peer has to be told by its side effect (see
+# and NO_TELEMETRY apart and nothing else, so a lost peer has to be told by other means (see
 # `transfer.pyx`).
 _STATUS_NAMES = {
     1: "IN_PROGRESS",
@@ -121,7 +121,6 @@ def load(path: str) -> None:
     find.into(<void**>&_api.get_local_partial_md, b"get_local_partial_md")
     find.into(<void**>&_api.load_remote_md, b"load_remote_md")
     find.into(<void**>&_api.invalidate_remote_md, b"invalidate_remote_md")
-    find.into(<void**>&_api.check_remote_md, b"check_remote_md")
     find.into(<void**>&_api.get_available_plugins, b"get_available_plugins")
     find.into(<void**>&_api.string_list_size, b"string_list_size")
     find.into(<void**>&_api.string_list_get, b"string_list_get")

@@ -231,14 +231,15 @@ cdef class Reactor:
     @property
     def counters(self) -> dict[str, int]:
         """Counts of now and since the start."""
+        # Nothing of Python may happen under the lock: an allocation can start a collection of
+        # garbage, and with it the finalizer of an operation, which takes the lock too.
         pthread_mutex_lock(&self.core.lock)
-        try:
-            return {
-                "passive": self.core.passive_count,
-                "active": self.core.active_count,
-                "waiting": self.core.waiting,
-                "notifications": self.core.notified,
-                "notifications_unmatched": self.core.unmatched,
-            }
-        finally:
-            pthread_mutex_unlock(&self.core.lock)
+        cdef Core seen = self.core[0]
+        pthread_mutex_unlock(&self.core.lock)
+        return {
+            "passive": seen.passive_count,
+            "active": seen.active_count,
+            "waiting": seen.waiting,
+            "notifications": seen.notified,
+            "notifications_unmatched": seen.unmatched,
+        }

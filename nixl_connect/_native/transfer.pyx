@@ -35,15 +35,17 @@ FAILED_PREFIX = b"nixl_connect:failed:"
 PROBE = b"nixl_connect:probe"
 
 
-cdef void _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
-    """Tell the peer that this side gave up. Best effort: the peer may be gone."""
+cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
+    """Tell the peer that this side gave up; return whether NIXL took the message."""
+    cdef int rc
     cdef char* message = <char*>malloc(size + record.key_size)
     if message is NULL:
-        return
+        return True
     memcpy(message, prefix, size)
     memcpy(message + size, record.key, record.key_size)
-    core.nixl.gen_notif(core.agent, record.peer, message, size + record.key_size, NULL)
+    rc = core.nixl.gen_notif(core.agent, record.peer, message, size + record.key_size, NULL)
     free(message)
+    return rc == NIXL_SUCCESS
 
 
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
@@ -60,10 +62,6 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         pthread_mutex_lock(&core.lock)
         claimed = record.claimed = not is_final(read_status(&record.status))
         pthread_mutex_unlock(&core.lock)
-    elif core.nixl.check_remote_md(core.agent, record.peer, NULL) != NIXL_SUCCESS:
-        # The C API reports a lost peer as any other backend error, but NIXL has then forgotten it.
-        reason = REASON_PEER_LOST
-        told = False
     core.nixl.release_xfer_req(core.agent, record.request)
     core.nixl.destroy_xfer_req(record.request)
     record.request = NULL
@@ -73,11 +71,15 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
             status, reason = COMPLETE, REASON_NONE
         else:
             reason = REASON_NOT_TOLD
-    elif told:
+    else:
         if read_status(&record.status) == CANCELLED:
-            _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
+            told = _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
         else:
-            _tell(core, record, FAILED_PREFIX, FAILED_PREFIX_SIZE)
+            told = _tell(core, record, FAILED_PREFIX, FAILED_PREFIX_SIZE)
+        if not told:
+            # The C API reports a lost peer as any other backend error; but nothing can be sent to
+            # it either.
+            reason = REASON_PEER_LOST
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
     if told:

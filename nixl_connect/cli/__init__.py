@@ -1,0 +1,47 @@
+"""The command ``nixl-connect``.
+
+Nothing of the library imports this package. The module of a command is imported when it is run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from nixl_connect.cli.errors import CommandError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 if the command succeeded, 1 if not, 2 if it cannot run as asked, 130 if interrupted.
+    """
+    from nixl_connect.cli import arguments
+
+    chosen = arguments.parse(argv)
+    try:
+        status = arguments.command(chosen)(chosen)
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"nixl-connect: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("nixl-connect: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does. The interpreter's own flush at exit
+        # must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

@@ -1,0 +1,155 @@
+"""The command ``nixl-connect demo``: runs the two processes, watches them, and shows the result."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nixl_connect.cli.children import Children
+from nixl_connect.cli.demo_plan import Row, make_rows
+from nixl_connect.cli.errors import ChildError, CommandError
+
+# The module that both processes run.
+PROCESS = "nixl_connect.cli.demo_process"
+# A transfer takes three steps, each with a deadline; beyond that the children have had their say.
+_STEPS = 3
+_GRACE = 15.0
+
+
+@dataclass
+class RowResult:
+    """What became of one row: the duration of each operation, and those whose bytes differ."""
+
+    row: Row
+    seconds: list[float]
+    wrong: list[int]
+
+    @property
+    def verified(self) -> bool:
+        """Whether all bytes agree."""
+        return not self.wrong
+
+
+@dataclass
+class Result:
+    """What became of the demo."""
+
+    size: int
+    seed: int
+    rows: list[RowResult] = field(default_factory=list)
+    library: dict[str, Any] = field(default_factory=dict)
+    elapsed: float = 0.0
+    error: str | None = None
+
+    @property
+    def counted(self) -> list[RowResult]:
+        """The rows of the table."""
+        return [result for result in self.rows if result.row.counted]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes moved."""
+        return sum(result.row.nbytes for result in self.counted)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all transfers."""
+        return sum(sum(result.seconds) for result in self.counted)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all was moved and all bytes agree."""
+        return (
+            self.error is None
+            and self.nbytes == self.size
+            and all(result.verified for result in self.rows)
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo and print what was moved."""
+    _require_extra()
+    from nixl_connect.cli import demo_view
+
+    with demo_view.progress(arguments.size) as advance:
+        result = move(arguments.size, arguments.seed, arguments.timeout, advance)
+    if arguments.json:
+        demo_view.print_json(result)
+    elif result.rows:
+        demo_view.print_table(result)
+    if result.error is not None:
+        raise CommandError(result.error)
+    return 0 if result.ok else 1
+
+
+def move(size: int, seed: int, timeout: float, advance: Callable[[Row, int], None]) -> Result:
+    """Run the two processes to the end of the plan, or to the first error.
+
+    Parameters
+    ----------
+    size : int
+        Bytes to move in total.
+    seed : int
+        What the content follows from.
+    timeout : float
+        Longest that a step may take, in seconds.
+    advance : callable
+        Called with the row and the number of bytes of each operation that is done.
+    """
+    result = Result(size, seed)
+    start = time.perf_counter()
+    try:
+        with Children() as children:
+            _watch(children, result, timeout, advance)
+    except ChildError as error:
+        result.error = error.reason if error.kind == "LibraryError" else str(error)
+    result.elapsed = time.perf_counter() - start
+    return result
+
+
+def _watch(
+    children: Children, result: Result, timeout: float, advance: Callable[[Row, int], None]
+) -> None:
+    config = {
+        "size": result.size,
+        "seed": result.seed,
+        "timeout": timeout,
+        # Not among the arguments of the processes, which everybody on the machine can read.
+        "key": secrets.token_hex(32),
+        "token": secrets.token_hex(16),
+    }
+    rows = make_rows(result.size)
+    patience = _STEPS * timeout + _GRACE
+    children.start("a", PROCESS)
+    children.start("b", PROCESS)
+    children.send("a", side="a", **config)
+    while True:
+        _, message = children.receive(patience)
+        match message["event"]:
+            case "ready":
+                result.library = message["library"]
+                children.send("b", side="b", port=message["port"], **config)
+            case "moved":
+                row = rows[message["row"]]
+                if row.counted:
+                    advance(row, message["nbytes"])
+            case "row":
+                result.rows.append(
+                    RowResult(rows[message["row"]], message["seconds"], message["wrong"])
+                )
+            case "done":
+                break
+    children.finish(patience)
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("aiohttp", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(
+            f"the demo needs {' and '.join(missing)}: pip install 'nixl-connect[cli]'", status=2
+        )

@@ -1,0 +1,102 @@
+"""The command ``nixl-connect doctor``: gathers the findings, tries a transfer, prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from nixl_connect._version import __version__
+from nixl_connect.cli import (
+    doctor_advice,
+    doctor_selftest,
+    doctor_system,
+    doctor_ucx,
+    doctor_view,
+)
+from nixl_connect.cli.children import Children
+from nixl_connect.cli.errors import ChildError
+
+_PROBE = "nixl_connect.cli.doctor_probe"
+_TIMEOUT = 60.0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; return 0 if the self-test passed."""
+    report = examine()
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print("\n".join(doctor_view.lines(report)))
+    return 0 if report["self_test"]["passed"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """Return all findings. The keys are stable: programs read them.
+
+    Returns
+    -------
+    dict
+        ``version``, ``host``, ``nixl``, ``ucx``, ``shared_memory``, ``permissions``,
+        ``huge_pages``, ``network``, ``rdma``, ``gpus``, ``self_test`` and ``advice``, a list of
+        sentences.
+    """
+    report: dict[str, Any] = {
+        "version": __version__,
+        "host": doctor_system.host(),
+        **_probe(),
+        "shared_memory": doctor_system.shared_memory(),
+        "permissions": doctor_system.permissions(),
+        "huge_pages": doctor_system.huge_pages(),
+        "network": doctor_system.network(),
+        "rdma": doctor_system.rdma(),
+    }
+    report["gpus"] = {**doctor_system.gpus(), "usable": report.pop("cuda_available")}
+    if report["nixl"]["error"] is None:
+        report["self_test"] = doctor_selftest.self_test()
+    else:
+        report["self_test"] = {"passed": False, "error": "not run: NIXL does not start"}
+    report["advice"] = doctor_advice.advise(report)
+    return report
+
+
+def _probe() -> dict[str, Any]:
+    """Have a child start NIXL, and return what it reported before its end."""
+    nixl: dict[str, Any] = {
+        "found": False,
+        "path": None,
+        "source": None,
+        "version": None,
+        "plugins": [],
+        "error": None,
+    }
+    ucx: dict[str, Any] = {
+        "path": None,
+        "version": None,
+        "settings": doctor_ucx.settings(),
+        "transports": [],
+        "error": None,
+    }
+    cuda_available = None
+    failing = nixl
+    try:
+        with Children() as children:
+            children.start("probe", _PROBE)
+            while True:
+                _, message = children.receive(_TIMEOUT)
+                event = message.pop("event")
+                if event == "library":
+                    nixl.update(found=True, **message)
+                elif event == "plugins":
+                    nixl.update(message)
+                    failing = ucx
+                elif event == "ucx":
+                    ucx.update(message)
+                elif event == "cuda":
+                    cuda_available = message["available"]
+                else:
+                    break
+            children.finish(_TIMEOUT)
+    except ChildError as error:
+        failing["error"] = error.reason
+    return {"nixl": nixl, "ucx": ucx, "cuda_available": cuda_available}

@@ -1,0 +1,28 @@
+"""The child of the doctor that starts NIXL and looks around.
+
+Reports after each step, so that what breaks in native code costs only what comes after it.
+"""
+
+from __future__ import annotations
+
+import nixl_connect as nc
+from nixl_connect import library
+from nixl_connect.cli import doctor_ucx
+from nixl_connect.cli.parent import Parent, run
+
+
+def main() -> None:
+    """Report what is found."""
+    run(_work)
+
+
+def _work(parent: Parent) -> None:
+    parent.report("library", **library.load()._asdict())
+    connector = nc.Connector()
+    with connector:
+        parent.report("plugins", plugins=connector._open()._engine.plugins())
+        path = doctor_ucx.find_loaded()
+        if path is not None:
+            parent.report("ucx", path=path, **doctor_ucx.inspect(path))
+    parent.report("cuda", available=connector.is_cuda_available)
+    parent.report("done")
