@@ -108,10 +108,10 @@ class Engine:
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaits] = (
             weakref.WeakKeyDictionary()
         )
+        self._loops_lock = threading.Lock()
         self._close_lock = threading.Lock()
         self.closed = False
         self.forked = False
-        self.operations = 0
         _engines.add(self)
 
     # --- operations -------------------------------------------------------------------------
@@ -146,7 +146,6 @@ class Engine:
             if not operation.listen(timeout):
                 del self.keeper.holds[operation.id]
                 raise AgentClosedError
-        self.operations += 1
         return operation
 
     def transfer(self, kind: int, local: Local, target: Target, timeout: float) -> Operation:
@@ -188,7 +187,6 @@ class Engine:
                     self.keeper.release(hold)
                     raise
             self.keeper.holds[operation.id] = hold
-            self.operations += 1
             if operation.start(timeout, target.regions.nbytes <= INLINE_BYTES):
                 self.keeper.end(operation.id, Stage.CLEAN, operation.reason)
         return operation
@@ -290,17 +288,22 @@ class Engine:
         """Wait on the running loop for an operation's end; return whether it came in time."""
         self._refuse_after_fork()
         loop = asyncio.get_running_loop()
-        waits = self._loops.get(loop)
-        if waits is None:
-            with self._usable():
-                waits = self._loops[loop] = LoopWaits(loop, self.collect)
-            for other, old in list(self._loops.items()):
-                if other.is_closed():
-                    del self._loops[other]
-                    old.close()
+        with self._loops_lock:
+            waits = self._loops.get(loop)
+            if waits is None:
+                waits = self._add_loop(loop)
         ended = await waits.wait(operation, timeout)
         self.collect()
         return ended
+
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> LoopWaits:
+        for other, old in list(self._loops.items()):
+            if other.is_closed():
+                del self._loops[other]
+                old.close()
+        with self._usable():
+            waits = self._loops[loop] = LoopWaits(loop, self.collect)
+        return waits
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""
@@ -339,9 +342,11 @@ class Engine:
     def _shut_down(self, at_exit: bool) -> None:
         clean = self._reactor.stop(_EXIT_DRAIN if at_exit else self.options.drain, not at_exit)
         self.keeper.stop()
-        for loop, waits in list(self._loops.items()):
+        with self._loops_lock:
+            loops = list(self._loops.items())
+            self._loops.clear()
+        for loop, waits in loops:
             _close_on_its_loop(loop, waits)
-        self._loops.clear()
         if clean:
             self._agent.close()
         else:
@@ -360,7 +365,7 @@ class Engine:
         holds = self.keeper.kept
         return {
             "operations": {
-                "started": self.operations,
+                "started": counters["operations"],
                 "waiting": counters["waiting"],
                 "passive": counters["passive"],
                 "active": counters["active"],

@@ -122,6 +122,8 @@ class Keeper:
 
     def release_later(self, registration: Registration, memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""
+        if self._stopping.is_set():
+            return  # with the agent, everything was deregistered
         self._deferred.append((registration, memory))
         self._reactor.poke()
 

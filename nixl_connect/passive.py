@@ -74,9 +74,8 @@ class PassiveOperation(AbstractOperation):
         hex_encode = bool(hex_encode)
         made = self._metadata.get(hex_encode)
         if made is None:
-            if self.status.is_final or self._hold is None:
+            if self._hold is None or not native.expose():
                 raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
-            native.expose()
             if self._stream is None:
                 self._stream = zlib.compress(
                     self._connection._engine.describe(self._hold, self._device)

@@ -16,6 +16,7 @@ of what has been loaded and compares before NIXL sees anything:
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import defaultdict
@@ -127,14 +128,14 @@ class Peers:
                 and peer.compare(envelope, self._limit) is _Verdict.KNOWN
             )
 
-    def admit(self, envelope: Envelope, blob: bytes, timeout: float | None) -> Peer:
+    def admit(self, envelope: Envelope, blob: bytes, timeout: float) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
 
         Parameters
         ----------
         envelope, blob
             The metadata, parsed and not.
-        timeout : float or None
+        timeout : float
             Most seconds to wait for transfers in flight, where the metadata conflicts.
 
         Returns
@@ -145,7 +146,7 @@ class Peers:
         if envelope.agent == self._name:
             # An agent may transfer within itself; NIXL knows its own regions.
             return Peer(envelope.agent)
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if math.isinf(timeout) else time.monotonic() + timeout
         with self._changed:
             while True:
                 peer = self._peers.get(envelope.agent)
@@ -174,7 +175,9 @@ class Peers:
                 if loaded:
                     peer.note(envelope)
                     peer.in_flight += 1
-                elif self._peers.get(peer.name) is peer and not peer.regions:
+                elif peer.connections:
+                    peer.broken = True
+                else:
                     del self._peers[peer.name]
                 self._changed.notify_all()
         return peer

@@ -21,6 +21,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect import engine
+from nixl_connect._native import operation
 
 HERE = Path(__file__).parent
 # Every wait in a test ends, at the latest after this many seconds.
@@ -219,12 +220,14 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         after = _threads(), _descriptors()
         live = [item.name for item in engine._engines if not item.closed]
         held = [item.name for item in engine._engines if item.keeper.kept]
-        if after[0] <= before[0] and after[1] <= before[1] and not live and not held:
+        records = operation.live()
+        counts = after[0] <= before[0] and after[1] <= before[1] and records == 0
+        if counts and not live and not held:
             return
         if time.monotonic() > end:
             break
         time.sleep(0.01)
     pytest.fail(
         f"left behind: {after[0] - before[0]} threads, {after[1] - before[1]} descriptors, "
-        f"open engines {live}, engines that hold memory {held}"
+        f"{records} native records, open engines {live}, engines that hold memory {held}"
     )

@@ -23,17 +23,19 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_unlock,
 )
 from nixl_connect._native.record cimport STAGE_CLEAN, retain_record
-from nixl_connect._native.status cimport advance
+from nixl_connect._native.status cimport advance, is_final, read_status
 from nixl_connect._native.waker cimport Waiter, wake
 
 
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
     """Move a record to a final status and wake its waiters. Lock held."""
     cdef Waiter* waiter
-    if not advance(&record.status, status):
+    if is_final(read_status(&record.status)):
         return False
+    # Before the status, which others read without the lock. Nobody else makes a final move.
     record.reason = reason
     record.error = error
+    advance(&record.status, status)
     core.waiting -= 1
     while record.waiters is not NULL:
         waiter = record.waiters

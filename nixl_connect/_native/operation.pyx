@@ -33,6 +33,7 @@ from nixl_connect._native.record cimport (
     STAGE_QUARANTINED,
     STAGE_UNKNOWN,
     Record,
+    live_records,
     release_record,
 )
 from nixl_connect._native.status cimport CANCELLED, advance, is_final, read_status
@@ -68,6 +69,11 @@ class Stage(IntEnum):
     QUARANTINED = STAGE_QUARANTINED
     CLEAN = STAGE_CLEAN
     UNKNOWN = STAGE_UNKNOWN
+
+
+def live() -> int:
+    """Return how many native records there are in the process: for tests of leaks."""
+    return live_records()
 
 
 cdef bint _has_ended(Core* core, Record* record) noexcept nogil:
@@ -176,9 +182,20 @@ cdef class Operation:
             advance(&self.record.status, CANCELLED)
         return ended
 
-    def expose(self) -> None:
-        """Note that a peer may now know the memory: from here on it is quarantined."""
-        self.record.exposed = True
+    def expose(self) -> bool:
+        """Note that a peer will know the memory: from here on its end is followed by a quarantine.
+
+        Returns
+        -------
+        bool
+            False, and nothing, if the operation has ended.
+        """
+        pthread_mutex_lock(&self.core.lock)
+        cdef bint ended = is_final(read_status(&self.record.status))
+        if not ended:
+            self.record.exposed = True
+        pthread_mutex_unlock(&self.core.lock)
+        return not ended
 
     def cancel(self) -> bool:
         """Cancel, unless it has ended; return whether this call did."""

@@ -237,6 +237,7 @@ cdef class Reactor:
         cdef Core seen = self.core[0]
         pthread_mutex_unlock(&self.core.lock)
         return {
+            "operations": self.last_id,
             "passive": seen.passive_count,
             "active": seen.active_count,
             "waiting": seen.waiting,

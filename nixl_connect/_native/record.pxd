@@ -47,4 +47,5 @@ cdef struct Record:
 
 cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil
 cdef void retain_record(Record* record) noexcept nogil
+cdef int live_records() noexcept nogil
 cdef void release_record(Record* record) noexcept nogil

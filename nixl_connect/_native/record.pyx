@@ -13,6 +13,14 @@ cdef extern from *:
     int NC_ADD(int* cell, int n) nogil
 
 
+cdef int _live = 0
+
+
+cdef int live_records() noexcept nogil:
+    """Return how many records there are in the process."""
+    return NC_ADD(&_live, 0)
+
+
 cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil:
     """Return a record with one reference, or NULL when out of memory."""
     cdef Record* record = <Record*>calloc(1, sizeof(Record))
@@ -25,6 +33,7 @@ cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept 
     memcpy(record.key, key, key_size)
     record.key[key_size] = 0
     record.key_size = key_size
+    NC_ADD(&_live, 1)
     record.refs = 1
     record.id = id
     record.deadline = INT64_MAX
@@ -45,6 +54,7 @@ cdef void release_record(Record* record) noexcept nogil:
         waiter = record.waiters
         record.waiters = waiter.next
         free_waiter(waiter)
+    NC_ADD(&_live, -1)
     free(record.key)
     free(record.peer)
     free(record)
