@@ -8,7 +8,6 @@ well-formed, and no more.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
 from typing import TYPE_CHECKING, Annotated, Any
@@ -315,7 +314,7 @@ def stream_of(text: str) -> bytes:
     """Return the zlib stream of a wire form."""
     try:
         if text.startswith(_BASE64_TAG):
-            return binascii.a2b_base64(text[len(_BASE64_TAG) :], strict_mode=True)
+            return base64.b64decode(text[len(_BASE64_TAG) :], validate=True)
         return bytes.fromhex(text)
     except ValueError as error:
         raise MetadataError(f"nixl_metadata is neither base64 nor hexadecimal: {error}") from None
