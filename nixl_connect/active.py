@@ -41,7 +41,10 @@ class ActiveOperation(AbstractOperation):
         super().__init__(connection, local_descriptors, timeout, written=written)
         options = connection._engine.options
         self._check_pairing(remote_metadata)
-        key = remote_metadata.notification_key.encode()
+        try:
+            key = remote_metadata.notification_key.encode()
+        except UnicodeEncodeError as error:
+            raise MetadataError(f"remote_metadata: notification_key: {error}") from None
         if not key:
             raise MetadataError("remote_metadata: notification_key must not be empty")
         if options.seal is not None:

@@ -35,7 +35,12 @@ class Seal:
     """
 
     def __init__(self, keys: bytes | Iterable[bytes], lifetime: float) -> None:
-        ordered = [keys] if isinstance(keys, (bytes, bytearray)) else list(keys)
+        if isinstance(keys, (bytes, bytearray)):
+            ordered = [keys]
+        elif isinstance(keys, Iterable):
+            ordered = list(keys)
+        else:
+            raise ArgumentTypeError(f"keys must be bytes, one or several, not {keys!r}")
         if not ordered:
             raise ArgumentError("keys must not be empty")
         for key in ordered:
@@ -76,6 +81,10 @@ class Seal:
         _, mark, expiry = head.rpartition(_MARK)
         if not mark or not expiry.isdecimal():
             raise AuthenticationError("the metadata is not sealed, and this connector has keys")
+        try:
+            metadata.notification_key.encode()
+        except UnicodeEncodeError:
+            raise AuthenticationError("the metadata's seal is not text") from None
         stream = stream_of(metadata.nixl_metadata)
         # Every key is tried, and the time taken does not tell which one fitted.
         accepted = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from operator import index
 from typing import Any, NamedTuple
 
 from nixl_connect._native import buffer
@@ -12,7 +15,12 @@ _ACCEPTED = (
     "a bytes-like object, a NumPy array, an object with __array_interface__, (array, device), "
     "(pointer, size), (pointer, size, device) or (pointer, size, device, owner)"
 )
+_NO_OBJECTS = "data: an array of Python objects cannot be transferred"
 _ADDRESSES = 1 << 64
+# A type string of NumPy: byte order, kind, bytes of an item (characters for U), unit of time.
+_TYPE = re.compile(r"[<>|=]([biufcmMOSUV])([0-9]{1,18})(?:\[.*\])?")
+# The names of fields in a format of PEP 3118.
+_NAMES = re.compile(r":[^:]*:")
 
 
 class Memory(NamedTuple):
@@ -75,13 +83,18 @@ def _locate_tuple(data: tuple[Any, ...]) -> Memory:
 
 def _integer(name: str, value: Any) -> int:
     kind = type(value)
-    # cuda-python's CUdeviceptr has __int__ alone; what has __float__ too may be a fraction.
-    exact = hasattr(kind, "__index__") or (
-        hasattr(kind, "__int__") and not hasattr(kind, "__float__")
-    )
-    if not exact or isinstance(value, bool):
-        raise ArgumentTypeError(f"data: the {name} must be an int, not {value!r}")
-    number = int(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if hasattr(kind, "__int__") and not hasattr(kind, "__index__"):
+            # cuda-python's CUdeviceptr; but what has __float__ too may be a fraction.
+            if hasattr(kind, "__float__"):
+                raise TypeError
+            number = int(value)
+        else:
+            number = index(value)
+    except TypeError:
+        raise ArgumentTypeError(f"data: the {name} must be an int, not {value!r}") from None
     if number < 0:
         raise ArgumentError(f"data: the {name} must not be negative, but is {number}")
     return number
@@ -110,8 +123,8 @@ def _locate_object(data: Any) -> Memory:
         raise ArgumentError(
             f"data: {type(data).__name__} does not export its bytes: {error}"
         ) from None
-    if "O" in view.format:
-        raise ArgumentError("data: an array of Python objects cannot be transferred")
+    if "O" in _NAMES.sub("", view.format):
+        raise ArgumentError(_NO_OBJECTS)
     pointer, size, readonly, dense = buffer.inspect(view)
     if not dense:
         raise ArgumentError(
@@ -122,34 +135,52 @@ def _locate_object(data: Any) -> Memory:
 
 
 def _locate_interface(data: Any, interface: dict[str, Any]) -> Memory:
-    """Read version 3 of NumPy's array interface.
+    """Read version 3 of NumPy's array interface, strictly: the fields come from anywhere.
 
     Source: https://numpy.org/doc/stable/reference/arrays.interface.html
     """
     try:
-        typestr = interface["typestr"]
-        shape = tuple(interface["shape"])
-        pointer, readonly = interface["data"]
-        item = int(typestr[2:])
-        size = item
-        for extent in shape:
-            size *= extent
+        item = _item_size(interface["typestr"], interface.get("descr"))
+        shape = tuple(index(extent) for extent in interface["shape"])
+        address, readonly = interface["data"]
+        pointer = _integer("pointer", address)
         strides = interface.get("strides")
+        if strides is not None:
+            strides = tuple(index(stride) for stride in strides)
+            if len(strides) != len(shape):
+                raise ValueError(f"shape {shape}, but strides {strides}")
+        if any(extent < 0 for extent in shape):
+            raise ValueError(f"shape {shape}")
     except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(f"data: malformed __array_interface__: {error!r}") from None
-    if typestr[1] == "O":
-        raise ArgumentError("data: an array of Python objects cannot be transferred")
-    if strides is not None and not _dense(shape, tuple(strides), item):
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"data: malformed __array_interface__: {error}") from None
+    size = math.prod(shape, start=item)
+    if size and strides is not None and not _is_dense(shape, strides, item):
         raise ArgumentError(
             f"data: {type(data).__name__} of shape {shape} and strides {strides} is not contiguous"
         )
-    return Memory(int(pointer), size, HOST, bool(readonly), data, (data, interface))
+    return Memory(pointer, size, HOST, bool(readonly), data, (data, interface))
 
 
-def _dense(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:
-    expected = item
-    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if extent != 1 and stride != expected:
-            return False
-        expected *= extent
-    return True
+def _item_size(typestr: str, fields: Any) -> int:
+    """Return the bytes of one item of a NumPy type, which may not be of Python objects."""
+    match = _TYPE.fullmatch(typestr)
+    if match is None:
+        raise ValueError(f"typestr {typestr!r}")
+    if match[1] == "O" or "'|O'" in repr(fields):
+        raise ArgumentError(_NO_OBJECTS)
+    return int(match[2]) * (4 if match[1] == "U" else 1)  # U counts characters
+
+
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:
+    """Whether the items follow each other without a gap, in C or Fortran order."""
+    for step in (-1, 1):
+        expected = item
+        for extent, stride in zip(shape[::step], strides[::step], strict=True):
+            if extent != 1 and stride != expected:
+                break
+            expected *= extent
+        else:
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.buffers import locate
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
     from nixl_connect.registrations import Registration
+
+
+# Guards which registration a descriptor has: several threads may register one.
+_lock = threading.Lock()
 
 
 class Descriptor:
@@ -77,7 +82,7 @@ class Descriptor:
     def is_registered(self) -> bool:
         """Whether NIXL holds a registration of this memory, by this descriptor or an operation."""
         connection = self._connection
-        return connection is not None and connection._engine.registrations.covers(
+        return connection is not None and connection._engine.registers(
             self._memory.pointer, self._size, self._memory.device
         )
 
@@ -122,18 +127,33 @@ class Descriptor:
             Registered with another connection, or NIXL refuses. A RuntimeError.
         """
         _check_connection(connection)
-        if self._registration is not None:
-            if self._connection is not connection:
-                raise RegistrationError(
-                    f"{self!r} is registered with connection {self._connection}, "
-                    f"so it cannot be with {connection}"
-                )
+        if self._registered_with(connection):
             return
         registration = connection._engine.register(
             self._memory.pointer, self._memory.size, self._memory.device
         )
-        self._connection = connection
-        self._registration = registration
+        with _lock:
+            if self._registration is None or self._connection is not connection:
+                self._connection = connection
+                self._registration = registration
+                return
+        # Another thread was faster.
+        connection._engine.registrations.release(registration)
+
+    def _registered_with(self, connection: Connection) -> bool:
+        """Whether registered with this connection; an error if with another that is open."""
+        with _lock:
+            if self._registration is None or self._connection is None:
+                return False
+            if self._connection._engine.closed and self._connection is not connection:
+                self._registration = None  # closing deregistered everything
+                return False
+            if self._connection is not connection:
+                raise RegistrationError(
+                    f"{self!r} is registered with connection {self._connection}, "
+                    f"not with {connection}"
+                )
+            return True
 
     def deregister_with_connector(self, connection: Connection) -> None:
         """Undo `register_with_connector`. Does nothing if the descriptor is not registered.
@@ -144,15 +164,12 @@ class Descriptor:
             Registered with another connection.
         """
         _check_connection(connection)
-        registration = self._registration
-        if registration is None:
+        if not self._registered_with(connection):
             return
-        if self._connection is not connection:
-            raise RegistrationError(
-                f"{self!r} is registered with connection {self._connection}, not with {connection}"
-            )
-        self._registration = None
-        connection._engine.registrations.release(registration)
+        with _lock:
+            registration, self._registration = self._registration, None
+        if registration is not None:
+            connection._engine.registrations.release(registration)
 
     def register_memory(self, connector: Connector) -> None:
         """Register the memory with a connector's connection. Blocks, on first use, to open it.

@@ -47,6 +47,7 @@ _KINDS = {
     "gpu": DeviceKind.CUDA,
     "xpu": DeviceKind.XPU,
 }
+_LAST = 99_999
 _PATTERN = re.compile(r"([a-z]+)(?::([0-9]{1,5}))?", re.ASCII)
 
 # NIXL numbers its memory types; these are the two that this package uses.
@@ -83,8 +84,8 @@ class Device:
             and not isinstance(metadata[1], bool)
         ):
             self._kind, number = metadata
-            if number < 0:
-                raise ArgumentError(f"metadata: device number {number} is negative")
+            if not 0 <= number <= _LAST:
+                raise ArgumentError(f"metadata: device number {number} is not 0 to {_LAST}")
             if self._kind is DeviceKind.UNSPECIFIED:
                 raise ArgumentError("metadata: DeviceKind.UNSPECIFIED is no device")
             self._id = 0 if self._kind is DeviceKind.HOST else number

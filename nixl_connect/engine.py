@@ -276,6 +276,10 @@ class Engine:
                 "make a new one after the fork"
             )
 
+    def registers(self, address: int, size: int, device: Device) -> bool:
+        """Whether NIXL holds a registration of this region now."""
+        return not self.closed and self.registrations.covers(address, size, device)
+
     def cancel(self, operation: Operation) -> None:
         """Cancel an operation, unless it has ended."""
         self._refuse_after_fork()

@@ -225,6 +225,8 @@ class RdmaMetadata(_Model, frozen=True):
         MetadataError
             Malformed, or of a version that this one does not read.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ArgumentTypeError(f"data must be bytes, not {type(data).__name__}")
         try:
             version, kind, key, stream, rows = _unpacker.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from nixl_connect.auth import Seal
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
+# Thirty years of seconds: what clocks can add without a second thought.
+_LONGEST = 1e9
 
-def seconds(name: str, value: float) -> float:
+
+def seconds(name: str, value: float, longest: float = math.inf) -> float:
     """Return `value` if it is a duration: a number of seconds, not negative."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ArgumentTypeError(f"{name} must be a number of seconds, not {value!r}")
     if math.isnan(value) or value < 0:
         raise ArgumentError(f"{name} must not be negative, but is {value!r}")
+    if value > longest:
+        raise ArgumentError(f"{name} must be at most {longest:g} seconds, not {value!r}")
     return float(value)
 
 
@@ -46,8 +51,9 @@ class Options:
     plugins: dict[bytes, dict[bytes, bytes]] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("seal_lifetime", "timeout", "quarantine", "drain", "progress_interval"):
-            seconds(name, getattr(self, name))
+        seconds("timeout", self.timeout)
+        for name in ("seal_lifetime", "quarantine", "drain", "progress_interval"):
+            seconds(name, getattr(self, name), _LONGEST)
         for name in ("max_descriptors", "max_metadata_bytes", "max_peer_regions"):
             count(name, getattr(self, name))
         seal = None if self.keys is None else Seal(self.keys, self.seal_lifetime)
@@ -58,18 +64,18 @@ class Options:
 def _plugins(
     backends: Sequence[str] | Mapping[str, Mapping[str, str]],
 ) -> dict[bytes, dict[bytes, bytes]]:
-    if isinstance(backends, str):
-        backends = [backends]
-    if not isinstance(backends, Mapping):
-        backends = {name: {} for name in backends}
-    if not backends:
-        raise ArgumentError("backends must name at least one, such as 'UCX'")
     try:
+        if isinstance(backends, str):
+            backends = [backends]
+        if not isinstance(backends, Mapping):
+            backends = {name: {} for name in backends}
+        if not backends:
+            raise ArgumentError("backends must name at least one, such as 'UCX'")
         return {
             name.encode(): {key.encode(): value.encode() for key, value in parameters.items()}
             for name, parameters in backends.items()
         }
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise ArgumentTypeError(
             "backends must be names, or a mapping of names to mappings of strings to strings"
         ) from None

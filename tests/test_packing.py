@@ -152,7 +152,7 @@ def test_numbers_that_do_not_fit(column, number):
 
 
 def test_list_that_shrinks_while_it_is_read():
-    """Would read freed memory, so in a process of its own."""
+    """A mistake here reads freed memory, so in a process of its own: the list is read as it was."""
     code = """
 from nixl_connect._native.packing import Regions
 class Cut:
@@ -160,10 +160,7 @@ class Cut:
         rows[1:] = []
         return 1
 rows = [(Cut(), 1, 1)] + [(1, 1, 1)] * 4096
-try:
-    Regions(rows)
-except (IndexError, RuntimeError, ValueError, TypeError):
-    print("refused")
+print(len(Regions(rows)))
 """
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -173,4 +170,4 @@ except (IndexError, RuntimeError, ValueError, TypeError):
         text=True,
         timeout=30,
     )
-    assert (run.returncode, run.stdout) == (0, "refused\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, "4097\n"), run.stderr

@@ -11,6 +11,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -43,13 +44,18 @@ cdef class Regions:
 
     def __cinit__(self, rows: object):
         cdef Py_ssize_t i
+        cdef tuple fixed
         if isinstance(rows, (list, tuple)):
-            self._allocate(len(rows))
+            fixed = tuple(rows)  # a conversion below may run code that changes the list
+            self._allocate(len(fixed))
             for i in range(self.count):
-                address, length, device = rows[i]
-                self.rows[3 * i] = address
-                self.rows[3 * i + 1] = length
-                self.rows[3 * i + 2] = device
+                row = fixed[i]
+                if len(row) != 3:
+                    raise TypeError(f"row {i} must be (address, length, device), not {row!r}")
+                # Of integers only: a conversion to C alone would take a fraction too.
+                self.rows[3 * i] = PyNumber_Index(row[0])
+                self.rows[3 * i + 1] = PyNumber_Index(row[1])
+                self.rows[3 * i + 2] = PyNumber_Index(row[2])
         else:
             self._copy(rows)
         self._validate()

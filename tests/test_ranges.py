@@ -1,0 +1,124 @@
+"""The map of address ranges, against a model that looks at every range."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from nixl_connect.ranges import RangeMap
+
+settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
+settings.load_profile("nixl_connect")
+
+TOP = 2**64
+# Few places, so that ranges meet often, and some lengths of very different magnitude.
+START = st.integers(0, 40) | st.integers(0, TOP - 2**40) | st.sampled_from([4095, 4096, TOP - 1])
+LENGTH = st.integers(1, 12) | st.sampled_from([63, 64, 65, 4096, 2**32, 2**40])
+
+
+@st.composite
+def ranges(draw):
+    start = draw(START)
+    return start, min(start + draw(LENGTH), TOP)
+
+
+class AgainstModel(RuleBasedStateMachine):
+    """Every answer is compared with a dict that is searched from end to end."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = RangeMap()
+        self.model = {}
+        self.count = 0
+
+    @rule(key=ranges())
+    def add(self, key):
+        if key not in self.model:
+            self.count += 1
+            self.model[key] = self.count
+            self.map.add(*key, self.count)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def remove(self, data):
+        key = data.draw(st.sampled_from(sorted(self.model)))
+        del self.model[key]
+        self.map.remove(*key)
+
+    @rule(key=ranges())
+    def get(self, key):
+        assert self.map.get(*key) == self.model.get(key)
+
+    @rule(key=ranges())
+    def meet(self, key):
+        expected = {k: v for k, v in self.model.items() if k[0] < key[1] and k[1] > key[0]}
+        met = list(self.map.meeting(*key))
+        assert len(met) == len(expected)
+        assert dict(met) == expected
+
+    @rule(key=ranges())
+    def cover(self, key):
+        expected = [v for k, v in self.model.items() if k[0] <= key[0] and k[1] >= key[1]]
+        assert sorted(self.map.covering(*key)) == sorted(expected)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def meet_within_a_known_one(self, data):
+        start, end = data.draw(st.sampled_from(sorted(self.model)))
+        at = data.draw(st.integers(start, end - 1))
+        self.meet((at, data.draw(st.integers(at + 1, end))))
+        self.cover((at, data.draw(st.integers(at + 1, end))))
+
+    @invariant()
+    def same_size(self):
+        assert len(self.map) == len(self.model)
+
+
+TestAgainstModel = AgainstModel.TestCase
+TestAgainstModel.settings = settings(max_examples=80, stateful_step_count=40)
+
+
+def test_remove_what_is_not_there():
+    known = RangeMap()
+    known.add(0, 10, "a")
+    for absent in ((0, 9), (1, 10), (20, 30)):
+        with pytest.raises(KeyError):
+            known.remove(*absent)
+    assert list(known.covering(0, 10)) == ["a"]
+
+
+def test_ends_are_open():
+    known = RangeMap()
+    known.add(10, 20, "a")
+    assert not list(known.meeting(0, 10))
+    assert not list(known.meeting(20, 30))
+    assert [value for _, value in known.meeting(19, 20)] == ["a"]
+    assert [value for _, value in known.meeting(0, 11)] == ["a"]
+
+
+def test_a_removed_range_can_come_back():
+    known = RangeMap()
+    for value in range(5):
+        known.add(0, 8, value)
+        assert list(known.covering(0, 8)) == [value]
+        known.remove(0, 8)
+        assert known.get(0, 8) is None
+
+
+def test_look_up_does_not_walk_through_all():
+    """Counts the ranges that a look-up compares, in a map of many small and one large."""
+
+    class Counted(int):
+        compared = 0
+
+        def __gt__(self, other):
+            Counted.compared += 1
+            return int(self) > other
+
+    known = RangeMap()
+    known.add(0, 2**40, "large")
+    for i in range(20_000):
+        known.add(64 * i, Counted(64 * i + 64), i)
+    at = 64 * 10_000
+    assert {value for _, value in known.meeting(at, at + 64)} == {"large", 10_000}
+    assert Counted.compared < 10

@@ -1,0 +1,428 @@
+"""Registrations with a real agent: shared, counted, and gone when nobody needs them."""
+
+import ctypes
+import threading
+
+import numpy as np
+import pytest
+
+import nixl_connect as nc
+from nixl_connect import library
+from nixl_connect._native import envelope
+from nixl_connect._native.agent import Agent
+from nixl_connect.device import HOST, Device
+from nixl_connect.registrations import Registrations
+
+
+@pytest.fixture
+def agent():
+    library.load()
+    agent = Agent(b"registrations", 0)
+    agent.create_backend(b"UCX", {})
+    yield agent
+    agent.close()
+
+
+@pytest.fixture
+def registrations(agent):
+    registrations = Registrations(agent)
+    yield registrations
+    assert known(agent) == []
+    assert len(registrations) == registrations.registered_bytes == 0
+
+
+def known(agent):
+    """What NIXL holds, by its own word: address and length of each region."""
+    sections = envelope.parse(agent.metadata()).sections
+    return sorted((address, size) for item in sections for address, size, _, _ in item.regions)
+
+
+@pytest.fixture
+def start():
+    """Address of a buffer of 64 KiB."""
+    buffer = bytearray(65_536)
+    export = ctypes.c_char.from_buffer(buffer)
+    yield ctypes.addressof(export)
+    del export
+
+
+def test_first_and_last(agent, registrations, start):
+    registration = registrations.acquire(start, 100, HOST)
+    assert registration.row == (start, 100, 0)
+    assert known(agent) == [(start, 100)]
+    assert (len(registrations), registrations.registered_bytes) == (1, 100)
+    assert registrations.covers(start, 100, HOST)
+    registrations.release(registration)
+    assert known(agent) == []
+    assert not registrations.covers(start, 100, HOST)
+    assert registrations.removals == 1
+
+
+def test_shared_by_all_who_need_it(agent, registrations, start):
+    first = registrations.acquire(start, 4096, HOST)
+    others = [registrations.acquire(start, 4096, HOST) for _ in range(3)]
+    assert all(item is first for item in others)
+    assert known(agent) == [(start, 4096)]
+    for item in others:
+        registrations.release(item)
+        assert known(agent) == [(start, 4096)]
+    assert registrations.removals == 0
+    registrations.release(first)
+    assert known(agent) == []
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 1), (0, 4095), (1, 4095), (100, 50), (4095, 1)])
+def test_slice_of_what_is_registered(agent, registrations, start, offset, size):
+    whole = registrations.acquire(start, 4096, HOST)
+    assert registrations.covers(start + offset, size, HOST)
+    assert registrations.acquire(start + offset, size, HOST) is whole
+    registrations.release(whole)
+    # The slice alone keeps all of it.
+    assert known(agent) == [(start, 4096)]
+    registrations.release(whole)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1, 4096), (0, 4097), (4096, 1), (-1, 2), (-1, 4098)])
+def test_what_is_not_within_is_registered_anew(agent, registrations, start, offset, size):
+    start += 8192
+    one = registrations.acquire(start, 4096, HOST)
+    assert not registrations.covers(start + offset, size, HOST)
+    two = registrations.acquire(start + offset, size, HOST)
+    assert two is not one
+    assert known(agent) == sorted([(start, 4096), (start + offset, size)])
+    registrations.release(one)
+    assert known(agent) == [(start + offset, size)]
+    registrations.release(two)
+
+
+def test_larger_one_serves_once_it_is_there(agent, registrations, start):
+    small = registrations.acquire(start + 10, 10, HOST)
+    large = registrations.acquire(start, 100, HOST)
+    assert registrations.acquire(start + 50, 10, HOST) is large
+    covering = registrations.acquire_all(start + 12, 4, HOST)
+    assert sorted(item.row for item in covering) == sorted([small.row, large.row])
+    assert registrations.acquire_all(start + 200, 1, HOST) == []
+    registrations.release(small)
+    registrations.release(large)
+    assert len(known(agent)) == 2  # held by `covering` and the slice
+    for item in [*covering, large]:
+        registrations.release(item)
+
+
+def test_devices_are_apart(registrations, start):
+    registration = registrations.acquire(start, 100, HOST)
+    assert not registrations.covers(start, 100, Device("cuda:0"))
+    assert registrations.acquire_all(start, 100, Device("cuda:0")) == []
+    registrations.release(registration)
+
+
+@pytest.fixture
+def no_gpu():
+    if nc.Connector().is_cuda_available:
+        pytest.skip("the device memory named here would exist")
+
+
+def test_failure_leaves_nothing(agent, registrations, start, no_gpu):
+    device = Device("cuda:0")
+    for _ in range(2):  # the second time would wait for ever if the range had stayed busy
+        with pytest.raises(nc.RegistrationError, match=f"100 bytes at {start:#x} on cuda:0"):
+            registrations.acquire(start, 100, device)
+    assert known(agent) == []
+    assert len(registrations) == 0
+    assert registrations.registered_bytes == 0
+    assert not registrations.covers(start, 100, device)
+    assert registrations.removals == 0
+
+
+def test_failure_wakes_those_who_wait_for_the_same(registrations, start, no_gpu):
+    def work():
+        with pytest.raises(nc.RegistrationError):
+            registrations.acquire(start, 8, Device("cuda:0"))
+
+    run_together(8, work)
+
+
+def test_release_after_the_agent_closed(start):
+    agent = Agent(b"closed", 0)
+    agent.create_backend(b"UCX", {})
+    registrations = Registrations(agent)
+    registration = registrations.acquire(start, 100, HOST)
+    agent.close()
+    registrations.release(registration)
+    assert len(registrations) == 0
+
+
+def run_together(count, work):
+    """Run `work` in threads that start together; return what it returned. Errors fail the test."""
+    gate = threading.Barrier(count)
+    results, errors = [], []
+
+    def run():
+        try:
+            gate.wait(20)
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+        assert not thread.is_alive()
+    assert not errors, errors
+    return results
+
+
+def test_threads_that_want_the_same(agent, registrations, start):
+    def work():
+        registration = registrations.acquire(start, 4096, HOST)
+        all_have_it.wait(20)
+        assert known(agent) == [(start, 4096)]
+        assert registration.holders == 6
+        all_have_looked.wait(20)
+        registrations.release(registration)
+        return registration
+
+    all_have_it, all_have_looked = threading.Barrier(6), threading.Barrier(6)
+    for i in range(30):
+        acquired = run_together(6, work)
+        assert all(item is acquired[0] for item in acquired)
+        assert known(agent) == []
+        assert registrations.removals == i + 1
+
+
+def test_threads_that_come_and_go(agent, registrations, start):
+    """Overlapping ranges, registered and released in any order: what is held is always known."""
+    spans = [(0, 4096), (0, 4096), (1024, 1024), (0, 8192), (4096, 4096), (2048, 100)]
+    numbers = iter(range(100))
+
+    def work():
+        random = np.random.default_rng(next(numbers))
+        for _ in range(200):
+            offset, size = spans[random.integers(len(spans))]
+            registration = registrations.acquire(start + offset, size, HOST)
+            at, length, _ = registration.row
+            assert at <= start + offset
+            assert at + length >= start + offset + size
+            assert registrations.covers(start + offset, size, HOST)
+            assert (at, length) in known(agent)
+            registrations.release(registration)
+
+    run_together(4, work)
+
+
+# --- as descriptors and operations use them -------------------------------------------------------
+
+
+@pytest.fixture
+def connection(connector):
+    return connector._open()
+
+
+def count(connector):
+    return connector.stats()["registrations"]["count"]
+
+
+def test_descriptor(connector, connection):
+    descriptor = nc.Descriptor(np.zeros(100, np.uint8))
+    assert not descriptor.is_registered
+    for _ in range(2):  # again does nothing
+        descriptor.register_with_connector(connection)
+        assert descriptor.is_registered
+        assert connector.stats()["registrations"] == {"count": 1, "bytes": 100}
+    for _ in range(2):
+        descriptor.deregister_with_connector(connection)
+        assert not descriptor.is_registered
+        assert connector.stats()["registrations"] == {"count": 0, "bytes": 0}
+    descriptor.register_memory(connector)
+    assert descriptor.is_registered
+    assert count(connector) == 1
+
+
+def test_register_memory_opens_the_connector(make_connector):
+    connector = make_connector()
+    descriptor = nc.Descriptor(bytearray(8))
+    descriptor.register_memory(connector)
+    assert descriptor.is_registered
+    assert connector.stats()["registrations"]["bytes"] == 8
+
+
+def test_shrunk_descriptor_stays_covered(connector, connection):
+    """A pool makes a large descriptor as small as one item, and large again."""
+    descriptor = nc.Descriptor(np.zeros(4096, np.uint8))
+    descriptor.register_with_connector(connection)
+    descriptor._data_size = 100
+    assert descriptor.is_registered
+    with connector.create_readable_blocking(descriptor) as operation:
+        metadata = operation.metadata()
+        assert metadata.descriptors[0].size == 100
+        assert connector.stats()["registrations"] == {"count": 1, "bytes": 4096}
+    descriptor._data_size = 4096
+    assert descriptor.is_registered
+    assert connector.stats()["registrations"] == {"count": 1, "bytes": 4096}
+
+
+def test_descriptor_registered_while_shrunk(connector, connection):
+    """The registration covers the memory, not the item of the moment."""
+    descriptor = nc.Descriptor(np.zeros(4096, np.uint8))
+    descriptor._data_size = 100
+    descriptor.register_with_connector(connection)
+    descriptor._data_size = 4096
+    assert descriptor.is_registered
+    assert connector.stats()["registrations"]["bytes"] == 4096
+
+
+def test_operation_never_deregisters_what_was_registered_before(connector, connection):
+    pooled, fresh = nc.Descriptor(np.zeros(64, np.uint8)), nc.Descriptor(np.zeros(64, np.uint8))
+    pooled.register_with_connector(connection)
+    operation = connector.create_writable_blocking([pooled, fresh])
+    assert (pooled.is_registered, fresh.is_registered) == (True, True)
+    assert count(connector) == 2
+    operation.cancel()
+    assert (pooled.is_registered, fresh.is_registered) == (True, False)
+    assert count(connector) == 1
+
+
+def test_slices_of_a_registered_array_cost_nothing(connector, connection):
+    array = np.zeros((8, 1024), np.uint8)
+    whole = nc.Descriptor(array)
+    whole.register_with_connector(connection)
+    rows = [nc.Descriptor(row) for row in array]
+    with connector.create_readable_blocking(rows) as operation:
+        assert count(connector) == 1
+        assert all(row.is_registered for row in rows)
+        # What a peer needs to know is the one region.
+        blob = nc.metadata.decode_nixl_metadata(operation.metadata().nixl_metadata, 65_536)
+        sections = envelope.parse(blob).sections
+        assert [row[:2] for item in sections for row in item.regions] == [(whole.ptr, whole.size)]
+    assert count(connector) == 1
+
+
+def test_one_array_in_many_operations(connector):
+    array = np.zeros(4096, np.uint8)
+    operations = [connector.create_readable_blocking(nc.Descriptor(array)) for _ in range(10)]
+    assert connector.stats()["registrations"] == {"count": 1, "bytes": 4096}
+    for operation in operations[:-1]:
+        operation.cancel()
+        assert count(connector) == 1
+    operations[-1].cancel()
+    assert count(connector) == 0
+
+
+def test_overlapping_descriptors_of_one_operation(connector):
+    array = np.zeros(100, np.uint8)
+    parts = [nc.Descriptor(part) for part in (array[:60], array[40:], array[10:20], array[:60])]
+    with connector.create_readable_blocking(parts) as operation:
+        assert len(operation.metadata().descriptors) == 4
+        assert connector.stats()["registrations"] == {"count": 2, "bytes": 120}
+    assert count(connector) == 0
+
+
+def test_second_region_refused_leaves_no_first(connector, connection, no_gpu):
+    owner = bytearray(64)
+    good = nc.Descriptor((4096, 64, "cuda:0"))
+    for make in (connector.create_readable_blocking, connector.create_writable_blocking):
+        with pytest.raises(nc.RegistrationError):
+            make([good])
+    with pytest.raises(nc.RegistrationError):
+        good.register_with_connector(connection)
+    assert not good.is_registered
+    # Of two devices: refused before the first is touched.
+    with pytest.raises(ValueError, match="device"):
+        connector.create_readable_blocking([nc.Descriptor(owner), good])
+    assert connector.stats()["registrations"] == {"count": 0, "bytes": 0}
+    assert connector.stats()["operations"]["held"] == 0
+
+
+def test_other_connection(make_connector):
+    one, other = make_connector()._open(), make_connector()._open()
+    descriptor = nc.Descriptor(bytearray(8))
+    descriptor.register_with_connector(one)
+    for attempt in (descriptor.register_with_connector, descriptor.deregister_with_connector):
+        with pytest.raises(nc.RegistrationError, match=other.name) as caught:
+            attempt(other)
+        assert isinstance(caught.value, RuntimeError)
+    assert descriptor.is_registered
+    descriptor.deregister_with_connector(one)
+    descriptor.register_with_connector(other)
+    assert descriptor.is_registered
+
+
+def test_two_connections_may_hold_the_same_memory(make_connector):
+    buffer = bytearray(8)
+    connectors = [make_connector(), make_connector()]
+    descriptors = [nc.Descriptor(buffer) for _ in connectors]
+    for descriptor, connector in zip(descriptors, connectors, strict=True):
+        descriptor.register_memory(connector)
+    descriptors[0].deregister_with_connector(connectors[0]._open())
+    assert [item.is_registered for item in descriptors] == [False, True]
+
+
+def test_after_the_connector_closed(make_connector):
+    """A buffer of a closed connector is free for the next one."""
+    connector = make_connector()
+    descriptor = nc.Descriptor(bytearray(8))
+    connection = connector._open()
+    descriptor.register_with_connector(connection)
+    connector.close_blocking()
+    assert not descriptor.is_registered
+    other = make_connector()
+    descriptor.register_memory(other)
+    assert descriptor.is_registered
+    descriptor.deregister_with_connector(other._open())
+
+
+def test_closed_connection(make_connector):
+    connector = make_connector()
+    connection = connector._open()
+    connector.close_blocking()
+    descriptor = nc.Descriptor(bytearray(8))
+    with pytest.raises(nc.ClosedError):
+        descriptor.register_with_connector(connection)
+    with pytest.raises(nc.ClosedError):
+        descriptor.register_memory(connector)
+    descriptor.deregister_with_connector(connection)
+    assert not descriptor.is_registered
+
+
+def test_dropped_descriptor_is_deregistered(connector, connection):
+    """By the next who comes by, not on the thread of the finalizer."""
+    buffer = bytearray(8)
+    descriptor = nc.Descriptor(buffer)
+    descriptor.register_with_connector(connection)
+    del descriptor
+    nc.Descriptor(bytearray(1)).register_with_connector(connection)
+    assert not connection._engine.registrations.covers(*address_of(buffer), HOST)
+    buffer.append(1)  # nothing holds it any more
+
+
+def address_of(buffer):
+    export = ctypes.c_char.from_buffer(buffer)
+    return ctypes.addressof(export), len(buffer)
+
+
+@pytest.mark.parametrize("given_as", [None, 5, "connection", object()], ids=repr)
+def test_no_connection(given_as, connector):
+    descriptor = nc.Descriptor(bytearray(8))
+    for attempt in (
+        descriptor.register_with_connector,
+        descriptor.deregister_with_connector,
+        descriptor.register_memory,
+    ):
+        with pytest.raises(TypeError, match="Connect") as caught:
+            attempt(given_as)
+        assert isinstance(caught.value, nc.NixlConnectError)
+    with pytest.raises(TypeError):
+        descriptor.register_with_connector(connector)
+    assert not descriptor.is_registered
+
+
+def test_threads_that_register_one_descriptor(connector, connection):
+    """Registered once, whoever was first: deregistering once undoes it."""
+    for _ in range(30):
+        descriptor = nc.Descriptor(bytearray(4096))
+        run_together(4, lambda item=descriptor: item.register_with_connector(connection))
+        assert descriptor.is_registered
+        run_together(4, lambda item=descriptor: item.deregister_with_connector(connection))
+        assert count(connector) == 0
