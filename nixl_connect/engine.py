@@ -6,7 +6,6 @@ registrations, the peers, and the keeper of what operations hold, and says in wh
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
@@ -27,7 +26,7 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect.device import Device
 from nixl_connect.errors import ClosedError, MetadataError, StateError, TransferError
 from nixl_connect.keeper import Hold, Keeper
-from nixl_connect.loops import LoopWaits
+from nixl_connect.loops import Loops
 from nixl_connect.options import Options
 from nixl_connect.peers import Peers
 from nixl_connect.registrations import Registration, Registrations
@@ -105,10 +104,7 @@ class Engine:
         self.keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaits] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._loops_lock = threading.Lock()
+        self._loops = Loops(self.collect)
         self._close_lock = threading.Lock()
         self.closed = False
         self.forked = False
@@ -291,23 +287,9 @@ class Engine:
     async def wait(self, operation: Operation, timeout: float | None) -> bool:
         """Wait on the running loop for an operation's end; return whether it came in time."""
         self._refuse_after_fork()
-        loop = asyncio.get_running_loop()
-        with self._loops_lock:
-            waits = self._loops.get(loop)
-            if waits is None:
-                waits = self._add_loop(loop)
-        ended = await waits.wait(operation, timeout)
+        ended = await self._loops.wait(operation, timeout)
         self.collect()
         return ended
-
-    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> LoopWaits:
-        for other, old in list(self._loops.items()):
-            if other.is_closed():
-                del self._loops[other]
-                old.close()
-        with self._usable():
-            waits = self._loops[loop] = LoopWaits(loop, self.collect)
-        return waits
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""
@@ -346,11 +328,7 @@ class Engine:
     def _shut_down(self, at_exit: bool) -> None:
         clean = self._reactor.stop(_EXIT_DRAIN if at_exit else self.options.drain, not at_exit)
         self.keeper.stop()
-        with self._loops_lock:
-            loops = list(self._loops.items())
-            self._loops.clear()
-        for loop, waits in loops:
-            _close_on_its_loop(loop, waits)
+        self._loops.close()
         if clean:
             self._agent.close()
         else:
@@ -387,20 +365,6 @@ class Engine:
             },
             "library": {"path": self.library.path, "version": self.library.version},
         }
-
-
-def _close_on_its_loop(loop: asyncio.AbstractEventLoop, waits: LoopWaits) -> None:
-    if loop.is_closed():
-        waits.close()
-        return
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if loop is running or not loop.is_running():
-        waits.close()
-    else:
-        loop.call_soon_threadsafe(waits.close)
 
 
 def _after_fork_in_child() -> None:

@@ -1,10 +1,11 @@
-"""Waits of one event loop: a native waker, and the futures of those who wait."""
+"""Waits of event loops: a native waker for each loop, and the futures of those who wait."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
+import threading
 import weakref
 from collections.abc import Callable
 
@@ -15,8 +16,8 @@ from nixl_connect._native.waker import Waker
 _tokens = itertools.count(1)
 
 
-class LoopWaits:
-    """The waits of one event loop on one connection. Belongs to the loop's thread.
+class _LoopWaits:
+    """The waits of one loop. Belongs to the loop's thread.
 
     Parameters
     ----------
@@ -59,9 +60,66 @@ class LoopWaits:
         self._collect()
 
     def close(self) -> None:
-        """Wake those who still can be, and give the descriptor back. On the loop's thread."""
+        """Wake those who still can be, and leave the loop. On the loop's thread."""
         self._drain()
         loop = self._loop()
         if loop is not None and not loop.is_closed():
             with contextlib.suppress(RuntimeError, OSError):
                 loop.remove_reader(self._waker.fd)
+
+
+class Loops:
+    """The waits of all loops on one connection. Safe to call from any thread.
+
+    Parameters
+    ----------
+    collect : callable
+        Called after each batch of completions, on the thread of the loop that was woken.
+    """
+
+    def __init__(self, collect: Callable[[], None]) -> None:
+        self._collect = collect
+        self._lock = threading.Lock()
+        self._waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWaits] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._closed = False
+
+    async def wait(self, operation: Operation, timeout: float | None) -> bool:
+        """Wait on the running loop for an operation's end; return whether it came in time."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                return True  # closing has ended every operation
+            waits = self._waits.get(loop)
+            if waits is None:
+                self._forget_closed()
+                waits = self._waits[loop] = _LoopWaits(loop, self._collect)
+        return await waits.wait(operation, timeout)
+
+    def _forget_closed(self) -> None:
+        for loop, waits in list(self._waits.items()):
+            if loop.is_closed():
+                del self._waits[loop]
+                waits.close()
+
+    def close(self) -> None:
+        """Wake those who still can be, and leave every loop."""
+        with self._lock:
+            self._closed = True
+            left = list(self._waits.items())
+            self._waits.clear()
+        for loop, waits in left:
+            _close_on_its_thread(loop, waits)
+
+
+def _close_on_its_thread(loop: asyncio.AbstractEventLoop, waits: _LoopWaits) -> None:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if loop is running or loop.is_closed() or not loop.is_running():
+        waits.close()
+        return
+    with contextlib.suppress(RuntimeError):  # it was closed just now
+        loop.call_soon_threadsafe(waits.close)
