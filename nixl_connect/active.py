@@ -8,7 +8,7 @@ from nixl_connect._native.packing import Regions
 from nixl_connect.base import AbstractOperation
 from nixl_connect.connection import Connection, Remote, parse_nixl_metadata
 from nixl_connect.descriptor import Descriptor
-from nixl_connect.device import Device, DeviceKind
+from nixl_connect.device import Device
 from nixl_connect.engine import Target
 from nixl_connect.errors import (
     ArgumentError,
@@ -49,7 +49,7 @@ class ActiveOperation(AbstractOperation):
             raise MetadataError("remote_metadata: notification_key must not be empty")
         if options.seal is not None:
             options.seal.check(remote_metadata)
-        regions, device = _remote_regions(remote_metadata, self._descriptors)
+        regions, device = _remote_regions(remote_metadata, self._local.rows)
         blob = decode_nixl_metadata(remote_metadata.nixl_metadata, options.max_metadata_bytes)
         described = parse_nixl_metadata(blob)
         self._target = Target(regions, device.mem_type, described, blob, key)
@@ -68,11 +68,11 @@ class ActiveOperation(AbstractOperation):
             )
 
     def _is_quick(self) -> bool:
-        return self._connection._engine.peers.knows(self._target.described) and super()._is_quick()
+        return self._connection._engine.is_quick(self._local.rows, self._target.described)
 
     def _begin(self) -> None:
         self._native = self._connection._engine.transfer(
-            int(self._kind) - 1, self._local(), self._target, self._timeout
+            int(self._kind) - 1, self._local, self._target, self._timeout
         )
 
     @property
@@ -95,7 +95,7 @@ class ReadOperation(ActiveOperation):
     remote_metadata : RdmaMetadata
         That of the peer's readable operation.
     local_descriptors : Descriptor or sequence of Descriptor
-        Where to put the data: as many as the peer has, each of the same size, all on one device.
+        Where to put the data: as many as the peer has, each of the same size.
     timeout : float, optional
         Seconds after which the operation fails; the connector's default if not given, infinity for
         never.
@@ -137,7 +137,7 @@ class WriteOperation(ActiveOperation):
     connection : Connection
         Where to make it.
     local_descriptors : Descriptor or sequence of Descriptor
-        The data: as many as the peer has, each of the same size, all on one device.
+        The data: as many as the peer has, each of the same size.
     remote_metadata : RdmaMetadata
         That of the peer's writable operation.
     timeout : float, optional
@@ -147,7 +147,9 @@ class WriteOperation(ActiveOperation):
     _kind = OperationKind.WRITE
 
 
-def _remote_regions(metadata: RdmaMetadata, local: list[Descriptor]) -> tuple[Regions, Device]:
+def _remote_regions(
+    metadata: RdmaMetadata, local: list[tuple[int, int, Device]]
+) -> tuple[Regions, Device]:
     """Return the peer's regions, which must match the local ones, and the first one's device."""
     remote = metadata.descriptors
     if len(remote) != len(local):
@@ -155,15 +157,13 @@ def _remote_regions(metadata: RdmaMetadata, local: list[Descriptor]) -> tuple[Re
             f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
         )
     devices = [Device(item.device) for item in remote]
-    for i, (mine, theirs) in enumerate(zip(local, remote, strict=True)):
-        if mine.size != theirs.size:
+    for i, ((_, size, _), theirs) in enumerate(zip(local, remote, strict=True)):
+        if size != theirs.size:
             raise ArgumentError(
-                f"local_descriptors[{i}] has {mine.size} bytes, but the peer's has {theirs.size}"
+                f"local_descriptors[{i}] has {size} bytes, but the peer's has {theirs.size}"
             )
         if devices[i].kind is not devices[0].kind:
             raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
-    if devices[0].kind is DeviceKind.UNSPECIFIED:
-        raise MetadataError("remote_metadata: descriptors of no kind of memory")
     return (
         Regions([(item.ptr, item.size, at.id) for item, at in zip(remote, devices, strict=True)]),
         devices[0],

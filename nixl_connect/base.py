@@ -6,6 +6,7 @@ may take long: so that connectors can choose the thread.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -18,6 +19,7 @@ from nixl_connect.engine import Local
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
+    InternalError,
     NixlConnectError,
     OperationCancelledError,
     PeerLostError,
@@ -31,10 +33,6 @@ from nixl_connect.status import OperationKind, OperationStatus
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# Registering more than this for the first time is not done on an event loop: pages are pinned one
-# by one.
-_QUICK_BYTES = 1024 * 1024
 
 
 class AbstractOperation(ABC):
@@ -63,7 +61,13 @@ class AbstractOperation(ABC):
         self._released = False
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
         self._descriptors = _checked(local_descriptors, options.max_descriptors, written=written)
-        self._device = self._descriptors[0].device
+        # As they are now: pools change the size of a descriptor for their next operation.
+        self._local = Local(
+            [(item.ptr, item.size, item.device) for item in self._descriptors],
+            [item._memory.hold for item in self._descriptors],
+        )
+        for item in self._descriptors:
+            item._last_used = weakref.ref(connection)
 
     @property
     def connection(self) -> Connection:
@@ -136,21 +140,8 @@ class AbstractOperation(ABC):
         return self._native
 
     def _is_quick(self) -> bool:
-        """Whether `_begin` takes so little that it may run on an event loop."""
-        registrations = self._connection._engine.registrations
-        return sum(item.size for item in self._descriptors) <= _QUICK_BYTES or all(
-            registrations.covers(item.ptr, item.size, item.device) for item in self._descriptors
-        )
-
-    def _local(self) -> Local:
-        """Return the local memory as the engine takes it."""
-        for item in self._descriptors:
-            item._connection = item._connection or self._connection
-        return Local(
-            [(item.ptr, item.size) for item in self._descriptors],
-            self._device,
-            [item._memory.hold for item in self._descriptors],
-        )
+        """Whether `_begin` may run on an event loop."""
+        return self._connection._engine.is_quick(self._local.rows, None)
 
     @abstractmethod
     def _begin(self) -> None:
@@ -181,16 +172,18 @@ class AbstractOperation(ABC):
         self.__exit__()
 
     def __repr__(self) -> str:
-        count = len(self._descriptors)
-        size = sum(item.size for item in self._descriptors)
+        rows = self._local.rows
         peer = f", peer={self._peer_name!r}" if self._peer_name else ""
-        return f"{type(self).__name__}({self.status}, {count} x {self._device}, {size} bytes{peer})"
+        return (
+            f"{type(self).__name__}({self.status}, {len(rows)} x {rows[0][2]}, "
+            f"{self._local.nbytes} bytes{peer})"
+        )
 
 
 def _checked(
     descriptors: Descriptor | Sequence[Descriptor], limit: int, *, written: bool
 ) -> list[Descriptor]:
-    """Return the descriptors as a list, all on one device, and writable if they are `written`."""
+    """Return the descriptors as a list, all of one kind, and writable if they are `written`."""
     if isinstance(descriptors, Descriptor):
         items = [descriptors]
     elif isinstance(descriptors, (list, tuple)):
@@ -209,10 +202,10 @@ def _checked(
             raise ArgumentTypeError(
                 f"local_descriptors[{i}] must be a Descriptor, not {type(item).__name__}"
             )
-        if item.device != items[0].device:
+        if item.device.kind is not items[0].device.kind:
             raise ArgumentError(
                 f"local_descriptors[{i}] is on {item.device}, but the first is on "
-                f"{items[0].device}; one operation takes memory of one device"
+                f"{items[0].device}; one operation takes memory of one kind"
             )
         if written and item.is_readonly:
             raise ArgumentError(
@@ -226,7 +219,10 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
     Reason.CLOSED: (OperationCancelledError, "was cancelled: the connector closed"),
     Reason.PEER_CANCELLED: (OperationCancelledError, "was cancelled by the peer"),
     Reason.TIMEOUT: (TransferTimeoutError, "did not end before its deadline"),
-    Reason.PEER_LOST: (PeerLostError, "failed: the peer is gone"),
+    Reason.PEER_LOST: (
+        PeerLostError,
+        "failed: the connection to the peer broke; its process ended, or it withdrew the memory",
+    ),
     Reason.PEER_FAILED: (TransferError, "failed: the peer reports that its transfer failed"),
     Reason.NOT_TOLD: (TransferError, "moved its data, but the peer could not be told"),
     Reason.TRANSFER: (TransferError, "failed"),
@@ -235,6 +231,8 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
 
 def _error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
     """Return the error of an operation that ended otherwise than complete."""
+    if native.reason not in _FAILURES:
+        raise InternalError(f"{what} ended with status {native.status} for no reason")
     kind, text = _FAILURES[native.reason]
     status = status_name(native.error) if native.error else ""
     message = f"{what} {f'with peer {peer!r} ' if peer else ''}{text}"

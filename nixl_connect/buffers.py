@@ -151,7 +151,7 @@ def _locate_interface(data: Any, interface: dict[str, Any]) -> Memory:
                 raise ValueError(f"shape {shape}, but strides {strides}")
         if any(extent < 0 for extent in shape):
             raise ValueError(f"shape {shape}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"data: malformed __array_interface__: {error}") from None
@@ -168,9 +168,20 @@ def _item_size(typestr: str, fields: Any) -> int:
     match = _TYPE.fullmatch(typestr)
     if match is None:
         raise ValueError(f"typestr {typestr!r}")
-    if match[1] == "O" or "'|O'" in repr(fields):
+    if match[1] == "O" or _has_objects(fields):
         raise ArgumentError(_NO_OBJECTS)
     return int(match[2]) * (4 if match[1] == "U" else 1)  # U counts characters
+
+
+def _has_objects(fields: Any) -> bool:
+    """Whether a description of fields, ``(name, type)`` or ``(name, type, shape)``, has objects."""
+    if not isinstance(fields, (list, tuple)):
+        return False
+    for field in fields:
+        kind = field[1]
+        if kind[1:2] == "O" if isinstance(kind, str) else _has_objects(kind):
+            return True
+    return False
 
 
 def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:

@@ -121,8 +121,7 @@ class Remote:
         if isinstance(nixl_metadata, str):
             nixl_metadata = decode_nixl_metadata(nixl_metadata, options.max_metadata_bytes)
         described = parse_nixl_metadata(nixl_metadata)
-        engine = connection._engine
-        engine.peers.leave(engine.peers.admit(described, nixl_metadata, options.timeout))
+        connection._engine.meet(described, nixl_metadata)
         self._connection = connection
         self._name = described.agent
 
@@ -169,6 +168,14 @@ def parse_nixl_metadata(blob: bytes) -> Envelope:
         Anything in it is not as NIXL writes it.
     """
     try:
-        return envelope.parse(blob)
+        described = envelope.parse(blob)
     except ValueError as error:
         raise MetadataError(f"nixl_metadata: {error}") from None
+    for section in described.sections:
+        keys = {item[:3]: item[3] for item in section.regions}
+        if len(keys) < len(section.regions) and any(
+            keys[item[:3]] != item[3] for item in section.regions
+        ):
+            # NIXL would refuse the second, and the peer with it for good.
+            raise MetadataError("nixl_metadata: one region under two keys")
+    return described

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nixl_connect import cuda
@@ -22,8 +25,14 @@ from nixl_connect.passive import ReadableOperation, WritableOperation
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_Result = TypeVar("_Result")
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
+_LONGEST_NAME = 512
+_THREADS = 32
 Descriptors = Descriptor | Sequence[Descriptor]
+
+
+_connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
 class Connector:
@@ -48,7 +57,8 @@ class Connector:
         Infinity for never.
     quarantine : float
         Seconds for which the memory of a passive operation is kept alive after the operation was
-        abandoned, if its metadata had been handed out: a slow peer may still touch it.
+        abandoned, if its metadata had been handed out: a slow peer may still touch it. At least the
+        `timeout` of the peers, unless they are known to be gone.
     drain : float
         Most seconds that `close` waits for transfers in flight.
     progress_interval : float
@@ -77,8 +87,8 @@ class Connector:
         *,
         keys: bytes | Sequence[bytes] | None = None,
         seal_lifetime: float = 300.0,
-        timeout: float = 600.0,
-        quarantine: float = 30.0,
+        timeout: float = 300.0,
+        quarantine: float = 300.0,
         drain: float = 5.0,
         progress_interval: float = 0.1,
         backends: Sequence[str] | Mapping[str, Mapping[str, str]] = ("UCX",),
@@ -92,9 +102,9 @@ class Connector:
             raise ArgumentTypeError(
                 f"worker_id must be a str or None, not {type(worker_id).__name__}"
             )
-        elif not worker_id or len(worker_id) > 512 or not worker_id.isprintable():
+        elif not worker_id.isprintable() or not 0 < len(worker_id.encode()) <= _LONGEST_NAME:
             raise ArgumentError(
-                f"worker_id must be 1 to 512 printable characters, not {worker_id!r}"
+                f"worker_id must be printable and of 1 to {_LONGEST_NAME} bytes, not {worker_id!r}"
             )
         self._options = Options(
             keys=keys,
@@ -111,6 +121,10 @@ class Connector:
         self._worker_id = worker_id
         self._hostname = socket.gethostname()
         self._lock = threading.Lock()
+        # For beginnings that are not quick, and may wait for a peer: not asyncio's own threads,
+        # which the program may need meanwhile.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nixl-begin")
+        _connectors.add(self)
         self._connection: Connection | None = None
         self._closed = False
 
@@ -142,7 +156,7 @@ class Connector:
         Parameters
         ----------
         local_descriptors : Descriptor or sequence of Descriptor
-            The memory, all on one device.
+            The memory, all of one kind.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
 
@@ -152,7 +166,7 @@ class Connector:
             Send its metadata to the peer, which begins a read, and wait for its completion.
         """
         connection = await self._create_connection()
-        return await _begun(
+        return await self._begun(
             ReadableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
         )
 
@@ -164,7 +178,7 @@ class Connector:
         Parameters
         ----------
         local_descriptors : Descriptor or sequence of Descriptor
-            The memory, all on one device and not read-only.
+            The memory, all of one kind and not read-only.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
 
@@ -174,7 +188,7 @@ class Connector:
             Send its metadata to the peer, which begins a write, and wait for its completion.
         """
         connection = await self._create_connection()
-        return await _begun(
+        return await self._begun(
             WritableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
         )
 
@@ -192,7 +206,7 @@ class Connector:
         remote_metadata : RdmaMetadata
             That of the peer's readable operation.
         local_descriptors : Descriptor or sequence of Descriptor
-            Where to put the data: as many as the peer has, each of the same size, on one device.
+            Where to put the data: as many as the peer has, each of the same size.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
 
@@ -208,7 +222,7 @@ class Connector:
             NIXL refuses the peer's metadata or the transfer. A RuntimeError.
         """
         connection = await self._create_connection()
-        return await _begun(
+        return await self._begun(
             ReadOperation(
                 connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
             )
@@ -226,7 +240,7 @@ class Connector:
         Parameters
         ----------
         local_descriptors : Descriptor or sequence of Descriptor
-            The data: as many as the peer has, each of the same size, all on one device.
+            The data: as many as the peer has, each of the same size.
         remote_metadata : RdmaMetadata
             That of the peer's writable operation.
         timeout : float, optional
@@ -238,7 +252,7 @@ class Connector:
             As for `begin_read`.
         """
         connection = await self._create_connection()
-        return await _begun(
+        return await self._begun(
             WriteOperation(
                 connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
             )
@@ -298,6 +312,7 @@ class Connector:
             connection = self._connection
         if connection is not None:
             connection._engine.close()
+        self._threads.shutdown(wait=False)
 
     def stats(self) -> dict[str, Any]:
         """Return what the connector holds and has done; an empty dict before its first operation.
@@ -314,8 +329,23 @@ class Connector:
         """Return the connection, opened on a thread of its own at the first call."""
         connection = self._connection
         if connection is None or self._closed:
-            connection = await asyncio.to_thread(self._open)
+            connection = await self._on_thread(self._open)
         return connection
+
+    async def _on_thread(self, call: Callable[[], _Result]) -> _Result:
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError:
+            raise ClosedError(f"the connector {self._worker_id!r} is closed") from None
+        return await future
+
+    async def _begun(self, operation: _Operation) -> _Operation:
+        """Begin an operation: here if that is quick, else on another thread."""
+        if operation._is_quick():
+            operation._begin()
+        else:
+            await self._on_thread(operation._begin)
+        return operation
 
     def _open(self) -> Connection:
         with self._lock:
@@ -352,10 +382,11 @@ class Connector:
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
 
 
-async def _begun(operation: _Operation) -> _Operation:
-    """Begin an operation: here if that is quick, else on another thread."""
-    if operation._is_quick():
-        operation._begin()
-    else:
-        await asyncio.to_thread(operation._begin)
-    return operation
+def _after_fork_in_child() -> None:
+    # A thread that is not in the child may have held the lock, or the pool's threads been at work.
+    for connector in list(_connectors):
+        connector._lock = threading.Lock()
+        connector._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nixl-begin")
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

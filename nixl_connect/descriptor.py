@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.buffers import locate
@@ -43,12 +46,21 @@ class Descriptor:
         None of the above. A TypeError.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_memory", "_metadata", "_registration", "_size")
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_last_used",
+        "_memory",
+        "_metadata",
+        "_registration",
+        "_size",
+    )
 
     def __init__(self, data: Any) -> None:
         # First, so that the finalizer finds it whatever happens below.
         self._registration: Registration | None = None
-        self._connection: Connection | None = None
+        self._connection: Connection | None = None  # where `_registration` is
+        self._last_used: weakref.ref[Connection] | None = None  # by an operation
         self._memory = locate(data)
         self._size = self._memory.size
         self._metadata: SerializedDescriptor | None = None
@@ -80,8 +92,14 @@ class Descriptor:
 
     @property
     def is_registered(self) -> bool:
-        """Whether NIXL holds a registration of this memory, by this descriptor or an operation."""
-        connection = self._connection
+        """Whether NIXL holds a registration of this memory.
+
+        Made by this descriptor; else in the connection of the last operation that used it.
+        """
+        if self._registration is not None:
+            connection = self._connection
+        else:
+            connection = self._last_used() if self._last_used is not None else None
         return connection is not None and connection._engine.registers(
             self._memory.pointer, self._size, self._memory.device
         )
@@ -133,20 +151,21 @@ class Descriptor:
             self._memory.pointer, self._memory.size, self._memory.device
         )
         with _lock:
-            if self._registration is None or self._connection is not connection:
+            if self._registration is None:
                 self._connection = connection
                 self._registration = registration
                 return
-        # Another thread was faster.
+        # Another thread was faster; with another connection, that is an error.
         connection._engine.registrations.release(registration)
+        self._registered_with(connection)
 
     def _registered_with(self, connection: Connection) -> bool:
         """Whether registered with this connection; an error if with another that is open."""
         with _lock:
             if self._registration is None or self._connection is None:
                 return False
-            if self._connection._engine.closed and self._connection is not connection:
-                self._registration = None  # closing deregistered everything
+            if self._connection._engine.closed:
+                self._registration = self._connection = None  # closing deregistered everything
                 return False
             if self._connection is not connection:
                 raise RegistrationError(
@@ -167,7 +186,7 @@ class Descriptor:
         if not self._registered_with(connection):
             return
         with _lock:
-            registration, self._registration = self._registration, None
+            registration, self._registration, self._connection = self._registration, None, None
         if registration is not None:
             connection._engine.registrations.release(registration)
 
@@ -196,8 +215,12 @@ class Descriptor:
 
     @_data_size.setter
     def _data_size(self, size: int) -> None:
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise ArgumentTypeError(f"size must be an int, not {size!r}")
+        try:
+            if isinstance(size, bool):
+                raise TypeError
+            size = index(size)
+        except TypeError:
+            raise ArgumentTypeError(f"size must be an int, not {size!r}") from None
         if not 0 < size <= self._memory.size:
             raise ArgumentError(
                 f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
@@ -208,6 +231,9 @@ class Descriptor:
     @property
     def _data_ref(self) -> Any:
         return self._memory.reference
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Descriptor cannot be copied or pickled; send its metadata")
 
     def __str__(self) -> str:
         return f"ptr={self.ptr:#x}, size={self._size}, device={self.device}"
@@ -221,3 +247,11 @@ def _check_connection(connection: Connection) -> None:
 
     if not isinstance(connection, Connection):
         raise ArgumentTypeError(f"connection must be a Connection, not {type(connection).__name__}")
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603, a thread that is not in the child may have held it
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

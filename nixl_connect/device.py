@@ -136,8 +136,8 @@ def _parse(text: str) -> tuple[DeviceKind, int]:
         raise ArgumentError(
             f"metadata must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {text!r}"
         )
-    if kind is DeviceKind.HOST:
-        return kind, 0
+    if kind is DeviceKind.HOST and int(match[2] or 0):
+        raise ArgumentError(f"metadata: the host has no number, but {text!r} has")
     return kind, int(match[2] or 0)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from nixl_connect import library
@@ -24,7 +25,7 @@ from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.device import Device
-from nixl_connect.errors import ClosedError, MetadataError, StateError, TransferError
+from nixl_connect.errors import BackendError, ClosedError, MetadataError, StateError, TransferError
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.loops import Loops
 from nixl_connect.options import Options
@@ -37,6 +38,12 @@ logger = logging.getLogger(__name__)
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
+# Registering more than this for the first time is not quick: pages are pinned one by one.
+_QUICK_BYTES = 1024 * 1024
+# Notification keys of this package: 32 hexadecimal digits, and the seal if there is one.
+_OWN_KEY = re.compile(rb"[0-9a-f]{32}(?:\.s1\.|$)")
+# How many of them a connection remembers.
+_USED_KEYS = 4096
 # Seconds that transfers in flight have when the interpreter ends.
 _EXIT_DRAIN = 0.5
 
@@ -48,14 +55,21 @@ _immortal: list[Engine] = []
 class Local(NamedTuple):
     """Memory of this process that an operation uses."""
 
-    rows: list[tuple[int, int]]
-    """Address and size of each region."""
-
-    device: Device
-    """Where all of them are."""
+    rows: list[tuple[int, int, Device]]
+    """Address, size and device of each region, all of one kind of memory."""
 
     memory: list[Any]
     """What keeps them alive."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all regions."""
+        return sum(size for _, size, _ in self.rows)
+
+    @property
+    def mem_type(self) -> int:
+        """NIXL's number for their kind of memory."""
+        return self.rows[0][2].mem_type
 
 
 class Target(NamedTuple):
@@ -105,9 +119,11 @@ class Engine:
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
         self._loops = Loops(self.collect)
+        self._used: dict[bytes, None] = {}
         self._close_lock = threading.Lock()
         self.closed = False
         self.forked = False
+        self._shut_down = False
         _engines.add(self)
 
     # --- operations -------------------------------------------------------------------------
@@ -115,14 +131,13 @@ class Engine:
     def register(self, address: int, size: int, device: Device) -> Registration:
         """Register one region, or share a registration that holds it."""
         with self._usable():
-            return self.registrations.acquire(address, size, device)
+            return self.registrations.acquire([(address, size, device)])[0]
 
     def hold(self, local: Local) -> Hold:
         """Register memory for a passive operation. `listen` takes the hold over, or release it."""
         with self._usable():
-            registrations = self._register(local)
-            nbytes = sum(size for _, size in local.rows)
-            return Hold(registrations, local.memory, nbytes, None)
+            registrations = self.registrations.acquire(local.rows)
+            return Hold(registrations, local.memory, local.nbytes, None)
 
     def listen(self, hold: Hold, key: bytes, timeout: float) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
@@ -157,6 +172,11 @@ class Engine:
             Seconds after which the operation fails; infinity for never.
         """
         with self._usable():
+            if target.key in self._used:
+                raise StateError(
+                    "this metadata has been used: an operation serves one transfer, so ask the "
+                    "peer for a new one"
+                )
             for last in (False, True):
                 peer = self.peers.admit(target.described, target.blob, timeout)
                 hold = Hold([], local.memory, target.regions.nbytes, peer)
@@ -182,10 +202,22 @@ class Engine:
                 except BaseException:
                     self.keeper.release(hold)
                     raise
+            self._note_used(target.key)
             self.keeper.holds[operation.id] = hold
             if operation.start(timeout, target.regions.nbytes <= INLINE_BYTES):
                 self.keeper.end(operation.id, Stage.CLEAN, operation.reason)
         return operation
+
+    def _note_used(self, key: bytes) -> None:
+        """Remember a key of a passive operation of this package, the latest of them.
+
+        Keys of other forms are their makers' affair: some may serve more than once.
+        """
+        if _OWN_KEY.match(key):
+            self._used[key] = None
+            while len(self._used) > _USED_KEYS:
+                with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
+                    del self._used[next(iter(self._used))]
 
     def _request(
         self, kind: int, local: Local, target: Target, hold: Hold, peer: bytes
@@ -193,39 +225,24 @@ class Engine:
         """Build a transfer request whose local registrations outlive it.
 
         NIXL picks, for each row, any registration that covers it, and the request refers to that
-        one for as long as it lives. So all that cover a row are held, and if one went away before
-        they were, the request is built again.
+        one for as long as it lives. So all that cover a row are held, from before any could leave.
         """
-        regions = Regions([(address, size, local.device.id) for address, size in local.rows])
-        hold.registrations = self._register(local)
-        while True:
-            removals = self.registrations.removals
+        regions = Regions([(address, size, device.id) for address, size, device in local.rows])
+        with self.registrations.lock:
+            hold.registrations = self.registrations.acquire(local.rows)
             operation = self._reactor.active(
                 kind,
                 regions,
-                local.device.mem_type,
+                local.mem_type,
                 target.regions,
                 target.mem_type,
                 peer,
                 target.key,
             )
-            for address, size in local.rows:
-                hold.registrations += self.registrations.acquire_all(address, size, local.device)
-            if removals == self.registrations.removals:
-                return operation
+            hold.registrations += self.registrations.acquire_covering(local.rows)
+        return operation
 
-    def _register(self, local: Local) -> list[Registration]:
-        registrations: list[Registration] = []
-        try:
-            for address, size in local.rows:
-                registrations.append(self.registrations.acquire(address, size, local.device))
-        except BaseException:
-            for registration in registrations:
-                self.registrations.release(registration)
-            raise
-        return registrations
-
-    def describe(self, hold: Hold, device: Device) -> bytes:
+    def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info.
 
         Raises
@@ -237,7 +254,7 @@ class Engine:
         with self._usable():
             try:
                 if rows:
-                    regions = self._agent.partial_metadata(Regions(rows), device.mem_type)
+                    regions = self._agent.partial_metadata(Regions(rows), mem_type)
                     return envelope.splice(self._connections, self._connections_end, regions)
             except NativeError:
                 pass  # it ended just now
@@ -247,6 +264,11 @@ class Engine:
         """Return the agent's whole metadata."""
         with self._usable():
             return self._agent.metadata()
+
+    def meet(self, described: Envelope, blob: bytes) -> None:
+        """Load a peer's metadata."""
+        with self._usable():
+            self.peers.leave(self.peers.admit(described, blob, self.options.timeout))
 
     def plugins(self) -> list[str]:
         """Return the names of the transports that NIXL found."""
@@ -258,14 +280,17 @@ class Engine:
         """Refuse work after a fork or the end, also where that comes in the middle of it."""
         self.collect()
         try:
-            self._refuse_after_fork()
+            self.refuse_after_fork()
             if self.closed:
                 raise AgentClosedError
             yield
         except AgentClosedError:
             raise ClosedError(f"the connector of {self.name!r} is closed") from None
+        except NativeError as error:
+            raise BackendError(f"NIXL failed: {error}") from None
 
-    def _refuse_after_fork(self) -> None:
+    def refuse_after_fork(self) -> None:
+        """Raise ClosedError in a child of the process that made the engine."""
         if self.forked:
             raise ClosedError(
                 f"the connector of {self.name!r} belongs to the parent of this process; "
@@ -274,11 +299,28 @@ class Engine:
 
     def registers(self, address: int, size: int, device: Device) -> bool:
         """Whether NIXL holds a registration of this region now."""
-        return not self.closed and self.registrations.covers(address, size, device)
+        open_here = not self.closed and not self.forked
+        return open_here and self.registrations.covers(address, size, device)
+
+    def is_quick(self, rows: list[tuple[int, int, Device]], described: Envelope | None) -> bool:
+        """Whether an operation on this memory, and with this peer, takes too little to be noticed.
+
+        Then it may begin on an event loop. Not so where pages are to be pinned, a peer is to be
+        loaded, or another thread is in a call to NIXL that takes long: NIXL lets in one at a time.
+        """
+        return self.forked or (
+            not self._reactor.is_posting
+            and not self.registrations.is_busy
+            and (described is None or self.peers.knows(described))
+            and (
+                sum(size for _, size, _ in rows) <= _QUICK_BYTES
+                or all(self.registrations.covers(*row) for row in rows)
+            )
+        )
 
     def cancel(self, operation: Operation) -> None:
         """Cancel an operation, unless it has ended."""
-        self._refuse_after_fork()
+        self.refuse_after_fork()
         operation.cancel()
         self.collect()
 
@@ -286,19 +328,21 @@ class Engine:
 
     async def wait(self, operation: Operation, timeout: float | None) -> bool:
         """Wait on the running loop for an operation's end; return whether it came in time."""
-        self._refuse_after_fork()
+        self.refuse_after_fork()
         ended = await self._loops.wait(operation, timeout)
         self.collect()
         return ended
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""
-        self._refuse_after_fork()
+        self.refuse_after_fork()
         ended = operation.wait(timeout)
         self.collect()
         return ended
 
     def _pump(self, timeout: float) -> None:
+        if self.closed:
+            raise AgentClosedError
         self._reactor.wait_retired(timeout)
         self.collect()
 
@@ -312,6 +356,8 @@ class Engine:
     def close(self, *, at_exit: bool = False) -> None:
         """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
 
+        Each step may be repeated, and is when an exception (a signal handler's) interrupted it.
+
         Parameters
         ----------
         at_exit : bool
@@ -320,29 +366,31 @@ class Engine:
         if self.forked:
             return
         with self._close_lock:
-            if not self.closed:
-                self.closed = True
-                self._shut_down(at_exit)
+            self.closed = True
+            if not self._shut_down:
+                clean = self._reactor.stop(
+                    _EXIT_DRAIN if at_exit else self.options.drain, not at_exit
+                )
+                self.keeper.stop()
+                self._loops.close()
+                self._end_agent(clean, at_exit)
+                self._shut_down = True
         self.keeper.join()
 
-    def _shut_down(self, at_exit: bool) -> None:
-        clean = self._reactor.stop(_EXIT_DRAIN if at_exit else self.options.drain, not at_exit)
-        self.keeper.stop()
-        self._loops.close()
+    def _end_agent(self, clean: bool, at_exit: bool) -> None:
         if clean:
             self._agent.close()
-        else:
-            # A transfer did not end: neither the agent nor the memory may ever be freed.
-            _immortal.append(self)
-            level = logging.DEBUG if at_exit else logging.WARNING
-            logger.log(
-                level,
-                "%s: transfers in flight did not end in time; their memory stays",
-                self.name,
-            )
+            return
+        # A transfer did not end: neither the agent nor the memory may ever be freed.
+        _immortal.append(self)
+        level = logging.DEBUG if at_exit else logging.WARNING
+        logger.log(
+            level, "%s: transfers in flight did not end in time; their memory stays", self.name
+        )
 
     def stats(self) -> dict[str, Any]:
         """Return what the engine holds and has done."""
+        self.refuse_after_fork()
         counters = self._reactor.counters
         holds = self.keeper.kept
         return {
@@ -358,7 +406,11 @@ class Engine:
                 "count": len(self.registrations),
                 "bytes": self.registrations.registered_bytes,
             },
-            "peers": {"count": len(self.peers), "reloads": self.peers.reloads},
+            "peers": {
+                "count": len(self.peers),
+                "reloads": self.peers.reloads,
+                "evictions": self.peers.evictions,
+            },
             "notifications": {
                 "received": counters["notifications"],
                 "unmatched": counters["notifications_unmatched"],

@@ -72,7 +72,7 @@ class TransferError(NixlConnectError, RuntimeError):
 
 
 class PeerLostError(TransferError, ConnectionError):
-    """The peer is gone: its process ended, or it closed its connector."""
+    """The connection to the peer broke: its process ended, or it withdrew connector or memory."""
 
 
 class TransferTimeoutError(TransferError, TimeoutError):

@@ -20,6 +20,8 @@ from nixl_connect.registrations import Registration, Registrations
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
+# Seconds to wait for the reaper at the end, which may be in somebody's finalizer.
+_LONGEST_JOIN = 10.0
 
 
 class Hold:
@@ -66,8 +68,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._deferred: deque[tuple[Registration, Any]] = deque()
         self._lock = threading.Lock()
-        # One thread at a time lets go. What it drops may run finalizers, and those come here again.
-        self._collecting = threading.RLock()
+        self._collecting = threading.Lock()
+        self._ended: deque[tuple[int, int, int]] = deque()
         self._quarantine: list[tuple[float, Hold]] = []
         self.holds: dict[int, Hold] = {}
         """By the operation's number."""
@@ -81,15 +83,40 @@ class Keeper:
             quarantined = [hold for _, hold in self._quarantine]
         return [*self.holds.copy().values(), *quarantined]
 
-    def collect(self) -> None:
-        """Let go of what ended operations held. Cheap when there are none."""
-        if self._reactor.has_garbage or self._deferred:
-            with self._collecting:
-                for number, stage, reason in self._reactor.collect():
-                    self.end(number, stage, reason)
-                while self._deferred:
-                    registration, _ = self._deferred.popleft()
-                    self._registrations.release(registration)
+    def collect(self, *, patient: bool = False) -> None:
+        """Let go of what ended operations held. Cheap when there is nothing.
+
+        One thread at a time does it. Another does not wait but leaves its finds to that one, or to
+        the reaper; so does a finalizer that the garbage collector runs in the middle of a change to
+        registrations or peers, and everybody while NIXL is in a long call.
+
+        Parameters
+        ----------
+        patient : bool
+            Wait, also for NIXL: for threads that have nothing else to do.
+        """
+        while self._reactor.has_garbage or self._deferred or self._ended:
+            if (
+                self._registrations.is_held_here
+                or self._peers.is_held_here
+                or (self._reactor.is_posting and not patient)
+                or not self._collecting.acquire(blocking=False)
+            ):
+                return
+            try:
+                self._collect()
+            finally:
+                self._collecting.release()
+
+    def _collect(self) -> None:
+        """Let go, one by one: an exception, a signal handler's say, loses none. Lock held."""
+        self._ended.extend(self._reactor.collect())
+        while self._ended:
+            self.end(*self._ended[0])
+            self._ended.popleft()
+        while self._deferred:
+            self._registrations.release(self._deferred[0][0])
+            self._deferred.popleft()
 
     def end(self, number: int, stage: int, reason: int) -> None:
         """Let go of what one operation held, as far as its stage allows."""
@@ -116,9 +143,9 @@ class Keeper:
             self._peers.leave(peer)
 
     def _deregister(self, hold: Hold) -> None:
-        registrations, hold.registrations = hold.registrations, []
-        for registration in registrations:
-            self._registrations.release(registration)
+        while hold.registrations:
+            self._registrations.release(hold.registrations[-1])
+            hold.registrations.pop()
 
     def release_later(self, registration: Registration, memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""
@@ -135,13 +162,13 @@ class Keeper:
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
         with self._collecting:  # another thread may be in the middle of it
-            self.collect()
+            self._collect()
         self._stopping.set()
 
     def join(self) -> None:
         """Wait for the reaper, unless memory in quarantine keeps it."""
         if threading.current_thread() is not self._reaper and not self._quarantine:
-            self._reaper.join()
+            self._reaper.join(_LONGEST_JOIN)
 
     def _reap(self) -> None:
         while self._reactor.wait_garbage():
@@ -149,14 +176,17 @@ class Keeper:
                 self._close()
                 break
             self._stopping.wait(_GRACE)
-            self.collect()
+            self.collect(patient=True)
         self._stopping.wait()
         while True:
             with self._lock:
                 if not self._quarantine:
                     return
-                left = self._quarantine[0][0] - time.monotonic()
+                end, hold = self._quarantine[0]
+                left = end - time.monotonic()
                 if left <= 0:
                     del self._quarantine[0]
-                    continue
-            time.sleep(left)
+            # Without the lock: what is dropped may have finalizers.
+            del hold
+            if left > 0:
+                time.sleep(left)

@@ -53,9 +53,12 @@ class _LoopWaits:
                 operation.detach(token)
 
     def _drain(self) -> None:
+        loop = self._loop()
+        alive = loop is not None and not loop.is_closed()
         for token in self._waker.drain():
             future = self._futures.get(token)
-            if future is not None and not future.done():
+            # A future of a closed loop cannot call back, and nobody is left to be called.
+            if future is not None and alive and not future.done():
                 future.set_result(None)
         self._collect()
 

@@ -104,7 +104,7 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         raise NotImplementedError
 
 
-class SerializedDescriptor(_Model, frozen=True):
+class SerializedDescriptor(_Model, frozen=True, kw_only=True):
     """One region of the passive side's memory.
 
     Parameters
@@ -154,7 +154,7 @@ class SerializedDescriptor(_Model, frozen=True):
         }
 
 
-class RdmaMetadata(_Model, frozen=True):
+class RdmaMetadata(_Model, frozen=True, kw_only=True):
     """What an active operation needs to reach the memory of a passive one.
 
     Parameters
@@ -283,7 +283,8 @@ def decode_nixl_metadata(text: str, limit: int) -> bytes:
     text : str
         The wire form.
     limit : int
-        Most bytes that the metadata may have; the compressed form may have no more either.
+        Most bytes that the metadata may have; the compressed form may have no more either, but
+        for what zlib adds.
 
     Raises
     ------
@@ -294,7 +295,11 @@ def decode_nixl_metadata(text: str, limit: int) -> bytes:
         raise MetadataError("nixl_metadata must not be empty")
     if len(text) > 2 * limit + 16:
         raise MetadataError(f"nixl_metadata has {len(text)} characters, for over {limit} bytes")
-    return inflate(stream_of(text), limit)
+    stream = stream_of(text)
+    # zlib adds a little to what it cannot compress: 5 bytes for each 16 KiB, and a frame.
+    if len(stream) > limit + limit // 1024 + 64:
+        raise MetadataError(f"nixl_metadata has {len(stream)} compressed bytes, over {limit}")
+    return inflate(stream, limit)
 
 
 def inflate(stream: bytes, limit: int) -> bytes:

@@ -11,6 +11,8 @@ from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
 # Thirty years of seconds: what clocks can add without a second thought.
 _LONGEST = 1e9
+# NIXL keeps the interval in microseconds, in an int.
+_LONGEST_INTERVAL = 2000.0
 
 
 def seconds(name: str, value: float, longest: float = math.inf) -> float:
@@ -37,7 +39,7 @@ def count(name: str, value: int) -> int:
 class Options:
     """What `Connector` was given; see there."""
 
-    keys: bytes | Sequence[bytes] | None
+    keys: bytes | Sequence[bytes] | None = field(repr=False)
     seal_lifetime: float
     timeout: float
     quarantine: float
@@ -47,13 +49,18 @@ class Options:
     max_descriptors: int
     max_metadata_bytes: int
     max_peer_regions: int
-    seal: Seal | None = field(init=False)
+    seal: Seal | None = field(init=False, repr=False)
     plugins: dict[bytes, dict[bytes, bytes]] = field(init=False)
 
     def __post_init__(self) -> None:
         seconds("timeout", self.timeout)
         for name in ("seal_lifetime", "quarantine", "drain", "progress_interval"):
             seconds(name, getattr(self, name), _LONGEST)
+        if not 1e-6 <= self.progress_interval <= _LONGEST_INTERVAL and self.progress_interval != 0:
+            raise ArgumentError(
+                f"progress_interval must be 0, or 1e-6 to {_LONGEST_INTERVAL:g} seconds, "
+                f"not {self.progress_interval!r}"
+            )
         for name in ("max_descriptors", "max_metadata_bytes", "max_peer_regions"):
             count(name, getattr(self, name))
         seal = None if self.keys is None else Seal(self.keys, self.seal_lifetime)

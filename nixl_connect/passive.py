@@ -30,6 +30,7 @@ class PassiveOperation(AbstractOperation):
         super().__init__(connection, local_descriptors, timeout, written=written)
         self._notification_key = secrets.token_hex(16)
         self._hold: Hold | None = None
+        self._regions = [item.metadata for item in self._descriptors]
         self._stream: bytes | None = None
         self._metadata: dict[bool, RdmaMetadata] = {}
         if _begin:
@@ -38,16 +39,16 @@ class PassiveOperation(AbstractOperation):
     def _begin(self) -> None:
         engine = self._connection._engine
         seal = engine.options.seal
-        hold = engine.hold(self._local())
+        hold = engine.hold(self._local)
         try:
             if seal is not None:
                 # The seal is in the notification key, which has to be known from the start.
-                self._stream = zlib.compress(engine.describe(hold, self._device))
+                self._stream = zlib.compress(engine.describe(hold, self._local.mem_type))
                 self._notification_key = seal.seal(
                     self._notification_key,
                     int(self._kind),
                     self._stream,
-                    [item.metadata for item in self._descriptors],
+                    self._regions,
                 )
             self._native = engine.listen(hold, self._notification_key.encode(), self._timeout)
         except BaseException:
@@ -74,14 +75,15 @@ class PassiveOperation(AbstractOperation):
         hex_encode = bool(hex_encode)
         made = self._metadata.get(hex_encode)
         if made is None:
+            self._connection._engine.refuse_after_fork()
             if self._hold is None or not native.expose():
                 raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
             if self._stream is None:
                 self._stream = zlib.compress(
-                    self._connection._engine.describe(self._hold, self._device)
+                    self._connection._engine.describe(self._hold, self._local.mem_type)
                 )
             made = self._metadata[hex_encode] = RdmaMetadata(
-                descriptors=[item.metadata for item in self._descriptors],
+                descriptors=self._regions.copy(),
                 nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
                 notification_key=self._notification_key,
                 operation_kind=int(self._kind),
@@ -97,7 +99,7 @@ class ReadableOperation(PassiveOperation):
     connection : Connection
         Where to make it.
     local_descriptors : Descriptor or sequence of Descriptor
-        The memory, all on one device.
+        The memory, all of one kind.
     timeout : float, optional
         Seconds after which the operation fails; the connector's default if not given, infinity for
         never.

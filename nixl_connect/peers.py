@@ -31,6 +31,10 @@ from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutErr
 from nixl_connect.ranges import RangeMap
 
 _PROBE = b"nixl_connect:probe"
+_NO_REGIONS: RangeMap[bytes] = RangeMap()
+# A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
+# connects.
+_IDLE = 600.0
 
 
 class _Verdict(Enum):
@@ -42,7 +46,16 @@ class _Verdict(Enum):
 class Peer:
     """One remote agent."""
 
-    __slots__ = ("broken", "busy", "connections", "in_flight", "ledgers", "name", "regions")
+    __slots__ = (
+        "broken",
+        "busy",
+        "connections",
+        "in_flight",
+        "last_used",
+        "ledgers",
+        "name",
+        "regions",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,6 +63,7 @@ class Peer:
         self.ledgers: defaultdict[tuple[str, int, int], RangeMap[bytes]] = defaultdict(RangeMap)
         self.regions = 0
         self.in_flight = 0
+        self.last_used = time.monotonic()
         self.broken = False
         """The connection is known to be lost, and has to be made anew."""
         self.busy = True
@@ -69,7 +83,7 @@ class Peer:
         fresh = 0
         for section in envelope.sections:
             for address, length, device, key in section.regions:
-                ledger = self.ledgers[section.backend, section.mem_type, device]
+                ledger = self.ledgers.get((section.backend, section.mem_type, device), _NO_REGIONS)
                 known_key = ledger.get(address, address + length)
                 if known_key == key:
                     continue
@@ -112,6 +126,8 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self.reloads = 0
         """How often a peer was disconnected to load what conflicted."""
+        self.evictions = 0
+        """How many peers were disconnected because they were lost or idle."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -163,10 +179,12 @@ class Peers:
                 peer.in_flight += 1
                 return peer
             peer.busy = True
-        loaded = False
+        loaded = loading = False
         try:
+            self._evict_idle()
             if verdict is _Verdict.CONFLICT or (peer.regions and not self._answers(peer)):
                 self._disconnect(peer, end)
+            loading = True
             self._load(envelope, blob)
             loaded = True
         finally:
@@ -175,10 +193,10 @@ class Peers:
                 if loaded:
                     peer.note(envelope)
                     peer.in_flight += 1
-                elif peer.connections:
-                    peer.broken = True
-                else:
+                elif not peer.connections:
                     del self._peers[peer.name]
+                elif loading:
+                    peer.broken = True
                 self._changed.notify_all()
         return peer
 
@@ -198,12 +216,38 @@ class Peers:
         """Count a transfer out."""
         with self._changed:
             peer.in_flight -= 1
+            peer.last_used = time.monotonic()
             self._changed.notify_all()
 
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
         with self._changed:
             peer.broken = True
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread is in the middle of a change here."""
+        return bool(self._changed._is_owned())  # type: ignore[attr-defined]
+
+    def _evict_idle(self) -> None:
+        """Disconnect peers that are lost or have been idle for long, with nothing in flight."""
+        limit = time.monotonic() - _IDLE
+        with self._changed:
+            idle = [
+                peer
+                for peer in self._peers.values()
+                if not peer.busy and peer.in_flight == 0 and (peer.broken or peer.last_used < limit)
+            ]
+            for peer in idle:
+                peer.busy = True
+        for peer in idle:
+            with contextlib.suppress(NativeError):  # NIXL may have dropped it already
+                self._agent.invalidate_remote(peer.name.encode())
+        with self._changed:
+            for peer in idle:
+                del self._peers[peer.name]
+                self.evictions += 1
+            self._changed.notify_all()
 
     def _wait(self, end: float | None, peer: Peer) -> None:
         """Wait for a change. Lock held."""

@@ -55,6 +55,26 @@ class RangeMap(Generic[V]):
                 if known[1] > start:
                     yield known, self._values[known]
 
+    def neighbour(self, start: int, end: int) -> V | None:
+        """Return the value of the range at or next to this one in sorted order, if it holds it.
+
+        Only the first range that is not less and the last that is less are looked at, as NIXL does
+        (``nixlSecDescList::getCoveringIndex``).
+        """
+        wanted = (start, end)
+        after: tuple[int, int] | None = None
+        before: tuple[int, int] | None = None
+        for ranges in self._classes.values():
+            i = bisect_left(ranges, wanted)
+            if i < len(ranges) and (after is None or ranges[i] < after):
+                after = ranges[i]
+            if i and (before is None or ranges[i - 1] > before):
+                before = ranges[i - 1]
+        for known in (after, before):
+            if known is not None and known[0] <= start and known[1] >= end:
+                return self._values[known]
+        return None
+
     def covering(self, start: int, end: int) -> Iterator[V]:
         """Yield the values of the ranges that hold all of this one."""
         for known, value in self.meeting(start, end):

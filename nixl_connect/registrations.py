@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import defaultdict
+from collections.abc import Sequence
 
 from nixl_connect._native.agent import Agent, AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
@@ -11,6 +12,8 @@ from nixl_connect._native.packing import Regions
 from nixl_connect.device import Device
 from nixl_connect.errors import RegistrationError
 from nixl_connect.ranges import RangeMap
+
+logger = logging.getLogger(__name__)
 
 
 class Registration:
@@ -37,89 +40,129 @@ class Registration:
 class Registrations:
     """The registrations of one agent. Safe to call from any thread.
 
-    NIXL is called without the lock, since a first registration can take long. A range that is being
-    registered or deregistered is `_busy`, and whoever wants the same range waits for that.
+    Two locks. `lock` is held while NIXL registers, deregisters, or builds a request that will refer
+    to registrations, so that none of these sees another half done; NIXL serialises them anyway.
+    `_maps_lock` guards the maps alone and is never held across a call into NIXL. Both are
+    reentrant, since the garbage collector may run a finalizer, and with it anything, in any thread
+    that holds them; but what would change them then waits (see `Keeper.collect`).
     """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._changed = threading.Condition()
-        self._maps: defaultdict[Device, RangeMap[Registration]] = defaultdict(RangeMap)
-        self._busy: set[tuple[int, int, Device]] = set()
-        self.removals = 0
-        """Number of deregistrations so far. See `Engine.transfer`."""
+        self._maps: dict[Device, RangeMap[Registration]] = {}
+        self._maps_lock = threading.RLock()
+        self.lock = threading.RLock()
         self.registered_bytes = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._maps.values()))
+        with self._maps_lock:
+            return sum(map(len, self._maps.values()))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call that needs `lock` would have to wait for another thread."""
+        free = self.lock.acquire(blocking=False)
+        if free:
+            self.lock.release()
+        return not free
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread is in the middle of something here."""
+        owned = self.lock._is_owned() or self._maps_lock._is_owned()  # type: ignore[attr-defined]
+        return bool(owned)
 
     def covers(self, start: int, size: int, device: Device) -> bool:
         """Whether a registration holds this region now."""
-        with self._changed:
-            return next(self._maps[device].covering(start, start + size), None) is not None
+        return bool(self._covering(start, size, device))
 
-    def acquire(self, start: int, size: int, device: Device) -> Registration:
-        """Return a registration that holds this region, made if there is none. Release it.
+    def acquire(self, rows: Sequence[tuple[int, int, Device]]) -> list[Registration]:
+        """Return registrations that hold these regions, made where there are none. Release them.
+
+        An existing registration is shared where NIXL would find it. It looks no further than at the
+        neighbours of a region in its list, and so may overlook one that covers it; then the region
+        gets a registration of its own, which NIXL does find.
+
+        Parameters
+        ----------
+        rows : sequence of (int, int, Device)
+            Address, size and device of each.
 
         Raises
         ------
         RegistrationError
-            NIXL refuses the memory.
+            NIXL refuses the memory; then none is acquired.
         """
-        end = start + size
-        busy = (start, end, device)
-        with self._changed:
-            while True:
-                for known in self._maps[device].covering(start, end):
+        acquired: list[Registration] = []
+        with self.lock:
+            try:
+                for row in rows:
+                    acquired.append(self._acquire(*row))  # noqa: PERF401, for the except below
+                # What was registered for a later row may hide what an earlier one shares.
+                while hidden := [row for row in rows if self._found(*row) is None]:
+                    for row in hidden:
+                        acquired.append(self._acquire(*row))  # noqa: PERF401
+            except BaseException:
+                for registration in acquired:
+                    self.release(registration)
+                raise
+        return acquired
+
+    def acquire_covering(self, rows: Sequence[tuple[int, int, Device]]) -> list[Registration]:
+        """Return every registration that holds one of these regions. Release them."""
+        acquired = []
+        with self._maps_lock:
+            for row in rows:
+                for known in self._covering(*row):
                     known.holders += 1
-                    return known
-                if busy not in self._busy:
-                    break
-                self._changed.wait()
-            self._busy.add(busy)
-        fresh = Registration(start, end, device)
-        registered = False
+                    acquired.append(known)
+        return acquired
+
+    def _covering(self, start: int, size: int, device: Device) -> list[Registration]:
+        with self._maps_lock:
+            ranges = self._maps.get(device)
+            return [] if ranges is None else list(ranges.covering(start, start + size))
+
+    def _found(self, start: int, size: int, device: Device) -> Registration | None:
+        """Return the registration that NIXL would find for a region."""
+        with self._maps_lock:
+            ranges = self._maps.get(device)
+            return None if ranges is None else ranges.neighbour(start, start + size)
+
+    def _acquire(self, start: int, size: int, device: Device) -> Registration:
+        """Share or make one registration. `lock` held."""
+        known = self._found(start, size, device)
+        if known is not None:
+            known.holders += 1
+            return known
+        fresh = Registration(start, start + size, device)
         try:
             self._agent.register(fresh.regions(), device.mem_type)
-            registered = True
         except NativeError as error:
             raise RegistrationError(
                 f"NIXL refused to register {size} bytes at {start:#x} on {device}: "
                 f"{status_name(error.status)}"
             ) from None
-        finally:
-            with self._changed:
-                self._busy.discard(busy)
-                if registered:
-                    self._maps[device].add(start, end, fresh)
-                    self.registered_bytes += size
-                self._changed.notify_all()
+        with self._maps_lock:
+            self._maps.setdefault(device, RangeMap()).add(start, start + size, fresh)
+            self.registered_bytes += size
         return fresh
-
-    def acquire_all(self, start: int, size: int, device: Device) -> list[Registration]:
-        """Return every registration that holds this region. Release them."""
-        with self._changed:
-            covering = list(self._maps[device].covering(start, start + size))
-            for known in covering:
-                known.holders += 1
-            return covering
 
     def release(self, registration: Registration) -> None:
         """Give up one `acquire`; the last one deregisters. Never raises."""
-        busy = (registration.start, registration.end, registration.device)
-        with self._changed:
-            registration.holders -= 1
-            if registration.holders:
-                return
-            self._maps[registration.device].remove(registration.start, registration.end)
-            self.registered_bytes -= registration.end - registration.start
-            self.removals += 1
-            self._busy.add(busy)
-        try:
-            self._agent.deregister(registration.regions(), registration.device.mem_type)
-        except (AgentClosedError, AgentForkedError):
-            pass  # closing the agent deregistered everything
-        finally:
-            with self._changed:
-                self._busy.discard(busy)
-                self._changed.notify_all()
+        with self.lock:
+            with self._maps_lock:
+                registration.holders -= 1
+                if registration.holders:
+                    return
+                start, size, _ = registration.row
+                self._maps[registration.device].remove(start, start + size)
+                self.registered_bytes -= size
+            try:
+                self._agent.deregister(registration.regions(), registration.device.mem_type)
+            except (AgentClosedError, AgentForkedError):
+                pass  # closing the agent deregistered everything
+            except NativeError as error:
+                # Not the error itself, whose frames a log record would keep alive.
+                text = str(error)
+                logger.warning("NIXL keeps %d bytes at %#x registered: %s", size, start, text)

@@ -64,12 +64,14 @@ def start_agent(
             f"NIXL cannot start the transport {plugin.decode()!r}: {status_name(error.status)}. "
             f"Found: {', '.join(agent.plugins())}"
         ) from None
-    connections = agent.partial_metadata(None, 0)
     try:
+        connections = agent.partial_metadata(None, 0)
         proof = envelope.parse(connections)
         whole = envelope.parse(agent.metadata())
         if proof.agent != name or proof.connections != whole.connections:
             raise ValueError("its parts do not agree")
+    except NativeError as error:
+        raise BackendError(f"NIXL gives no metadata of the agent {name!r}: {error}") from None
     except ValueError as error:
         raise BackendError(
             f"NIXL {library.version or ''} at {library.path} lays out its metadata in a way that "

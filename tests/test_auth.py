@@ -49,7 +49,7 @@ def refused(metadata, keys=KEY, words=""):
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
     st.integers(1, 2),
     st.binary(max_size=50),
     st.lists(st.sampled_from(REGIONS), max_size=3),
@@ -211,7 +211,7 @@ def test_bad_keys(keys):
 
 
 @pytest.mark.parametrize(
-    "keys", ["0123456789abcdef", [KEY.decode()], [5], [None], 5, object()], ids=repr
+    "keys", ["0123456789abcdef", [KEY.decode()], [5], [None], 5, int], ids=repr
 )
 def test_keys_of_other_types(keys):
     with pytest.raises(TypeError, match="keys") as caught:

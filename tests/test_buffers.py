@@ -11,6 +11,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect import Descriptor, Device, DeviceKind
+from nixl_connect._native import buffer
 from nixl_connect.buffers import locate
 
 CPU = Device("cpu")
@@ -228,7 +229,7 @@ def test_closed_mmap():
 
 
 @pytest.mark.parametrize(
-    "data", ["text", 5, 5.0, True, [1, 2], {1: 2}, {1}, object(), range(5), bytes], ids=repr
+    "data", ["text", 5, 5.0, True, [1, 2], {1: 2}, {1}, range(5), bytes, len], ids=repr
 )
 def test_no_memory(data):
     refused(data, TypeError, "data must be")
@@ -266,6 +267,8 @@ class Interface:
         ({"shape": ()}, 4),
         ({"shape": (7,), "typestr": "|u1"}, 7),
         ({"typestr": "|V2"}, 12),
+        ({"typestr": "|S2"}, 12),
+        ({"typestr": "<U2"}, 48),
         ({"typestr": "|b1"}, 6),
         ({"typestr": "<M8[ns]", "shape": (2,)}, 16),
         ({"data": (np.uint64(address(MEMORY)), False)}, 24),
@@ -315,6 +318,8 @@ def test_interface_keeps_its_object():
         {"typestr": 5},
         {"typestr": "|O8"},
         {"typestr": "|V16", "descr": [("a", "<M8[s]"), ("b", "|O")]},
+        {"typestr": "|V16", "descr": [("a", "<M8[s]"), ("b", "|O8")]},
+        {"typestr": "|V16", "descr": [("a", [("b", "|O8", (2,))])]},
         {"shape": None},
         {"shape": 6},
         {"shape": "23"},
@@ -480,7 +485,7 @@ NO_INTEGERS = [
     None,
     4096j,
     [4096],
-    object(),
+    int,
 ]
 
 
@@ -650,3 +655,37 @@ def test_locate_holds_the_export():
         data.append(0)
     del hold
     data.append(0)
+
+
+def test_inspect():
+    assert buffer.inspect(memoryview(np.zeros((2, 3), order="F")))[1:] == (48, False, True)
+    released = memoryview(bytearray(8))
+    released.release()
+    with pytest.raises(ValueError, match="released"):
+        buffer.inspect(released)
+    for no_view in (None, b"bytes", bytearray(8)):
+        with pytest.raises(TypeError):
+            buffer.inspect(no_view)
+
+
+def test_locate_holds_the_object_of_an_interface():
+    data = Interface()
+    alive = weakref.ref(data)
+    hold = locate(data).hold
+    del data
+    gc.collect()
+    assert alive() is not None
+    del hold
+    gc.collect()
+    assert alive() is None
+
+
+def test_locate_holds_the_owner_of_a_pointer():
+    owner = Index(0)
+    alive = weakref.ref(owner)
+    hold = locate((4096, 16, "cpu", owner)).hold
+    del owner
+    assert alive() is not None
+    del hold
+    gc.collect()
+    assert alive() is None

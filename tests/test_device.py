@@ -1,5 +1,6 @@
 """Devices: every way to name one, and what is no name."""
 
+import itertools
 import pickle
 
 import pytest
@@ -138,6 +139,8 @@ def test_equality_and_hash():
     assert len(set(same)) == 1
     other = [Device("cpu"), Device("cuda:0"), Device("cuda:1"), Device("xpu:0"), Device("xpu:1")]
     assert len(set(other)) == len(other)
+    for one, two in itertools.combinations(other, 2):
+        assert one != two
     assert Device("cpu") != "cpu"
     assert Device("cpu") == Device((HOST, 3))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
+from nixl_connect._native.capi import NativeError
 
 STATUS = nc.OperationStatus
 
@@ -21,6 +22,11 @@ def until(condition, deadline=5.0):
         assert time.monotonic() < end, "the condition did not come true"
         gc.collect()
         time.sleep(0.002)
+
+
+def again(metadata):
+    """Return metadata of the same memory, under a key that is nobody's: that may be used twice."""
+    return nc.RdmaMetadata.model_validate(metadata.model_dump() | {"notification_key": "again"})
 
 
 def read(connector, metadata, array, **options):
@@ -271,7 +277,7 @@ def test_a_peer_killed_in_flight(connector, start_peer, transport, size):
     array = np.ones(size, np.uint8)
     alive = weakref.ref(array)
     # The regions are known, so nothing notices before the transfer itself.
-    operation = connector.begin_write_blocking(nc.Descriptor(array), told, timeout=10)
+    operation = connector.begin_write_blocking(nc.Descriptor(array), again(told), timeout=10)
     with pytest.raises(nc.PeerLostError) as caught:
         operation.wait_for_completion_blocking(15)
     assert caught.value.peer
@@ -281,8 +287,80 @@ def test_a_peer_killed_in_flight(connector, start_peer, transport, size):
     # And again, with a connection that has to be made anew.
     with pytest.raises(nc.PeerLostError):
         connector.begin_write_blocking(
-            nc.Descriptor(np.ones(size, np.uint8)), told, timeout=10
+            nc.Descriptor(np.ones(size, np.uint8)), again(told), timeout=10
         ).wait_for_completion_blocking(15)
+
+
+def test_metadata_serves_one_transfer(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    read(connector, made["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
+    with pytest.raises(nc.StateError, match="has been used"):
+        read(connector, made["metadata"], np.zeros(8, np.uint8))
+    # A refused attempt does not count.
+    made = peer.do("passive", kind="readable", sizes=[8])
+    with pytest.raises(nc.ArgumentError):
+        read(connector, made["metadata"], np.zeros(9, np.uint8))
+    read(connector, made["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
+
+
+def test_short_deadlines_are_kept(connector, start_peer):
+    """One deadline that fires while another transfer is being posted must not hide that one's."""
+    peer = start_peer(environment={"UCX_TLS": "tcp"})
+    made = peer.do("passive", kind="readable", sizes=[1 << 20])
+    told = again(nc.RdmaMetadata.model_validate(made["metadata"]))
+    read(connector, told.model_dump(), np.zeros(1 << 20, np.uint8)).wait_for_completion_blocking(10)
+    peer.stop()
+    array = np.zeros(1 << 20, np.uint8)
+    operations = [
+        connector.begin_read_blocking(told, nc.Descriptor(array), timeout=0.005 if i % 2 else 0.002)
+        for i in range(600)
+    ]
+    for operation in operations:
+        with pytest.raises(nc.TransferTimeoutError):
+            operation.wait_for_completion_blocking(10)
+    peer.resume()
+    until(lambda: connector.stats()["operations"]["held"] == 0, 20)
+
+
+def test_sizes_are_those_of_the_beginning(make_connector, peer):
+    """A pool restores a descriptor's size while an operation of it is under way."""
+    connector = make_connector(keys=b"k" * 16)
+    descriptor = nc.Descriptor(np.zeros(1000, np.uint8))
+    descriptor.register_memory(connector)
+    descriptor._data_size = 10
+    operation = connector.create_readable_blocking(descriptor)
+    descriptor._data_size = 1000
+    told = operation.metadata()
+    assert [item.size for item in told.descriptors] == [10]
+    target = nc.Descriptor(bytearray(10))
+    make_connector(keys=b"k" * 16).begin_read_blocking(told, target).wait_for_completion_blocking(
+        10
+    )
+    operation.wait_for_completion_blocking(10)
+
+
+def test_a_descriptor_does_not_keep_a_connector_open():
+    connector = nc.Connector(quarantine=0)
+    descriptor = nc.Descriptor(bytearray(10))
+    operation = connector.create_readable_blocking(descriptor)
+    assert descriptor.is_registered
+    engine = connector._connection._engine
+    del operation, connector
+    gc.collect()
+    until(lambda: engine.closed)
+    assert not descriptor.is_registered
+
+
+def test_a_failed_deregistration_is_logged_and_no_error(connector, monkeypatch, caplog):
+    class Stubborn:
+        def deregister(self, regions, mem_type):
+            raise NativeError(-2, "deregister_mem")
+
+    operation = connector.create_readable_blocking(nc.Descriptor(bytearray(10)))
+    registrations = connector._connection._engine.registrations
+    monkeypatch.setattr(registrations, "_agent", Stubborn())
+    operation.cancel()
+    assert "keeps 10 bytes" in caplog.text
 
 
 def test_a_second_operation_object_cannot_be_entered_again(connector):
@@ -307,7 +385,7 @@ def test_results_before_completion(connector, start_peer):
     assert len(operation.results()) == 1
 
 
-def test_closing_with_work_pending(make_connector, peer):
+def test_closing_with_work_pending(make_connector):
     connector = make_connector()
     passive = connector.create_readable_blocking(nc.Descriptor(np.arange(10)))
 
@@ -350,7 +428,7 @@ def test_closing_while_a_transfer_is_in_flight(make_connector, start_peer):
         peer.do("wait", number=made["id"])
 
 
-def test_a_dropped_connector_closes_by_itself(make_connector):
+def test_a_dropped_connector_closes_by_itself():
     connector = nc.Connector(quarantine=0)
     operation = connector.create_readable_blocking(nc.Descriptor(np.arange(10)))
     engine = connector._connection._engine
@@ -360,52 +438,6 @@ def test_a_dropped_connector_closes_by_itself(make_connector):
     del operation
     gc.collect()
     until(lambda: engine.closed)
-
-
-def test_registrations_of_callers_stay(connector, peer):
-    array = np.zeros(1000, np.uint8)
-    descriptor = nc.Descriptor(array)
-    assert not descriptor.is_registered
-    descriptor.register_memory(connector)
-    descriptor.register_memory(connector)
-    assert descriptor.is_registered
-    # A pool shrinks the descriptor to one item, and restores it later.
-    descriptor._data_size = 100
-    made = peer.do("passive", kind="readable", sizes=[100], seed=9)
-    with connector.begin_read_blocking(
-        nc.RdmaMetadata.model_validate(made["metadata"]), descriptor
-    ) as operation:
-        operation.wait_for_completion_blocking(10)
-    descriptor._data_size = 1000
-    assert descriptor.is_registered
-    assert connector.stats()["registrations"] == {"count": 1, "bytes": 1000}
-    # A slice of what is registered costs nothing.
-    part = connector.create_readable_blocking(nc.Descriptor(array[10:20]))
-    assert connector.stats()["registrations"]["count"] == 1
-    part.cancel()
-    descriptor.deregister_with_connector(connector._connection)
-    descriptor.deregister_with_connector(connector._connection)
-    assert not descriptor.is_registered
-    assert connector.stats()["registrations"]["count"] == 0
-
-
-def test_a_dropped_descriptor_is_deregistered(connector):
-    descriptor = nc.Descriptor(np.zeros(1000, np.uint8))
-    descriptor.register_memory(connector)
-    del descriptor
-    until(lambda: connector.stats()["registrations"]["count"] == 0)
-
-
-def test_a_descriptor_registers_with_one_connection(make_connector):
-    one, two = make_connector(), make_connector()
-    descriptor = nc.Descriptor(np.zeros(10, np.uint8))
-    descriptor.register_memory(one)
-    with pytest.raises(nc.RegistrationError):
-        descriptor.register_memory(two)
-    with pytest.raises(nc.RegistrationError):
-        descriptor.deregister_with_connector(two._open())
-    # Operations of another connection use it all the same.
-    two.create_readable_blocking(descriptor).cancel()
 
 
 def test_metadata_describes_its_own_operation_only(connector):

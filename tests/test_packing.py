@@ -1,5 +1,6 @@
 """Rows of (address, length, device): what goes in comes out, and nothing bad goes in."""
 
+import io
 import subprocess
 import sys
 
@@ -75,8 +76,12 @@ def test_read_only():
         view[0, 0] = 5
     with pytest.raises(ValueError, match="read-only"):
         np.asarray(view)[0, 0] = 5
+    regions = Regions([(1, 2, 3)])
+    with pytest.raises((TypeError, BufferError)):
+        io.BytesIO(bytes(24)).readinto(regions)
+    assert regions[0] == (1, 2, 3)
     with pytest.raises(AttributeError):
-        Regions([(1, 2, 3)]).count = 7
+        regions.count = 7
 
 
 def test_view_keeps_the_rows():

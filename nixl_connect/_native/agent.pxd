@@ -9,8 +9,6 @@ cdef enum:
     AGENT_CLOSED = -1001
     AGENT_FORKED = -1002
 
-cdef int fork_generation() noexcept nogil
-
 cdef class Agent:
     cdef readonly bytes name
     cdef const Api* nixl

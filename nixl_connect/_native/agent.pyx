@@ -4,10 +4,11 @@ Every native call is made without the GIL. `gate` keeps the agent alive across a
 shared, `close` holds it alone, so the handle cannot vanish under a call that another thread is in.
 NIXL itself is created with its strict thread mode, which serialises what enters an agent.
 
-A forked child inherits the object but neither its threads nor a usable lock. The fork handler below
-counts forks; an agent of another generation refuses every call before it touches the gate.
+A forked child inherits the object but neither its threads nor a usable lock: an agent of another
+generation (see `fork`) refuses every call before it touches the gate.
 """
 
+cimport cython
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
@@ -17,9 +18,9 @@ from nixl_connect._native.capi cimport (
     api,
     check,
 )
+from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
-    pthread_atfork,
     pthread_rwlock_destroy,
     pthread_rwlock_init,
     pthread_rwlock_rdlock,
@@ -27,23 +28,9 @@ from nixl_connect._native.posix cimport (
     pthread_rwlock_wrlock,
 )
 
-cdef int _generation = 0
 # In which generation the first agent was made, or -1. UCX has threads and sockets of its own that a
 # fork breaks for good, so no agent is made in a later one.
 cdef int _used_in = -1
-
-
-cdef void _after_fork_in_child() noexcept nogil:
-    global _generation
-    _generation += 1
-
-
-if pthread_atfork(NULL, NULL, _after_fork_in_child):
-    raise MemoryError("pthread_atfork")
-
-
-cdef int fork_generation() noexcept nogil:
-    return _generation
 
 
 class AgentClosedError(Exception):
@@ -62,6 +49,7 @@ cdef int _check(int status, const char* call) except -1:
     return check(status, call)
 
 
+@cython.no_gc  # it refers to nothing that could refer back
 cdef class Agent:
     """A NIXL agent.
 
@@ -79,13 +67,13 @@ cdef class Agent:
         cdef const char* c_name = name
         cdef int rc
         global _used_in
-        if _used_in not in (-1, _generation):
+        if _used_in not in (-1, fork_generation()):
             raise AgentForkedError
-        _used_in = _generation
+        _used_in = fork_generation()
         self.nixl = api()
         self.name = name
         self.backends = []
-        self.generation = _generation
+        self.generation = fork_generation()
         config.enable_progress_thread = progress_delay > 0
         config.enable_listen_thread = False
         config.listen_port = 0
@@ -103,13 +91,13 @@ cdef class Agent:
     def __dealloc__(self):
         # The last reference is gone, so nobody is in a call. In a forked child the agent's memory
         # is a copy whose threads do not exist: leave it.
-        if self.generation == _generation:
+        if self.generation == fork_generation():
             self._destroy()
             pthread_rwlock_destroy(&self.gate)
 
     cdef int enter(self) noexcept nogil:
         """Hold the agent open until `leave`; return 0, AGENT_CLOSED or AGENT_FORKED."""
-        if self.generation != _generation:
+        if self.generation != fork_generation():
             return AGENT_FORKED
         pthread_rwlock_rdlock(&self.gate)
         if self.handle is NULL:
@@ -133,7 +121,7 @@ cdef class Agent:
 
     def close(self) -> None:
         """Destroy the agent, once calls of other threads have left it. Idempotent."""
-        if self.generation != _generation:
+        if self.generation != fork_generation():
             return
         with nogil:
             pthread_rwlock_wrlock(&self.gate)

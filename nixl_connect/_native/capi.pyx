@@ -108,7 +108,10 @@ def load(path: str) -> None:
         return
     cdef bytes encoded = os.fsencode(path)
     cdef char* why
-    cdef void* handle = dlopen(encoded, RTLD_NOW | RTLD_LOCAL)
+    cdef const char* c_path = encoded
+    cdef void* handle
+    with nogil:  # it runs the library's constructors
+        handle = dlopen(c_path, RTLD_NOW | RTLD_LOCAL)
     if handle is NULL:
         why = dlerror()
         raise LoadError(why.decode("utf-8", "replace") if why is not NULL else "dlopen failed")

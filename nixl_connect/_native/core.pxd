@@ -19,6 +19,7 @@ cdef struct Core:
     bint cancelling             # while stopping: end every operation
     bint stopped                # the thread is gone
     bint asleep
+    bint posting                # the thread is in a post; a hint, not guarded
     bint reaper_asleep
     bint poked                  # Python has work for its reaper
     int sleepers                # threads in `ended`

@@ -7,11 +7,12 @@ In a forked child the inherited objects are copies without a thread, and a lock 
 threads held stays locked for ever: they refuse work, and when deallocated leave the record alone.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.agent cimport fork_generation
 from nixl_connect._native.core cimport Core, retain_passive
+from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_cond_timedwait,
@@ -110,6 +111,9 @@ cdef int64_t deadline_of(timeout) except -1:
     return now_ns() + <int64_t>(max(timeout, 0) * 1e9)
 
 
+# Without garbage collection: it refers downwards only, and a cycle that holds it must not clear its
+# reactor before its deallocation has used it.
+@cython.no_gc
 cdef class Operation:
     """The handle of one operation. Made by `Reactor.passive` and `Reactor.active`."""
 
@@ -190,6 +194,8 @@ cdef class Operation:
         bool
             False, and nothing, if the operation has ended.
         """
+        if self.generation != fork_generation():
+            raise AgentForkedError
         pthread_mutex_lock(&self.core.lock)
         cdef bint ended = is_final(read_status(&self.record.status))
         if not ended:
@@ -227,6 +233,8 @@ cdef class Operation:
         """Undo `attach`, if the end has not come between."""
         cdef Waiter** link
         cdef Waiter* waiter = NULL
+        if self.generation != fork_generation():
+            return
         pthread_mutex_lock(&self.core.lock)
         link = &self.record.waiters
         while link[0] is not NULL and link[0].token != token:

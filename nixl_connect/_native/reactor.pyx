@@ -1,12 +1,14 @@
 """The completion thread of one agent, as Python sees it."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
-from nixl_connect._native.agent cimport Agent, fork_generation
+from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
+from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
     pthread_cond_signal,
@@ -25,6 +27,7 @@ cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
 
 
+@cython.no_gc  # it refers downwards only; see Operation
 cdef class Reactor:
     """The completion thread of one agent.
 
@@ -129,6 +132,11 @@ cdef class Reactor:
         operation.agent = self.agent
         operation.generation = self.generation
         return operation
+
+    @property
+    def is_posting(self) -> bool:
+        """Whether the completion thread is in a post, which copies: calls to NIXL would wait."""
+        return self.core.posting
 
     @property
     def has_garbage(self) -> bool:

@@ -101,7 +101,11 @@ cdef bint post(Core* core, Record* record, bint queue) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
     rc = NIXL_SUCCESS
     if record.posted:
+        if queue:
+            core.posting = True
         rc = core.nixl.post_xfer_req(core.agent, record.request, NULL)
+        if queue:
+            core.posting = False
     if rc == NIXL_IN_PROGRESS:
         return False
     settle(core, record, rc, queue)
@@ -131,6 +135,9 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     else:
         record.next = core.incoming
         core.incoming = record
+        # Again: while this thread posted, the record was in no list, and a check of deadlines may
+        # have passed over it.
+        core.next_deadline = min(core.next_deadline, record.deadline)
         rouse(core)
     pthread_mutex_unlock(&core.lock)
     return False

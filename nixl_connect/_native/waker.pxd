@@ -22,4 +22,5 @@ cdef void wake(Waiter* waiter) noexcept nogil
 
 cdef class Waker:
     cdef WakerState* state
+    cdef int generation
     cpdef list drain(self)

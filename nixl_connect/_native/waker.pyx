@@ -8,6 +8,7 @@ no Python object is ever touched from a native thread.
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
+from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
@@ -71,6 +72,7 @@ cdef class Waker:
         self.state = <WakerState*>malloc(sizeof(WakerState))
         if self.state is NULL:
             raise MemoryError
+        self.generation = fork_generation()
         self.state.refs = 1
         self.state.ready = NULL
         self.state.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
@@ -80,7 +82,7 @@ cdef class Waker:
             raise OSError("eventfd: no descriptor left for the event loop's waker")
 
     def __dealloc__(self):
-        if self.state is not NULL:
+        if self.state is not NULL and self.generation == fork_generation():
             self.drain()
             _release(self.state)
 
@@ -94,6 +96,8 @@ cdef class Waker:
         cdef uint64_t count
         cdef Waiter* waiter
         cdef Waiter* rest
+        if self.generation != fork_generation():
+            return []
         pthread_mutex_lock(&self.state.lock)
         read(self.state.fd, &count, 8)
         waiter = self.state.ready
