@@ -17,11 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 
 import nixl_connect as nc
 from nixl_connect import engine
 from nixl_connect._native import operation
+
+hypothesis.settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("nixl_connect")
 
 HERE = Path(__file__).parent
 # Every wait in a test ends, at the latest after this many seconds.

@@ -7,15 +7,12 @@ import time
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect import AuthenticationError, NixlConnectError, RdmaMetadata, SerializedDescriptor
 from nixl_connect.auth import Seal
 from nixl_connect.metadata import text_of
-
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
 
 KEY = b"0123456789abcdef"
 OTHER = b"fedcba9876543210"

@@ -4,13 +4,10 @@ import itertools
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect import Descriptor, Device, DeviceKind, NixlConnectError
-
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
 
 HOST, CUDA, XPU = DeviceKind.HOST, DeviceKind.CUDA, DeviceKind.XPU
 

@@ -14,9 +14,6 @@ from nixl_connect._native.agent import Agent
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.packing import Regions
 
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
-
 MAGIC = b"nixlSerDes|"
 TOP = 2**64 - 1
 

@@ -17,9 +17,6 @@ from nixl_connect import Descriptor, MetadataError, NixlConnectError, RdmaMetada
 from nixl_connect import SerializedDescriptor as Serialized
 from nixl_connect.metadata import decode_nixl_metadata, inflate, stream_of, text_of
 
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
-
 TOP = 2**64 - 1
 LIMIT = 4096
 

@@ -6,13 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect._native.packing import Regions
-
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
 
 TOP = 2**64 - 1
 # Lengths low enough that 64 of them stay within 64 bits together.

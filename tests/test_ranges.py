@@ -7,9 +7,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nixl_connect.ranges import RangeMap
 
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
-
 TOP = 2**64
 # Few places, so that ranges meet often, and some lengths of very different magnitude.
 START = st.integers(0, 40) | st.integers(0, TOP - 2**40) | st.sampled_from([4095, 4096, TOP - 1])

@@ -3,15 +3,12 @@
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect import OperationKind, OperationStatus
 from nixl_connect._native.status import StatusCell
 from nixl_connect.status import OperationStatus as Status
-
-settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
-settings.load_profile("nixl_connect")
 
 LEGAL = {
     (Status.UNINITIALIZED, Status.INITIALIZED),

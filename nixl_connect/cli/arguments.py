@@ -62,7 +62,7 @@ examples:
   nixl-connect doctor                        for people
   nixl-connect doctor --json                 for programs; the keys are stable
   UCX_TLS=tcp nixl-connect doctor            what is left with TCP alone
-  NIXL_CONNECT_LIBRARY=/opt/nixl/lib/libnixl_capi.so nixl-connect doctor
+  NIXL_CONNECT_LIBRARY=/usr/local/lib/libnixl_capi.so nixl-connect doctor
                                              try a NIXL of your own
 
 exit status: 0 the transfer succeeded; 1 it did not, or NIXL is not installed
