@@ -115,18 +115,16 @@ class Keeper:
             self.end(*self._ended[0])
             self._ended.popleft()
         while self._deferred:
-            self._registrations.release(self._deferred[0][0])
-            self._deferred.popleft()
+            registration, _ = self._deferred.popleft()
+            self._registrations.release(registration)
 
     def end(self, number: int, stage: int, reason: int) -> None:
-        """Let go of what one operation held, as far as its stage allows."""
-        if stage == Stage.QUARANTINED:
-            hold = self.holds.get(number)
-            if hold is not None:
-                self._deregister(hold)
-            return
-        hold = self.holds.pop(number, None)
+        """Let go of what one operation held, as far as its stage allows. May be repeated."""
+        hold = self.holds.get(number)
         if hold is None:
+            return
+        if stage == Stage.QUARANTINED:
+            self._deregister(hold)
             return
         if reason == Reason.PEER_LOST and hold.peer is not None:
             self._peers.mark_broken(hold.peer)
@@ -134,6 +132,7 @@ class Keeper:
         if stage == Stage.UNKNOWN:
             with self._lock:
                 self._quarantine.append((time.monotonic() + self._seconds, hold))
+        del self.holds[number]
 
     def release(self, hold: Hold) -> None:
         """Give back a hold's registrations and its place in the peer's count."""
@@ -144,8 +143,9 @@ class Keeper:
 
     def _deregister(self, hold: Hold) -> None:
         while hold.registrations:
-            self._registrations.release(hold.registrations[-1])
-            hold.registrations.pop()
+            # Taken out first: if an exception comes between, one leaks, and none goes twice.
+            registration = hold.registrations.pop()
+            self._registrations.release(registration)
 
     def release_later(self, registration: Registration, memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""
