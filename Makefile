@@ -113,6 +113,9 @@ $(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml | $(UV_READY)
 	@$(UV) pip install --quiet --group $*
 	@touch $@
 
+# The modules go to the checkout too, so that Python started there, which imports the sources, works.
+MODULES := nixl_connect/_native/*.so
+
 # Not editable: what is tested is what a user installs. Files left over from an earlier build would
 # get into the wheel, so all but the extension modules, which know when they are stale, go first.
 $(INSTALLED): $(SOURCES) | $(BUILD_READY)
@@ -121,4 +124,6 @@ $(INSTALLED): $(SOURCES) | $(BUILD_READY)
 	@echo "building and installing nixl-connect[$(NIXL)], $(MODE)"
 	@$(UV) pip uninstall --quiet nixl-$(OTHER)
 	@$(UV) pip install --quiet --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
+	@cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/$(MODULES) \
+		$(dir $(MODULES))
 	@touch $@

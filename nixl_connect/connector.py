@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nixl_connect import cuda
 from nixl_connect.active import ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
 from nixl_connect.connection import Connection
@@ -141,6 +140,8 @@ class Connector:
     @property
     def is_cuda_available(self) -> bool:
         """Whether there is a GPU, and cuda-python to reach it. Initialises the driver."""
+        from nixl_connect import cuda
+
         return cuda.is_available()
 
     async def initialize(self) -> None:
