@@ -18,6 +18,7 @@ from nixl_connect.errors import (
     StateError,
 )
 from nixl_connect.metadata import RdmaMetadata, decode_nixl_metadata
+from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind, OperationStatus
 
 
@@ -54,7 +55,7 @@ class ActiveOperation(AbstractOperation):
         described = parse_nixl_metadata(blob)
         self._target = Target(regions, device.mem_type, described, blob, key)
         if _begin:
-            self._begin()
+            self._begin(Permit())
 
     def _check_pairing(self, metadata: RdmaMetadata) -> None:
         if metadata.operation_kind != self._kind:
@@ -70,9 +71,9 @@ class ActiveOperation(AbstractOperation):
     def _is_quick(self) -> bool:
         return self._connection._engine.is_quick(self._local.rows, self._target.described)
 
-    def _begin(self) -> None:
+    def _begin(self, permit: Permit) -> None:
         self._native = self._connection._engine.transfer(
-            int(self._kind) - 1, self._local, self._target, self._timeout
+            int(self._kind) - 1, self._local, self._target, self._timeout, permit
         )
 
     @property

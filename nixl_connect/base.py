@@ -29,6 +29,7 @@ from nixl_connect.errors import (
     WaitTimeoutError,
 )
 from nixl_connect.options import seconds
+from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind, OperationStatus
 
 if TYPE_CHECKING:
@@ -144,8 +145,8 @@ class AbstractOperation(ABC):
         return self._connection._engine.is_quick(self._local.rows, None)
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Register and start. May take long."""
+    def _begin(self, permit: Permit) -> None:
+        """Register and start. May take long, if the permit allows it."""
 
     @property
     def _peer_name(self) -> str:

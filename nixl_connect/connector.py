@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nixl_connect.active import ReadOperation, WriteOperation
@@ -20,6 +20,7 @@ from nixl_connect.errors import ArgumentError, ArgumentTypeError, ClosedError
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.options import Options
 from nixl_connect.passive import ReadableOperation, WritableOperation
+from nixl_connect.permit import NotQuickError, Permit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
 _LONGEST_NAME = 512
-_THREADS = 32
 Descriptors = Descriptor | Sequence[Descriptor]
 
 
@@ -120,9 +120,6 @@ class Connector:
         self._worker_id = worker_id
         self._hostname = socket.gethostname()
         self._lock = threading.Lock()
-        # For beginnings that are not quick, and may wait for a peer: not asyncio's own threads,
-        # which the program may need meanwhile.
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nixl-begin")
         _connectors.add(self)
         self._connection: Connection | None = None
         self._closed = False
@@ -301,10 +298,7 @@ class Connector:
         Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
         stays until that ends.
         """
-        if self._connection is None:
-            self.close_blocking()
-        else:
-            await asyncio.to_thread(self.close_blocking)
+        await _on_thread(self.close_blocking)
 
     def close_blocking(self) -> None:
         """Close: `close` without an event loop."""
@@ -313,7 +307,6 @@ class Connector:
             connection = self._connection
         if connection is not None:
             connection._engine.close()
-        self._threads.shutdown(wait=False)
 
     def stats(self) -> dict[str, Any]:
         """Return what the connector holds and has done; an empty dict before its first operation.
@@ -330,22 +323,25 @@ class Connector:
         """Return the connection, opened on a thread of its own at the first call."""
         connection = self._connection
         if connection is None or self._closed:
-            connection = await self._on_thread(self._open)
+            connection = await _on_thread(self._open)
         return connection
 
-    async def _on_thread(self, call: Callable[[], _Result]) -> _Result:
-        try:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except RuntimeError:
-            raise ClosedError(f"the connector {self._worker_id!r} is closed") from None
-        return await future
-
     async def _begun(self, operation: _Operation) -> _Operation:
-        """Begin an operation: here if that is quick, else on another thread."""
+        """Begin an operation: here if that is quick, else on another thread.
+
+        If the task is cancelled meanwhile, what has not been started never is.
+        """
         if operation._is_quick():
-            operation._begin()
-        else:
-            await self._on_thread(operation._begin)
+            with contextlib.suppress(NotQuickError):
+                operation._begin(Permit(patient=False))
+                return operation
+        permit = Permit()
+        try:
+            await _on_thread(lambda: operation._begin(permit))
+        except asyncio.CancelledError:
+            permit.revoke()
+            operation.cancel()
+            raise
         return operation
 
     def _open(self) -> Connection:
@@ -383,11 +379,39 @@ class Connector:
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
 
 
+async def _on_thread(call: Callable[[], _Result]) -> _Result:
+    """Run a call on a thread of its own, and return its result.
+
+    Not in a pool: calls that wait for one peer must not keep those for others from running. And a
+    daemon: a program that ends does not wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result, error = call(), None
+        except BaseException as raised:
+            result, error = None, raised
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(finish, result, error)
+
+    def finish(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="nixl-begin", daemon=True).start()
+    return await future
+
+
 def _after_fork_in_child() -> None:
-    # A thread that is not in the child may have held the lock, or the pool's threads been at work.
+    # A thread that is not in the child may have held it.
     for connector in list(_connectors):
         connector._lock = threading.Lock()
-        connector._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nixl-begin")
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -164,7 +164,7 @@ class Descriptor:
         with _lock:
             if self._registration is None or self._connection is None:
                 return False
-            if self._connection._engine.closed:
+            if self._connection._engine.closed or self._connection._engine.forked:
                 self._registration = self._connection = None  # closing deregistered everything
                 return False
             if self._connection is not connection:

@@ -25,11 +25,19 @@ from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.device import Device
-from nixl_connect.errors import BackendError, ClosedError, MetadataError, StateError, TransferError
+from nixl_connect.errors import (
+    BackendError,
+    ClosedError,
+    InternalError,
+    MetadataError,
+    StateError,
+    TransferError,
+)
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.loops import Loops
 from nixl_connect.options import Options
-from nixl_connect.peers import Peers
+from nixl_connect.peers import Peer, Peers
+from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.startup import start_agent
 
@@ -40,6 +48,7 @@ logger = logging.getLogger(__name__)
 INLINE_BYTES = 256 * 1024
 # Registering more than this for the first time is not quick: pages are pinned one by one.
 _QUICK_BYTES = 1024 * 1024
+_QUICK_ROWS = 64
 # Notification keys of this package: 32 hexadecimal digits, and the seal if there is one.
 _OWN_KEY = re.compile(rb"[0-9a-f]{32}(?:\.s1\.|$)")
 # How many of them a connection remembers.
@@ -109,18 +118,21 @@ class Engine:
         self.library = library.load()
         self.name = name
         self.options = options
-        self._agent, self._connections, self._connections_end = start_agent(
+        self._agent, self._connections, described = start_agent(
             name, options.plugins, options.progress_interval, self.library
         )
+        self._connections_end = described.sections_at
         self._reactor = Reactor(self._agent)
         self.registrations = Registrations(self._agent)
-        self.peers = Peers(self._agent, options.max_peer_regions, self._pump)
+        self.peers = Peers(self._agent, options.max_peer_regions, self._pump, described.connections)
         self.keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
         self._loops = Loops(self.collect)
-        self._used: dict[bytes, None] = {}
-        self._close_lock = threading.Lock()
+        self._used: dict[bytes, threading.Event] = {}
+        # Reentrant: a signal handler may close what is being closed.
+        self._close_lock = threading.RLock()
+        self._shutting_down = False
         self.closed = False
         self.forked = False
         self._shut_down = False
@@ -133,9 +145,10 @@ class Engine:
         with self._usable():
             return self.registrations.acquire([(address, size, device)])[0]
 
-    def hold(self, local: Local) -> Hold:
+    def hold(self, local: Local, permit: Permit) -> Hold:
         """Register memory for a passive operation. `listen` takes the hold over, or release it."""
-        with self._usable():
+        with self._usable(), self.registrations.entered(permit):
+            permit.check()
             registrations = self.registrations.acquire(local.rows)
             return Hold(registrations, local.memory, local.nbytes, None)
 
@@ -159,7 +172,9 @@ class Engine:
                 raise AgentClosedError
         return operation
 
-    def transfer(self, kind: int, local: Local, target: Target, timeout: float) -> Operation:
+    def transfer(
+        self, kind: int, local: Local, target: Target, timeout: float, permit: Permit
+    ) -> Operation:
         """Load a peer's metadata, register local memory, and start a transfer.
 
         Parameters
@@ -170,57 +185,35 @@ class Engine:
             What is transferred, here and at the peer, row by row.
         timeout : float
             Seconds after which the operation fails; infinity for never.
+        permit : Permit
+            Whether to wait, and whether to start at all.
         """
-        with self._usable():
-            if target.key in self._used:
-                raise StateError(
-                    "this metadata has been used: an operation serves one transfer, so ask the "
-                    "peer for a new one"
-                )
+        with self._usable(), self._using(target.key) as started:
             for last in (False, True):
-                peer = self.peers.admit(target.described, target.blob, timeout)
+                peer = self.peers.admit(target.described, target.blob, timeout, permit)
                 hold = Hold([], local.memory, target.regions.nbytes, peer)
                 try:
-                    operation = self._request(kind, local, target, hold, peer.name.encode())
-                    break
+                    operation = self._request(kind, local, target, hold, permit)
+                    with permit.lock:
+                        permit.check()
+                        self.keeper.holds[operation.id] = hold
+                        # From here on nothing is taken back: an exception of a signal handler may
+                        # leak the hold, but must not release what NIXL uses.
+                        started.set()
+                        ended = operation.start(timeout, hold.nbytes <= INLINE_BYTES)
+                    if ended:
+                        self.keeper.end(operation.id, Stage.CLEAN, operation.reason)
+                    return operation
                 except NativeError as error:
-                    self.keeper.release(hold)
-                    if not self.peers.covers(peer, target.regions, target.mem_type):
-                        raise MetadataError(
-                            f"the descriptors name memory that peer {peer.name!r} did not register"
-                        ) from None
-                    if not last:
-                        # NIXL dropped the peer behind our back, when another transfer broke.
-                        self.peers.mark_broken(peer)
-                        continue
-                    raise TransferError(
-                        f"NIXL refused the transfer with peer {peer.name!r}: "
-                        f"{status_name(error.status)}",
-                        status=status_name(error.status),
-                        peer=peer.name,
-                    ) from None
-                except BaseException:
-                    self.keeper.release(hold)
-                    raise
-            self._note_used(target.key)
-            self.keeper.holds[operation.id] = hold
-            if operation.start(timeout, target.regions.nbytes <= INLINE_BYTES):
-                self.keeper.end(operation.id, Stage.CLEAN, operation.reason)
-        return operation
-
-    def _note_used(self, key: bytes) -> None:
-        """Remember a key of a passive operation of this package, the latest of them.
-
-        Keys of other forms are their makers' affair: some may serve more than once.
-        """
-        if _OWN_KEY.match(key):
-            self._used[key] = None
-            while len(self._used) > _USED_KEYS:
-                with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
-                    del self._used[next(iter(self._used))]
+                    self._explain(error, peer, target, last=last)
+                    permit.need_patience()
+                finally:
+                    if not started.is_set():
+                        self.keeper.release(hold)
+        raise InternalError("a transfer was neither started nor refused")
 
     def _request(
-        self, kind: int, local: Local, target: Target, hold: Hold, peer: bytes
+        self, kind: int, local: Local, target: Target, hold: Hold, permit: Permit
     ) -> Operation:
         """Build a transfer request whose local registrations outlive it.
 
@@ -228,7 +221,8 @@ class Engine:
         one for as long as it lives. So all that cover a row are held, from before any could leave.
         """
         regions = Regions([(address, size, device.id) for address, size, device in local.rows])
-        with self.registrations.lock:
+        assert hold.peer is not None
+        with self.registrations.entered(permit):
             hold.registrations = self.registrations.acquire(local.rows)
             operation = self._reactor.active(
                 kind,
@@ -236,11 +230,50 @@ class Engine:
                 local.mem_type,
                 target.regions,
                 target.mem_type,
-                peer,
+                hold.peer.name.encode(),
                 target.key,
             )
             hold.registrations += self.registrations.acquire_covering(local.rows)
         return operation
+
+    def _explain(self, error: NativeError, peer: Peer, target: Target, *, last: bool) -> None:
+        """Say why NIXL refused a request, or prepare the second attempt."""
+        if not self.peers.covers(peer, target.regions, target.mem_type):
+            raise MetadataError(
+                f"the descriptors name memory that peer {peer.name!r} did not register"
+            ) from None
+        if last:
+            status = status_name(error.status)
+            raise TransferError(
+                f"NIXL refused the transfer with peer {peer.name!r}: {status}",
+                status=status,
+                peer=peer.name,
+            ) from None
+        # NIXL has dropped the peer behind our back, when another transfer broke; or an older region
+        # of the peer hides the wanted one.
+        self.peers.mark_broken(peer)
+
+    @contextmanager
+    def _using(self, key: bytes) -> Iterator[threading.Event]:
+        """Reserve a notification key of this package; give it back if nothing was started.
+
+        Keys of other forms are their makers' affair: some may serve more than once.
+        """
+        started = threading.Event()
+        own = _OWN_KEY.match(key) is not None
+        if own and self._used.setdefault(key, started) is not started:
+            raise StateError(
+                "this metadata has been used: an operation serves one transfer, so ask the peer "
+                "for a new one"
+            )
+        try:
+            yield started
+        finally:
+            if own and not started.is_set():
+                self._used.pop(key, None)
+            while len(self._used) > _USED_KEYS:
+                with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
+                    del self._used[next(iter(self._used))]
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info.
@@ -268,7 +301,7 @@ class Engine:
     def meet(self, described: Envelope, blob: bytes) -> None:
         """Load a peer's metadata."""
         with self._usable():
-            self.peers.leave(self.peers.admit(described, blob, self.options.timeout))
+            self.peers.leave(self.peers.admit(described, blob, self.options.timeout, Permit()))
 
     def plugins(self) -> list[str]:
         """Return the names of the transports that NIXL found."""
@@ -309,7 +342,9 @@ class Engine:
         loaded, or another thread is in a call to NIXL that takes long: NIXL lets in one at a time.
         """
         return self.forked or (
-            not self._reactor.is_posting
+            len(rows) <= _QUICK_ROWS
+            and self.peers.calls == 0
+            and not self._reactor.is_posting
             and not self.registrations.is_busy
             and (described is None or self.peers.knows(described))
             and (
@@ -367,14 +402,20 @@ class Engine:
             return
         with self._close_lock:
             self.closed = True
+            if self._shutting_down:
+                return  # a signal handler in the middle of it
             if not self._shut_down:
-                clean = self._reactor.stop(
-                    _EXIT_DRAIN if at_exit else self.options.drain, not at_exit
-                )
-                self.keeper.stop()
-                self._loops.close()
-                self._end_agent(clean, at_exit)
-                self._shut_down = True
+                self._shutting_down = True
+                try:
+                    clean = self._reactor.stop(
+                        _EXIT_DRAIN if at_exit else self.options.drain, not at_exit
+                    )
+                    self.keeper.stop()
+                    self._loops.close()
+                    self._end_agent(clean, at_exit)
+                    self._shut_down = True
+                finally:
+                    self._shutting_down = False
         self.keeper.join()
 
     def _end_agent(self, clean: bool, at_exit: bool) -> None:

@@ -20,6 +20,8 @@ from nixl_connect.registrations import Registration, Registrations
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
+# More of them than this are not deregistered on whichever thread comes by.
+_QUICK_REGISTRATIONS = 256
 # Seconds to wait for the reaper at the end, which may be in somebody's finalizer.
 _LONGEST_JOIN = 10.0
 
@@ -68,7 +70,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._deferred: deque[tuple[Registration, Any]] = deque()
         self._lock = threading.Lock()
-        self._collecting = threading.Lock()
+        # Reentrant only so that it knows its owner: a signal handler may come in the middle.
+        self._collecting = threading.RLock()
         self._ended: deque[tuple[int, int, int]] = deque()
         self._quarantine: list[tuple[float, Hold]] = []
         self.holds: dict[int, Hold] = {}
@@ -99,24 +102,38 @@ class Keeper:
             if (
                 self._registrations.is_held_here
                 or self._peers.is_held_here
-                or (self._reactor.is_posting and not patient)
+                or (not patient and self._would_wait())
+                or self._collecting._is_owned()  # type: ignore[attr-defined]
                 or not self._collecting.acquire(blocking=False)
             ):
                 return
             try:
-                self._collect()
+                if not self._collect(patient=patient):
+                    self._reactor.poke()  # what is left is for the reaper
+                    return
             finally:
                 self._collecting.release()
 
-    def _collect(self) -> None:
-        """Let go, one by one: an exception, a signal handler's say, loses none. Lock held."""
-        self._ended.extend(self._reactor.collect())
+    def _would_wait(self) -> bool:
+        """Whether another thread is in a call to NIXL that may take long."""
+        return self._reactor.is_posting or self._registrations.is_busy or self._peers.calls > 0
+
+    def _collect(self, *, patient: bool) -> bool:
+        """Let go, one by one: an exception, a signal handler's say, loses none. Lock held.
+
+        Returns False where something takes more patience than there is.
+        """
+        self._reactor.collect(self._ended)
         while self._ended:
+            hold = self.holds.get(self._ended[0][0])
+            if hold is not None and len(hold.registrations) > _QUICK_REGISTRATIONS and not patient:
+                return False
             self.end(*self._ended[0])
             self._ended.popleft()
         while self._deferred:
             registration, _ = self._deferred.popleft()
             self._registrations.release(registration)
+        return True
 
     def end(self, number: int, stage: int, reason: int) -> None:
         """Let go of what one operation held, as far as its stage allows. May be repeated."""
@@ -161,8 +178,9 @@ class Keeper:
 
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
-        with self._collecting:  # another thread may be in the middle of it
-            self._collect()
+        if not self._collecting._is_owned():  # type: ignore[attr-defined]
+            with self._collecting:  # another thread may be in the middle of it
+                self._collect(patient=True)
         self._stopping.set()
 
     def join(self) -> None:

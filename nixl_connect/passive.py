@@ -12,6 +12,7 @@ from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
 from nixl_connect.metadata import RdmaMetadata, text_of
+from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 
 
@@ -34,12 +35,12 @@ class PassiveOperation(AbstractOperation):
         self._stream: bytes | None = None
         self._metadata: dict[bool, RdmaMetadata] = {}
         if _begin:
-            self._begin()
+            self._begin(Permit())
 
-    def _begin(self) -> None:
+    def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine
         seal = engine.options.seal
-        hold = engine.hold(self._local)
+        hold = engine.hold(self._local, permit)
         try:
             if seal is not None:
                 # The seal is in the notification key, which has to be known from the start.

@@ -28,6 +28,7 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
+from nixl_connect.permit import Permit
 from nixl_connect.ranges import RangeMap
 
 _PROBE = b"nixl_connect:probe"
@@ -35,6 +36,8 @@ _NO_REGIONS: RangeMap[bytes] = RangeMap()
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
 _IDLE = 600.0
+# How long (seconds) a thread waits for a peer at a stretch.
+_SLICE = 0.1
 
 
 class _Verdict(Enum):
@@ -114,11 +117,18 @@ class Peers:
     limit : int
         Most regions to keep of one peer.
     pump : callable
-        Waits up to so many seconds for operations to end, and collects them.
+        Waits up to so many seconds for operations to end, and collects them; raises once closed.
+    own : dict of str to bytes
+        The local agent's connection info.
     """
 
-    def __init__(self, agent: Agent, limit: int, pump: Callable[[float], None]) -> None:
+    def __init__(
+        self, agent: Agent, limit: int, pump: Callable[[float], None], own: dict[str, bytes]
+    ) -> None:
         self._agent = agent
+        self._own = own
+        self.calls = 0
+        """Threads that connect a peer just now; others would wait for NIXL."""
         self._name = agent.name.decode()
         self._limit = limit
         self._pump = pump
@@ -144,7 +154,7 @@ class Peers:
                 and peer.compare(envelope, self._limit) is _Verdict.KNOWN
             )
 
-    def admit(self, envelope: Envelope, blob: bytes, timeout: float) -> Peer:
+    def admit(self, envelope: Envelope, blob: bytes, timeout: float, permit: Permit) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
 
         Parameters
@@ -153,6 +163,8 @@ class Peers:
             The metadata, parsed and not.
         timeout : float
             Most seconds to wait for transfers in flight, where the metadata conflicts.
+        permit : Permit
+            Whether to wait or load at all, and for how long.
 
         Returns
         -------
@@ -160,36 +172,36 @@ class Peers:
             Give it to `leave` when the transfer is over.
         """
         if envelope.agent == self._name:
+            if any(self._own.get(name) != info for name, info in envelope.connections.items()):
+                raise MetadataError(
+                    f"another agent has the name of this one, {self._name!r}; names must be unique"
+                )
             # An agent may transfer within itself; NIXL knows its own regions.
             return Peer(envelope.agent)
         end = None if math.isinf(timeout) else time.monotonic() + timeout
         with self._changed:
-            while True:
-                peer = self._peers.get(envelope.agent)
-                if peer is None:
-                    verdict = _Verdict.NEW
-                    peer = self._peers[envelope.agent] = Peer(envelope.agent)
-                elif peer.busy:
-                    self._wait(end, peer)
-                    continue
-                else:
-                    verdict = peer.compare(envelope, self._limit)
-                break
-            if verdict is _Verdict.KNOWN:
+            peer = self._settled(envelope.agent, end, permit)
+            verdict = _Verdict.NEW if peer is None else peer.compare(envelope, self._limit)
+            if peer is not None and verdict is _Verdict.KNOWN:
                 peer.in_flight += 1
                 return peer
+            permit.need_patience()
+            if peer is None:
+                peer = self._peers[envelope.agent] = Peer(envelope.agent)
             peer.busy = True
+            self.calls += 1
         loaded = loading = False
         try:
             self._evict_idle()
             if verdict is _Verdict.CONFLICT or (peer.regions and not self._answers(peer)):
-                self._disconnect(peer, end)
+                self._disconnect(peer, end, permit)
             loading = True
             self._load(envelope, blob)
             loaded = True
         finally:
             with self._changed:
                 peer.busy = False
+                self.calls -= 1
                 if loaded:
                     peer.note(envelope)
                     peer.in_flight += 1
@@ -199,6 +211,16 @@ class Peers:
                     peer.broken = True
                 self._changed.notify_all()
         return peer
+
+    def _settled(self, name: str, end: float | None, permit: Permit) -> Peer | None:
+        """Return a peer, or None, once no thread is loading it. Lock held."""
+        while True:
+            permit.check()
+            peer = self._peers.get(name)
+            if peer is None or not peer.busy:
+                return peer
+            permit.need_patience()
+            self._wait(end, peer)
 
     def covers(self, peer: Peer, regions: Regions, mem_type: int) -> bool:
         """Whether what is loaded of a peer holds all of `regions`."""
@@ -240,14 +262,21 @@ class Peers:
             ]
             for peer in idle:
                 peer.busy = True
-        for peer in idle:
-            with contextlib.suppress(NativeError):  # NIXL may have dropped it already
-                self._agent.invalidate_remote(peer.name.encode())
-        with self._changed:
+        try:
             for peer in idle:
-                del self._peers[peer.name]
-                self.evictions += 1
-            self._changed.notify_all()
+                with contextlib.suppress(NativeError):  # NIXL may have dropped it already
+                    self._agent.invalidate_remote(peer.name.encode())
+        finally:
+            # After an exception some may still be connected: they are all unknown from here on, so
+            # that their next metadata connects them anew.
+            with self._changed:
+                for peer in idle:
+                    peer.busy = False
+                    peer.broken = True
+                    if peer.in_flight == 0 and peer.name in self._peers:
+                        del self._peers[peer.name]
+                        self.evictions += 1
+                self._changed.notify_all()
 
     def _wait(self, end: float | None, peer: Peer) -> None:
         """Wait for a change. Lock held."""
@@ -258,7 +287,8 @@ class Peers:
                 "did not end in time",
                 peer=peer.name,
             )
-        self._changed.wait(left)
+        # In slices, so that a permit that was revoked or a connector that closed is noticed.
+        self._changed.wait(_SLICE if left is None else min(left, _SLICE))
 
     def _answers(self, peer: Peer) -> bool:
         """Whether the connection to a peer still stands, as far as UCX knows.
@@ -273,8 +303,9 @@ class Peers:
             return False
         return True
 
-    def _disconnect(self, peer: Peer, end: float | None) -> None:
+    def _disconnect(self, peer: Peer, end: float | None, permit: Permit) -> None:
         while True:
+            permit.check()
             with self._changed:
                 if peer.in_flight == 0:
                     break

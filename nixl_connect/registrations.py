@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from nixl_connect._native.agent import Agent, AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.packing import Regions
 from nixl_connect.device import Device
 from nixl_connect.errors import RegistrationError
+from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.ranges import RangeMap
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,16 @@ class Registrations:
         if free:
             self.lock.release()
         return not free
+
+    @contextmanager
+    def entered(self, permit: Permit) -> Iterator[None]:
+        """Hold `lock`; raise NotQuickError where that would take patience and there is none."""
+        if not self.lock.acquire(blocking=permit.patient):
+            raise NotQuickError
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     @property
     def is_held_here(self) -> bool:

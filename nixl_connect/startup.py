@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import BackendError
 from nixl_connect.library import Library
 
@@ -16,7 +17,7 @@ def start_agent(
     plugins: Mapping[bytes, Mapping[bytes, bytes]],
     progress_interval: float,
     library: Library,
-) -> tuple[Agent, bytes, int]:
+) -> tuple[Agent, bytes, Envelope]:
     """Start an agent.
 
     Parameters
@@ -36,8 +37,8 @@ def start_agent(
         With its transports started.
     connections : bytes
         Its metadata with connection info and no regions.
-    connections_end : int
-        Where the connection info ends in `connections`.
+    described : Envelope
+        The same, parsed.
 
     Raises
     ------
@@ -77,4 +78,4 @@ def start_agent(
             f"NIXL {library.version or ''} at {library.path} lays out its metadata in a way that "
             f"this version of nixl-connect does not know: {error}"
         ) from None
-    return agent, connections, proof.sections_at
+    return agent, connections, proof

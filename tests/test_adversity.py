@@ -195,3 +195,141 @@ def test_a_task_cancelled_while_its_operation_begins(connector, peer):
     while connector.stats().get("operations", {}).get("held"):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def stuck(connector, name):
+    """Make the connector believe that a transfer to a peer does not end; return what ends it."""
+    peers = connector._open()._engine.peers
+    peer = peers._peers[name]
+    with peers._changed:
+        peer.in_flight += 1
+        peer.broken = True
+    return lambda: peers.leave(peer)
+
+
+def met(connector, peer, size=64):
+    """Read once from a peer; return its name, and metadata of memory that is new to us."""
+    made = peer.do("passive", kind="readable", sizes=[8])
+    with read(connector, made["metadata"], np.zeros(8, np.uint8)) as operation:
+        operation.wait_for_completion_blocking(10)
+        name = operation.remote.name
+    made = peer.do("passive", kind="readable", sizes=[size], seed=1)
+    return name, nc.RdmaMetadata.model_validate(made["metadata"])
+
+
+def test_a_cancelled_begin_never_starts(connector, peer):
+    """The peer is held up, the task gives up, the peer goes on: the buffer stays as it was."""
+    name, told = met(connector, peer)
+    end = stuck(connector, name)
+    array = np.zeros(64, np.uint8)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(connector.begin_read(told, nc.Descriptor(array)), 0.2)
+        end()
+        # A begin that is wanted goes through, on the same peer.
+        made = await asyncio.to_thread(peer.do, "passive", kind="readable", sizes=[64], seed=2)
+        other = np.zeros(64, np.uint8)
+        wanted = await connector.begin_read(
+            nc.RdmaMetadata.model_validate(made["metadata"]), nc.Descriptor(other)
+        )
+        await wanted.wait_for_completion(10)
+        assert other.any()
+
+    asyncio.run(main())
+    assert not array.any()
+    assert connector.stats()["operations"]["started"] == 2
+
+
+def test_a_stuck_peer_does_not_hold_up_others(connector, start_peer):
+    name, told = met(connector, start_peer())
+    _, other = met(connector, start_peer())
+    end = stuck(connector, name)
+
+    async def main():
+        waiting = [
+            asyncio.create_task(
+                connector.begin_read(
+                    nc.RdmaMetadata.model_validate(
+                        told.model_dump() | {"notification_key": f"key {i}"}
+                    ),
+                    nc.Descriptor(np.zeros(64, np.uint8)),
+                )
+            )
+            for i in range(50)
+        ]
+        await asyncio.sleep(0.05)
+        read = await asyncio.wait_for(
+            connector.begin_read(other, nc.Descriptor(np.zeros(64, np.uint8))), 10
+        )
+        await read.wait_for_completion(10)
+        end()
+        for task in waiting:
+            await (await asyncio.wait_for(task, 20)).wait_for_completion(10)
+
+    asyncio.run(main())
+
+
+def test_an_older_region_that_hides_a_newer_one(make_connector):
+    """NIXL overlooks a buffer behind its slice, at the peer too: it is loaded anew, on a thread."""
+    owner, mover = make_connector(), make_connector()
+    pool = bytearray(range(256)) * 16
+
+    async def moved(start, stop):
+        readable = await owner.create_readable(nc.Descriptor(memoryview(pool)[start:stop]))
+        target = bytearray(stop - start)
+        operation = await mover.begin_read(readable.metadata(), nc.Descriptor(target))
+        await operation.wait_for_completion(10)
+        assert target == pool[start:stop]
+
+    async def main():
+        await moved(16, 32)
+        whole = nc.Descriptor(pool)
+        whole.register_memory(owner)
+        await moved(2048, 2056)
+        await moved(0, 4096)
+        await moved(100, 200)
+
+    asyncio.run(main())
+
+
+def test_one_key_starts_one_transfer(make_connector, peer):
+    connector = make_connector()
+    _, told = met(connector, peer)
+    results = []
+
+    async def begin():
+        try:
+            operation = await connector.begin_read(told, nc.Descriptor(np.zeros(64, np.uint8)))
+            await operation.wait_for_completion(10)
+            results.append("read")
+        except nc.StateError:
+            results.append("refused")
+
+    async def main():
+        await asyncio.gather(*(begin() for _ in range(5)))
+
+    asyncio.run(main())
+    assert sorted(results) == ["read"] + ["refused"] * 4
+
+
+def test_an_agent_of_our_own_name_is_not_taken_for_us(make_connector):
+    one, other = make_connector("same"), make_connector("same")
+    readable = one.create_readable_blocking(nc.Descriptor(bytearray(8)))
+    with pytest.raises(nc.MetadataError, match="name of this one"):
+        other.begin_read_blocking(readable.metadata(), nc.Descriptor(bytearray(8)))
+
+
+def test_many_rows_do_not_begin_on_the_loop(connector):
+    array = np.zeros(1000, np.uint8)
+    few = [nc.Descriptor(array[i : i + 1]) for i in range(10)]
+    many = [nc.Descriptor(array[i : i + 1]) for i in range(1000)]
+    connection = connector._open()
+    assert nc.ReadableOperation(connection, few, _begin=False)._is_quick()
+    assert not nc.ReadableOperation(connection, many, _begin=False)._is_quick()
+
+    async def main():
+        async with await connector.create_readable(many) as operation:
+            assert operation.status is nc.OperationStatus.INITIALIZED
+
+    asyncio.run(main())

@@ -20,6 +20,8 @@ from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, 
 from nixl_connect._native.status cimport INITIALIZED, advance
 from nixl_connect._native.thread cimport free_core, new_core, stop_core
 
+from collections import deque
+
 from nixl_connect._native.agent import AgentForkedError
 
 
@@ -143,14 +145,11 @@ cdef class Reactor:
         """Whether there is something to collect."""
         return self.core.retired is not NULL or self.core.quarantined is not NULL
 
-    def collect(self) -> list[tuple[int, int, int]]:
-        """Return the operations that have ended since the last call.
+    def collect(self, ended: deque[tuple[int, int, int]]) -> None:
+        """Append to `ended` the operations that have ended since the last call.
 
-        Returns
-        -------
-        list of (id, stage, reason)
-            A Stage and a Reason. An operation that is quarantined comes a second time
-            when that ends.
+        Each is (id, stage, reason), with a Stage and a Reason. An operation that is quarantined
+        comes a second time when that ends.
         """
         cdef Record* record
         cdef Record* held
@@ -158,14 +157,13 @@ cdef class Reactor:
         if self.generation != fork_generation() or (
             self.core.retired is NULL and self.core.quarantined is NULL
         ):
-            return []
+            return
         pthread_mutex_lock(&self.core.lock)
         record = self.core.retired
         self.core.retired = NULL
         held = self.core.quarantined
         self.core.quarantined = NULL
         pthread_mutex_unlock(&self.core.lock)
-        ended = []
         while held is not NULL:
             rest = held.next_quarantined
             ended.append((held.id, STAGE_QUARANTINED, held.reason))
@@ -176,7 +174,6 @@ cdef class Reactor:
             ended.append((record.id, record.stage, record.reason))
             release_record(record)
             record = rest
-        return ended
 
     def wait_retired(self, timeout: float) -> bool:
         """Sleep until there is something to collect, at most `timeout` seconds."""
