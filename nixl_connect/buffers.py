@@ -84,8 +84,8 @@ def _locate_tuple(data: tuple[Any, ...]) -> Memory:
 def _integer(name: str, value: Any) -> int:
     kind = type(value)
     try:
-        if isinstance(value, bool):
-            raise TypeError
+        if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+            raise TypeError  # Python's and NumPy's truth values, which older NumPy takes for numbers
         if hasattr(kind, "__int__") and not hasattr(kind, "__index__"):
             # cuda-python's CUdeviceptr; but what has __float__ too may be a fraction.
             if hasattr(kind, "__float__"):
