@@ -85,7 +85,8 @@ def _integer(name: str, value: Any) -> int:
     kind = type(value)
     try:
         if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
-            raise TypeError  # Python's and NumPy's truth values, which older NumPy takes for numbers
+            # A truth value: NumPy's too, which older NumPy takes for a number.
+            raise TypeError
         if hasattr(kind, "__int__") and not hasattr(kind, "__index__"):
             # cuda-python's CUdeviceptr; but what has __float__ too may be a fraction.
             if hasattr(kind, "__float__"):
