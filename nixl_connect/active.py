@@ -9,7 +9,6 @@ from nixl_connect.base import AbstractOperation
 from nixl_connect.connection import Connection, Remote, parse_nixl_metadata
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
-from nixl_connect.engine import Target
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -19,6 +18,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.metadata import RdmaMetadata, decode_nixl_metadata
 from nixl_connect.permit import Permit
+from nixl_connect.regions import Target
 from nixl_connect.status import OperationKind, OperationStatus
 
 

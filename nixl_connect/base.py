@@ -15,7 +15,6 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
-from nixl_connect.engine import Local
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -30,6 +29,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.options import seconds
 from nixl_connect.permit import Permit
+from nixl_connect.regions import Local
 from nixl_connect.status import OperationKind, OperationStatus
 
 if TYPE_CHECKING:

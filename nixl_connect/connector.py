@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nixl_connect.active import ReadOperation, WriteOperation
@@ -18,6 +18,7 @@ from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, ClosedError
 from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.offload import on_thread
 from nixl_connect.options import Options
 from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.permit import NotQuickError, Permit
@@ -25,7 +26,6 @@ from nixl_connect.permit import NotQuickError, Permit
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_Result = TypeVar("_Result")
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
 _LONGEST_NAME = 512
 Descriptors = Descriptor | Sequence[Descriptor]
@@ -298,7 +298,7 @@ class Connector:
         Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
         stays until that ends.
         """
-        await _on_thread(self.close_blocking)
+        await on_thread(self.close_blocking)
 
     def close_blocking(self) -> None:
         """Close: `close` without an event loop."""
@@ -323,7 +323,7 @@ class Connector:
         """Return the connection, opened on a thread of its own at the first call."""
         connection = self._connection
         if connection is None or self._closed:
-            connection = await _on_thread(self._open)
+            connection = await on_thread(self._open)
         return connection
 
     async def _begun(self, operation: _Operation) -> _Operation:
@@ -337,7 +337,7 @@ class Connector:
                 return operation
         permit = Permit()
         try:
-            await _on_thread(lambda: operation._begin(permit))
+            await on_thread(lambda: operation._begin(permit))
         except asyncio.CancelledError:
             permit.revoke()
             operation.cancel()
@@ -377,35 +377,6 @@ class Connector:
 
     def __repr__(self) -> str:
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
-
-
-async def _on_thread(call: Callable[[], _Result]) -> _Result:
-    """Run a call on a thread of its own, and return its result.
-
-    Not in a pool: calls that wait for one peer must not keep those for others from running. And a
-    daemon: a program that ends does not wait for it.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Result] = loop.create_future()
-
-    def run() -> None:
-        try:
-            result, error = call(), None
-        except BaseException as raised:
-            result, error = None, raised
-        with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(finish, result, error)
-
-    def finish(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="nixl-begin", daemon=True).start()
-    return await future
 
 
 def _after_fork_in_child() -> None:

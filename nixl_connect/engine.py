@@ -9,12 +9,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any
 
 from nixl_connect import library
 from nixl_connect._native import envelope
@@ -38,8 +37,10 @@ from nixl_connect.loops import Loops
 from nixl_connect.options import Options
 from nixl_connect.peers import Peer, Peers
 from nixl_connect.permit import Permit
+from nixl_connect.regions import Local, Target
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.startup import start_agent
+from nixl_connect.used import UsedKeys
 
 logger = logging.getLogger(__name__)
 
@@ -49,51 +50,12 @@ INLINE_BYTES = 256 * 1024
 # Registering more than this for the first time is not quick: pages are pinned one by one.
 _QUICK_BYTES = 1024 * 1024
 _QUICK_ROWS = 64
-# Notification keys of this package: 32 hexadecimal digits, and the seal if there is one.
-_OWN_KEY = re.compile(rb"[0-9a-f]{32}(?:\.s1\.|$)")
-# How many of them a connection remembers.
-_USED_KEYS = 4096
 # Seconds that transfers in flight have when the interpreter ends.
 _EXIT_DRAIN = 0.5
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 # What may never be freed: engines whose transfers did not end when they were closed.
 _immortal: list[Engine] = []
-
-
-class Local(NamedTuple):
-    """Memory of this process that an operation uses."""
-
-    rows: list[tuple[int, int, Device]]
-    """Address, size and device of each region, all of one kind of memory."""
-
-    memory: list[Any]
-    """What keeps them alive."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all regions."""
-        return sum(size for _, size, _ in self.rows)
-
-    @property
-    def mem_type(self) -> int:
-        """NIXL's number for their kind of memory."""
-        return self.rows[0][2].mem_type
-
-
-class Target(NamedTuple):
-    """Memory of a peer, and how to reach it."""
-
-    regions: Regions
-    mem_type: int
-    described: Envelope
-    """The peer's metadata, parsed."""
-
-    blob: bytes
-    """The same, as NIXL takes it."""
-
-    key: bytes
-    """What to notify the peer with."""
 
 
 class Engine:
@@ -129,7 +91,7 @@ class Engine:
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
         self._loops = Loops(self.collect)
-        self._used: dict[bytes, threading.Event] = {}
+        self._used = UsedKeys()
         # Reentrant: a signal handler may close what is being closed.
         self._close_lock = threading.RLock()
         self._shutting_down = False
@@ -188,8 +150,9 @@ class Engine:
         permit : Permit
             Whether to wait, and whether to start at all.
         """
-        with self._usable(), self._using(target.key) as started:
+        with self._usable(), self._used.reserve(target.key) as started:
             for last in (False, True):
+                operation: Operation | None = None
                 peer = self.peers.admit(target.described, target.blob, timeout, permit)
                 hold = Hold([], local.memory, target.regions.nbytes, peer)
                 try:
@@ -209,6 +172,7 @@ class Engine:
                     permit.need_patience()
                 finally:
                     if not started.is_set():
+                        operation = None  # its request first, which refers to the registrations
                         self.keeper.release(hold)
         raise InternalError("a transfer was neither started nor refused")
 
@@ -252,28 +216,6 @@ class Engine:
         # NIXL has dropped the peer behind our back, when another transfer broke; or an older region
         # of the peer hides the wanted one.
         self.peers.mark_broken(peer)
-
-    @contextmanager
-    def _using(self, key: bytes) -> Iterator[threading.Event]:
-        """Reserve a notification key of this package; give it back if nothing was started.
-
-        Keys of other forms are their makers' affair: some may serve more than once.
-        """
-        started = threading.Event()
-        own = _OWN_KEY.match(key) is not None
-        if own and self._used.setdefault(key, started) is not started:
-            raise StateError(
-                "this metadata has been used: an operation serves one transfer, so ask the peer "
-                "for a new one"
-            )
-        try:
-            yield started
-        finally:
-            if own and not started.is_set():
-                self._used.pop(key, None)
-            while len(self._used) > _USED_KEYS:
-                with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
-                    del self._used[next(iter(self._used))]
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info.
