@@ -26,6 +26,7 @@ BUILD_READY := $(VENV)/.stamp-build
 TEST_READY := $(VENV)/.stamp-test
 LINT_READY := $(VENV)/.stamp-lint
 DOCS_READY := $(VENV)/.stamp-docs
+BENCH_READY := $(VENV)/.stamp-bench
 INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
 
 # Folders are among them, so that a removed file counts as a change.
@@ -42,7 +43,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check
-.PHONY: bench docs build format install clean distclean
+.PHONY: bench bench-hot docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -74,8 +75,11 @@ stubs-check: $(INSTALLED) $(LINT_READY)
 stubs: $(LINT_READY) ## write the type stubs of the extension modules anew
 	$(BIN)/python tools/stubs.py
 
-bench: $(INSTALLED) $(TEST_READY) ## install and run the benchmarks
-	$(BIN)/pytest bench --benchmark-only $(ARGS)
+bench: $(INSTALLED) $(TEST_READY) $(BENCH_READY) ## measure beside others, and write docs/benchmarks.md
+	PYTHONPATH=bench $(BIN)/python -m harness $(ARGS)
+
+bench-hot: $(INSTALLED) $(TEST_READY) ## measure the hot paths, and compare them with the baseline
+	$(BIN)/pytest bench --benchmark-only --check-baseline $(ARGS)
 
 docs: $(INSTALLED) $(DOCS_READY) ## build the documentation into build/docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
@@ -107,7 +111,7 @@ $(UV_READY):
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@touch $@
 
-GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY)
+GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY) $(BENCH_READY)
 $(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml | $(UV_READY)
 	@echo "installing what \"$*\" needs"
 	@$(UV) pip install --quiet --group $*

@@ -32,6 +32,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
+from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.status import OperationKind, OperationStatus
 
 __all__ = [
@@ -57,6 +58,9 @@ __all__ = [
     "PairingError",
     "PassiveOperation",
     "PeerLostError",
+    "PreparedRead",
+    "PreparedTransfer",
+    "PreparedWrite",
     "RdmaMetadata",
     "ReadOperation",
     "ReadableOperation",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.base import AbstractOperation
-from nixl_connect.connection import Connection, Remote, parse_nixl_metadata
+from nixl_connect.connection import Connection, Remote, read_nixl_metadata
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import (
@@ -16,9 +17,9 @@ from nixl_connect.errors import (
     PairingError,
     StateError,
 )
-from nixl_connect.metadata import RdmaMetadata, decode_nixl_metadata
+from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.permit import Permit
-from nixl_connect.regions import Target
+from nixl_connect.regions import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
 
 
@@ -50,10 +51,12 @@ class ActiveOperation(AbstractOperation):
             raise MetadataError("remote_metadata: notification_key must not be empty")
         if options.seal is not None:
             options.seal.check(remote_metadata)
-        regions, device = _remote_regions(remote_metadata, self._local.rows)
-        blob = decode_nixl_metadata(remote_metadata.nixl_metadata, options.max_metadata_bytes)
-        described = parse_nixl_metadata(blob)
-        self._target = Target(regions, device.mem_type, described, blob, key)
+        regions, device = _remote_regions(remote_metadata, self._descriptors)
+        blob, described = read_nixl_metadata(
+            remote_metadata.nixl_metadata, options.max_metadata_bytes
+        )
+        target = Target(regions, device.mem_type, described, blob, key)
+        self._plan = Plan(int(self._kind) - 1, self._local, target, self._timeout)
         if _begin:
             self._begin(Permit())
 
@@ -68,22 +71,17 @@ class ActiveOperation(AbstractOperation):
                 f"but this is of {theirs}"
             )
 
-    def _is_quick(self) -> bool:
-        return self._connection._engine.is_quick(self._local.rows, self._target.described)
-
     def _begin(self, permit: Permit) -> None:
-        self._native = self._connection._engine.transfer(
-            int(self._kind) - 1, self._local, self._target, self._timeout, permit
-        )
+        self._native = self._connection._engine.starter.transfer(self._plan, permit)
 
     @property
     def remote(self) -> Remote:
         """The peer."""
-        return Remote._known(self._connection, self._target.described.agent)
+        return Remote._known(self._connection, self._plan.target.described.agent)
 
     @property
     def _peer_name(self) -> str:
-        return self._target.described.agent
+        return self._plan.target.described.agent
 
 
 class ReadOperation(ActiveOperation):
@@ -148,24 +146,26 @@ class WriteOperation(ActiveOperation):
     _kind = OperationKind.WRITE
 
 
-def _remote_regions(
-    metadata: RdmaMetadata, local: list[tuple[int, int, Device]]
-) -> tuple[Regions, Device]:
+def _remote_regions(metadata: RdmaMetadata, local: list[Descriptor]) -> tuple[Regions, Device]:
     """Return the peer's regions, which must match the local ones, and the first one's device."""
     remote = metadata.descriptors
     if len(remote) != len(local):
         raise ArgumentError(
             f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
         )
-    devices = [Device(item.device) for item in remote]
-    for i, ((_, size, _), theirs) in enumerate(zip(local, remote, strict=True)):
-        if size != theirs.size:
+    first = _device(remote[0].device)
+    rows = []
+    for i, (mine, theirs) in enumerate(zip(local, remote, strict=True)):
+        if mine._size != theirs.size:
             raise ArgumentError(
-                f"local_descriptors[{i}] has {size} bytes, but the peer's has {theirs.size}"
+                f"local_descriptors[{i}] has {mine._size} bytes, but the peer's has {theirs.size}"
             )
-        if devices[i].kind is not devices[0].kind:
+        device = _device(theirs.device)
+        if device.kind is not first.kind:
             raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
-    return (
-        Regions([(item.ptr, item.size, at.id) for item, at in zip(remote, devices, strict=True)]),
-        devices[0],
-    )
+        rows.append((theirs.ptr, theirs.size, device.id))
+    return Regions(rows), first
+
+
+# Devices are few, and parsing is not free.
+_device = functools.lru_cache(maxsize=64)(Device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
+from nixl_connect._native.packing import Regions
 from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
@@ -63,12 +64,15 @@ class AbstractOperation(ABC):
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
         self._descriptors = _checked(local_descriptors, options.max_descriptors, written=written)
         # As they are now: pools change the size of a descriptor for their next operation.
+        self._rows = [item._row for item in self._descriptors]
         self._local = Local(
-            [(item.ptr, item.size, item.device) for item in self._descriptors],
+            Regions(self._rows),
+            self._descriptors[0]._memory.device.mem_type,
             [item._memory.hold for item in self._descriptors],
         )
+        used = weakref.ref(connection)
         for item in self._descriptors:
-            item._last_used = weakref.ref(connection)
+            item._last_used = used
 
     @property
     def connection(self) -> Connection:
@@ -122,7 +126,7 @@ class AbstractOperation(ABC):
         if timeout is not None:
             seconds("timeout", timeout)
         native = self._begun()
-        if not self.status.is_final and not await self._connection._engine.wait(native, timeout):
+        if not native.has_ended and not await self._connection._engine.wait(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
         self._raise_unless_complete(native)
 
@@ -131,7 +135,7 @@ class AbstractOperation(ABC):
         if timeout is not None:
             seconds("timeout", timeout)
         native = self._begun()
-        if not self.status.is_final and not self._connection._engine.wait_blocking(native, timeout):
+        if not native.has_ended and not self._connection._engine.wait_blocking(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
         self._raise_unless_complete(native)
 
@@ -139,10 +143,6 @@ class AbstractOperation(ABC):
         if self._native is None:
             raise StateError(f"{type(self).__name__} has not begun")
         return self._native
-
-    def _is_quick(self) -> bool:
-        """Whether `_begin` may run on an event loop."""
-        return self._connection._engine.is_quick(self._local.rows, None)
 
     @abstractmethod
     def _begin(self, permit: Permit) -> None:
@@ -173,11 +173,10 @@ class AbstractOperation(ABC):
         self.__exit__()
 
     def __repr__(self) -> str:
-        rows = self._local.rows
         peer = f", peer={self._peer_name!r}" if self._peer_name else ""
         return (
-            f"{type(self).__name__}({self.status}, {len(rows)} x {rows[0][2]}, "
-            f"{self._local.nbytes} bytes{peer})"
+            f"{type(self).__name__}({self.status}, {len(self._descriptors)} x "
+            f"{self._descriptors[0].device}, {self._local.regions.nbytes} bytes{peer})"
         )
 
 
@@ -203,12 +202,15 @@ def _checked(
             raise ArgumentTypeError(
                 f"local_descriptors[{i}] must be a Descriptor, not {type(item).__name__}"
             )
-        if item.device.kind is not items[0].device.kind:
+    kind = items[0]._memory.device.kind
+    for i, item in enumerate(items):
+        memory = item._memory
+        if memory.device.kind is not kind:
             raise ArgumentError(
-                f"local_descriptors[{i}] is on {item.device}, but the first is on "
+                f"local_descriptors[{i}] is on {memory.device}, but the first is on "
                 f"{items[0].device}; one operation takes memory of one kind"
             )
-        if written and item.is_readonly:
+        if written and memory.readonly:
             raise ArgumentError(
                 f"local_descriptors[{i}] is read-only memory, so nothing can be received in it"
             )

@@ -124,7 +124,7 @@ def _locate_object(data: Any) -> Memory:
         raise ArgumentError(
             f"data: {type(data).__name__} does not export its bytes: {error}"
         ) from None
-    if "O" in _NAMES.sub("", view.format):
+    if "O" in view.format and "O" in _NAMES.sub("", view.format):
         raise ArgumentError(_NO_OBJECTS)
     pointer, size, readonly, dense = buffer.inspect(view)
     if not dense:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,9 @@ class Remote:
         if options.seal is not None:
             raise AuthenticationError("nixl_metadata by itself has no seal")
         if isinstance(nixl_metadata, str):
-            nixl_metadata = decode_nixl_metadata(nixl_metadata, options.max_metadata_bytes)
-        described = parse_nixl_metadata(nixl_metadata)
+            nixl_metadata, described = read_nixl_metadata(nixl_metadata, options.max_metadata_bytes)
+        else:
+            described = parse_nixl_metadata(nixl_metadata)
         connection._engine.meet(described, nixl_metadata)
         self._connection = connection
         self._name = described.agent
@@ -159,6 +161,28 @@ class Remote:
         return f"Remote(name={self._name!r}, connection={self._connection.name!r})"
 
 
+def read_nixl_metadata(text: str, limit: int) -> tuple[bytes, Envelope]:
+    """Return NIXL's metadata of its wire form, as it is and parsed.
+
+    Raises
+    ------
+    MetadataError
+        Malformed, or over `limit` bytes.
+    """
+    return (_read_again if len(text) <= _SHORT else _read)(text, limit)
+
+
+def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
+    blob = decode_nixl_metadata(text, limit)
+    return blob, parse_nixl_metadata(blob)
+
+
+# Peers hand out the same memory again and again. What is short enough to keep is remembered; no
+# metadata that is malformed is.
+_SHORT = 4096
+_read_again = functools.lru_cache(maxsize=256)(_read)
+
+
 def parse_nixl_metadata(blob: bytes) -> Envelope:
     """Parse NIXL's metadata strictly.
 
@@ -172,6 +196,8 @@ def parse_nixl_metadata(blob: bytes) -> Envelope:
     except ValueError as error:
         raise MetadataError(f"nixl_metadata: {error}") from None
     for section in described.sections:
+        if len(section.regions) < 2:
+            continue
         keys = {item[:3]: item[3] for item in section.regions}
         if len(keys) < len(section.regions) and any(
             keys[item[:3]] != item[3] for item in section.regions

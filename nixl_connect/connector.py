@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nixl_connect.active import ReadOperation, WriteOperation
+from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
 from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
@@ -21,11 +21,13 @@ from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.offload import on_thread
 from nixl_connect.options import Options
 from nixl_connect.passive import ReadableOperation, WritableOperation
-from nixl_connect.permit import NotQuickError, Permit
+from nixl_connect.permit import HASTY, NotQuickError, Permit
+from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
 _LONGEST_NAME = 512
 Descriptors = Descriptor | Sequence[Descriptor]
@@ -61,8 +63,8 @@ class Connector:
     drain : float
         Most seconds that `close` waits for transfers in flight.
     progress_interval : float
-        Longest sleep of NIXL's own progress thread in seconds, which wakes at once for network
-        events; 0 runs none, and peers are then served only while operations wait.
+        Seconds between looks at the network while no operation is going on, so that peers which
+        connect, leave or ask are answered; 0 for none.
     backends : sequence of str, or mapping of str to mapping of str to str
         NIXL's transports to start, and their options.
     max_descriptors : int
@@ -256,6 +258,57 @@ class Connector:
             )
         )
 
+    async def prepare_read(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedRead:
+        """Prepare a read of a peer's memory that can be made again and again.
+
+        Parameters
+        ----------
+        remote_metadata : RdmaMetadata
+            That of the peer's readable operation, which should have a timeout that lasts: it is
+            complete when the prepared read is closed.
+        local_descriptors : Descriptor or sequence of Descriptor
+            Where to put the data: as many as the peer has, each of the same size.
+        timeout : float, optional
+            Seconds after which each transfer fails; the connector's default if not given.
+
+        Raises
+        ------
+        PairingError, MetadataError, AuthenticationError, TransferError
+            As for `begin_read`.
+        """
+        connection = await self._create_connection()
+        return await self._prepared(
+            PreparedRead,
+            ReadOperation(
+                connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
+            ),
+        )
+
+    async def prepare_write(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedWrite:
+        """Prepare a write to a peer's memory that can be made again and again.
+
+        As `prepare_read`, for the peer's writable operation.
+        """
+        connection = await self._create_connection()
+        return await self._prepared(
+            PreparedWrite,
+            WriteOperation(
+                connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
+            ),
+        )
+
     # --- the same, blocking -------------------------------------------------------------------
 
     def create_readable_blocking(
@@ -289,6 +342,36 @@ class Connector:
     ) -> WriteOperation:
         """Begin to write to a peer's memory: `begin_write` without an event loop."""
         return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
+
+    def prepare_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedRead:
+        """Prepare a read: `prepare_read` without an event loop."""
+        return PreparedRead(
+            ReadOperation(
+                self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
+            ),
+            Permit(),
+        )
+
+    def prepare_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedWrite:
+        """Prepare a write: `prepare_write` without an event loop."""
+        return PreparedWrite(
+            WriteOperation(
+                self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False
+            ),
+            Permit(),
+        )
 
     # --- lifecycle --------------------------------------------------------------------------
 
@@ -331,10 +414,9 @@ class Connector:
 
         If the task is cancelled meanwhile, what has not been started never is.
         """
-        if operation._is_quick():
-            with contextlib.suppress(NotQuickError):
-                operation._begin(Permit(patient=False))
-                return operation
+        with contextlib.suppress(NotQuickError):
+            operation._begin(HASTY)
+            return operation
         permit = Permit()
         try:
             await on_thread(lambda: operation._begin(permit))
@@ -343,6 +425,17 @@ class Connector:
             operation.cancel()
             raise
         return operation
+
+    async def _prepared(self, kind: type[_Prepared], operation: ActiveOperation) -> _Prepared:
+        """Prepare an operation's transfer: here if that is quick, else on another thread."""
+        with contextlib.suppress(NotQuickError):
+            return kind(operation, HASTY)
+        permit = Permit()
+        try:
+            return await on_thread(lambda: kind(operation, permit))
+        except asyncio.CancelledError:
+            permit.revoke()
+            raise
 
     def _open(self) -> Connection:
         with self._lock:

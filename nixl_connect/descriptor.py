@@ -53,16 +53,18 @@ class Descriptor:
         "_memory",
         "_metadata",
         "_registration",
+        "_row",
         "_size",
     )
 
     def __init__(self, data: Any) -> None:
         # First, so that the finalizer finds it whatever happens below.
-        self._registration: Registration | None = None
+        self._registration: list[Registration] | None = None
         self._connection: Connection | None = None  # where `_registration` is
         self._last_used: weakref.ref[Connection] | None = None  # by an operation
         self._memory = locate(data)
         self._size = self._memory.size
+        self._row = (self._memory.pointer, self._size, self._memory.device.id)
         self._metadata: SerializedDescriptor | None = None
 
     def __del__(self) -> None:
@@ -101,7 +103,7 @@ class Descriptor:
         else:
             connection = self._last_used() if self._last_used is not None else None
         return connection is not None and connection._engine.registers(
-            self._memory.pointer, self._size, self._memory.device
+            self._row, self._memory.device.mem_type
         )
 
     @property
@@ -147,8 +149,9 @@ class Descriptor:
         _check_connection(connection)
         if self._registered_with(connection):
             return
+        memory = self._memory
         registration = connection._engine.register(
-            self._memory.pointer, self._memory.size, self._memory.device
+            (memory.pointer, memory.size, memory.device.id), memory.device.mem_type
         )
         with _lock:
             if self._registration is None:
@@ -226,6 +229,7 @@ class Descriptor:
                 f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
             )
         self._size = size
+        self._row = (self._memory.pointer, size, self._memory.device.id)
         self._metadata = None
 
     @property

@@ -50,8 +50,8 @@ _KINDS = {
 _LAST = 99_999
 _PATTERN = re.compile(r"([a-z]+)(?::([0-9]{1,5}))?", re.ASCII)
 
-# NIXL numbers its memory types; these are the two that this package uses.
-_MEM_TYPES = {"DRAM": 0, "VRAM": 1}
+# NIXL's numbers of the two memory types that this package uses.
+_DRAM, _VRAM = 0, 1
 
 
 class Device:
@@ -109,7 +109,7 @@ class Device:
     @property
     def mem_type(self) -> int:
         """NIXL's number for the device's memory type."""
-        return _MEM_TYPES[self._kind.nixl_mem_type]
+        return _DRAM if self._kind is DeviceKind.HOST else _VRAM
 
     def __str__(self) -> str:
         return str(self._kind) if self._kind is DeviceKind.HOST else f"{self._kind}:{self._id}"

@@ -68,7 +68,7 @@ class Keeper:
         self._close = close
         self._close_requested = False
         self._stopping = threading.Event()
-        self._deferred: deque[tuple[Registration, Any]] = deque()
+        self._deferred: deque[tuple[list[Registration], Any]] = deque()
         self._lock = threading.Lock()
         # Reentrant only so that it knows its owner: a signal handler may come in the middle.
         self._collecting = threading.RLock()
@@ -116,7 +116,7 @@ class Keeper:
 
     def _would_wait(self) -> bool:
         """Whether another thread is in a call to NIXL that may take long."""
-        return self._reactor.is_posting or self._registrations.is_busy or self._peers.calls > 0
+        return self._reactor.is_copying or self._registrations.is_busy or self._peers.calls > 0
 
     def _collect(self, *, patient: bool) -> bool:
         """Let go, one by one: an exception, a signal handler's say, loses none. Lock held.
@@ -141,7 +141,7 @@ class Keeper:
         if hold is None:
             return
         if stage == Stage.QUARANTINED:
-            self._deregister(hold)
+            self._registrations.release(hold.registrations)
             return
         if reason == Reason.PEER_LOST and hold.peer is not None:
             self._peers.mark_broken(hold.peer)
@@ -153,18 +153,12 @@ class Keeper:
 
     def release(self, hold: Hold) -> None:
         """Give back a hold's registrations and its place in the peer's count."""
-        self._deregister(hold)
+        self._registrations.release(hold.registrations)
         peer, hold.peer = hold.peer, None
         if peer is not None:
             self._peers.leave(peer)
 
-    def _deregister(self, hold: Hold) -> None:
-        while hold.registrations:
-            # Taken out first: if an exception comes between, one leaks, and none goes twice.
-            registration = hold.registrations.pop()
-            self._registrations.release(registration)
-
-    def release_later(self, registration: Registration, memory: Any) -> None:
+    def release_later(self, registration: list[Registration], memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""
         if self._stopping.is_set():
             return  # with the agent, everything was deregistered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import zlib
 from collections.abc import Sequence
 
 from nixl_connect.base import AbstractOperation
@@ -11,7 +10,7 @@ from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
-from nixl_connect.metadata import RdmaMetadata, text_of
+from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor, text_of
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 
@@ -31,7 +30,6 @@ class PassiveOperation(AbstractOperation):
         super().__init__(connection, local_descriptors, timeout, written=written)
         self._notification_key = secrets.token_hex(16)
         self._hold: Hold | None = None
-        self._regions = [item.metadata for item in self._descriptors]
         self._stream: bytes | None = None
         self._metadata: dict[bool, RdmaMetadata] = {}
         if _begin:
@@ -40,22 +38,33 @@ class PassiveOperation(AbstractOperation):
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine
         seal = engine.options.seal
-        hold = engine.hold(self._local, permit)
+        hold = engine.starter.hold(self._local, permit)
         try:
             if seal is not None:
                 # The seal is in the notification key, which has to be known from the start.
-                self._stream = zlib.compress(engine.describe(hold, self._local.mem_type))
+                self._stream = engine.describe(hold, self._local.mem_type)
                 self._notification_key = seal.seal(
                     self._notification_key,
                     int(self._kind),
                     self._stream,
-                    self._regions,
+                    self._serialized(),
                 )
-            self._native = engine.listen(hold, self._notification_key.encode(), self._timeout)
+            self._native = engine.starter.listen(
+                hold, self._notification_key.encode(), self._timeout
+            )
         except BaseException:
             engine.keeper.release(hold)
             raise
         self._hold = hold
+
+    def _serialized(self) -> list[SerializedDescriptor]:
+        """Return the descriptors as they were when the operation was made."""
+        return [
+            item.metadata
+            if item._row == row
+            else SerializedDescriptor(device=str(item.device), ptr=row[0], size=row[1])
+            for item, row in zip(self._descriptors, self._rows, strict=True)
+        ]
 
     def metadata(self, hex_encode: bool = False) -> RdmaMetadata:
         """Return what the active side needs: this operation's memory and nothing else.
@@ -80,11 +89,9 @@ class PassiveOperation(AbstractOperation):
             if self._hold is None or not native.expose():
                 raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
             if self._stream is None:
-                self._stream = zlib.compress(
-                    self._connection._engine.describe(self._hold, self._local.mem_type)
-                )
+                self._stream = self._connection._engine.describe(self._hold, self._local.mem_type)
             made = self._metadata[hex_encode] = RdmaMetadata(
-                descriptors=self._regions.copy(),
+                descriptors=self._serialized(),
                 nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
                 notification_key=self._notification_key,
                 operation_kind=int(self._kind),

@@ -27,15 +27,20 @@ from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.permit import Permit
-from nixl_connect.ranges import RangeMap
 
 _PROBE = b"nixl_connect:probe"
-_NO_REGIONS: RangeMap[bytes] = RangeMap()
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
 _IDLE = 600.0
+# Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
+# than this, takes less than one.
+_QUICK_BYTES = 16 * 1024
+# A connection that stood so recently (seconds) is taken to stand: a burst of metadata of new
+# regions costs one probe.
+_PROVED = 1e-3
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -53,20 +58,27 @@ class Peer:
         "broken",
         "busy",
         "connections",
+        "generation",
         "in_flight",
         "last_used",
         "ledgers",
         "name",
+        "proved",
         "regions",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.connections: dict[str, bytes] = {}
-        self.ledgers: defaultdict[tuple[str, int, int], RangeMap[bytes]] = defaultdict(RangeMap)
+        self.ledgers: defaultdict[tuple[str, int], dict[int, RangeMap]] = defaultdict(dict)
+        """What is loaded, with the keys: by backend and memory type, and device number."""
         self.regions = 0
         self.in_flight = 0
+        self.generation = 0
+        """Counts disconnections: requests of an older generation are void."""
         self.last_used = time.monotonic()
+        self.proved = -math.inf
+        """When the connection was last seen to stand, monotonic seconds."""
         self.broken = False
         """The connection is known to be lost, and has to be made anew."""
         self.busy = True
@@ -85,13 +97,15 @@ class Peer:
                 return _Verdict.CONFLICT
         fresh = 0
         for section in envelope.sections:
+            ledgers = self.ledgers[section.backend, section.mem_type]
             for address, length, device, key in section.regions:
-                ledger = self.ledgers.get((section.backend, section.mem_type, device), _NO_REGIONS)
-                known_key = ledger.get(address, address + length)
-                if known_key == key:
-                    continue
-                if any(met != key for _, met in ledger.meeting(address, address + length)):
-                    return _Verdict.CONFLICT
+                ledger = ledgers.get(device)
+                if ledger is not None:
+                    end = address + length
+                    if ledger.get(address, end) == key:
+                        continue
+                    if not ledger.admits(address, end, key):
+                        return _Verdict.CONFLICT
                 verdict = _Verdict.NEW
                 fresh += 1
         return _Verdict.CONFLICT if self.regions and self.regions + fresh > limit else verdict
@@ -100,8 +114,9 @@ class Peer:
         """Note that metadata has been loaded."""
         self.connections.update(envelope.connections)
         for section in envelope.sections:
+            ledgers = self.ledgers[section.backend, section.mem_type]
             for address, length, device, key in section.regions:
-                ledger = self.ledgers[section.backend, section.mem_type, device]
+                ledger = ledgers.setdefault(device, RangeMap())
                 if ledger.get(address, address + length) is None:
                     ledger.add(address, address + length, key)
                     self.regions += 1
@@ -132,7 +147,9 @@ class Peers:
         self._name = agent.name.decode()
         self._limit = limit
         self._pump = pump
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._peers: dict[str, Peer] = {}
         self.reloads = 0
         """How often a peer was disconnected to load what conflicted."""
@@ -141,18 +158,6 @@ class Peers:
 
     def __len__(self) -> int:
         return len(self._peers)
-
-    def knows(self, envelope: Envelope) -> bool:
-        """Whether `admit` would return at once, with no call to NIXL."""
-        if envelope.agent == self._name:
-            return True
-        with self._changed:
-            peer = self._peers.get(envelope.agent)
-            return (
-                peer is not None
-                and not peer.busy
-                and peer.compare(envelope, self._limit) is _Verdict.KNOWN
-            )
 
     def admit(self, envelope: Envelope, blob: bytes, timeout: float, permit: Permit) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
@@ -177,23 +182,34 @@ class Peers:
                     f"another agent has the name of this one, {self._name!r}; names must be unique"
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
-            return Peer(envelope.agent)
-        end = None if math.isinf(timeout) else time.monotonic() + timeout
-        with self._changed:
+            itself = Peer(envelope.agent)
+            itself.busy = False
+            itself.in_flight = 1
+            return itself
+        end = time.monotonic() + timeout
+        with self._lock:
             peer = self._settled(envelope.agent, end, permit)
             verdict = _Verdict.NEW if peer is None else peer.compare(envelope, self._limit)
             if peer is not None and verdict is _Verdict.KNOWN:
                 peer.in_flight += 1
                 return peer
-            permit.need_patience()
+            if (
+                peer is None
+                or verdict is _Verdict.CONFLICT
+                or peer.regions == 0
+                or len(blob) > _QUICK_BYTES
+            ):
+                permit.need_patience()
             if peer is None:
                 peer = self._peers[envelope.agent] = Peer(envelope.agent)
             peer.busy = True
             self.calls += 1
         loaded = loading = False
         try:
-            self._evict_idle()
-            if verdict is _Verdict.CONFLICT or (peer.regions and not self._answers(peer)):
+            if permit.patient:
+                self._evict_idle()
+            if verdict is _Verdict.CONFLICT or (peer.regions and not self._stands(peer)):
+                permit.need_patience()
                 self._disconnect(peer, end, permit)
             loading = True
             self._load(envelope, blob)
@@ -212,7 +228,7 @@ class Peers:
                 self._changed.notify_all()
         return peer
 
-    def _settled(self, name: str, end: float | None, permit: Permit) -> Peer | None:
+    def _settled(self, name: str, end: float, permit: Permit) -> Peer | None:
         """Return a peer, or None, once no thread is loading it. Lock held."""
         while True:
             permit.check()
@@ -225,21 +241,27 @@ class Peers:
     def covers(self, peer: Peer, regions: Regions, mem_type: int) -> bool:
         """Whether what is loaded of a peer holds all of `regions`."""
         with self._changed:
-            return peer.name == self._name or all(
-                any(
-                    next(ledger.covering(address, address + length), None) is not None
-                    for (_, kind, number), ledger in peer.ledgers.items()
-                    if kind == mem_type and number == device
-                )
-                for address, length, device in map(regions.__getitem__, range(len(regions)))
+            return peer.name == self._name or any(
+                coverings(ledgers, regions) is not None
+                for (_, kind), ledgers in peer.ledgers.items()
+                if kind == mem_type
             )
+
+    def enter(self, peer: Peer, generation: int) -> bool:
+        """Count a transfer to a peer that is still connected as it was; False if it is not."""
+        with self._lock:
+            if peer.busy or peer.broken or peer.generation != generation:
+                return False
+            peer.in_flight += 1
+        return True
 
     def leave(self, peer: Peer) -> None:
         """Count a transfer out."""
-        with self._changed:
+        with self._lock:
             peer.in_flight -= 1
             peer.last_used = time.monotonic()
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
@@ -278,24 +300,40 @@ class Peers:
                         self.evictions += 1
                 self._changed.notify_all()
 
-    def _wait(self, end: float | None, peer: Peer) -> None:
+    def _wait(self, end: float, peer: Peer) -> None:
         """Wait for a change. Lock held."""
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
+        left = end - time.monotonic()
+        if left <= 0:
             raise TransferTimeoutError(
                 f"peer {peer.name!r} has to be reconnected, and {peer.in_flight} transfers to it "
                 "did not end in time",
                 peer=peer.name,
             )
         # In slices, so that a permit that was revoked or a connector that closed is noticed.
-        self._changed.wait(_SLICE if left is None else min(left, _SLICE))
+        self._waiting += 1
+        try:
+            self._changed.wait(min(left, _SLICE))
+        finally:
+            self._waiting -= 1
 
-    def _answers(self, peer: Peer) -> bool:
-        """Whether the connection to a peer still stands, as far as UCX knows.
+    def _stands(self, peer: Peer) -> bool:
+        """Whether the connection to a peer stands, or did a moment ago.
 
         Regions must not be loaded over a broken one: NIXL would forget the peer while UCX keeps
-        its name, and the peer could not be loaded again, not even after a restart. NIXL has no way
-        to ask, but refuses to send. The message says nothing; peers find no operation of that key.
+        its name, and the peer could not be loaded again, not even after a restart.
+        """
+        now = time.monotonic()
+        if now >= peer.proved + _PROVED:
+            if not self.answers(peer):
+                return False
+            peer.proved = now
+        return True
+
+    def answers(self, peer: Peer) -> bool:
+        """Whether the connection to a peer stands, as far as UCX knows.
+
+        NIXL has no way to ask, but refuses to send over a broken one. The message says nothing;
+        peers find no operation of that key.
         """
         try:
             self._agent.notify(peer.name.encode(), _PROBE)
@@ -303,19 +341,20 @@ class Peers:
             return False
         return True
 
-    def _disconnect(self, peer: Peer, end: float | None, permit: Permit) -> None:
+    def _disconnect(self, peer: Peer, end: float, permit: Permit) -> None:
         while True:
             permit.check()
             with self._changed:
                 if peer.in_flight == 0:
                     break
-                if end is not None and time.monotonic() > end:
+                if time.monotonic() > end:
                     self._wait(end, peer)
             self._pump(0.05)
         with contextlib.suppress(NativeError):  # NIXL may have dropped it already
             self._agent.invalidate_remote(peer.name.encode())
         with self._changed:
             self.reloads += 1
+            peer.generation += 1
             peer.broken = False
             peer.connections.clear()
             peer.ledgers.clear()

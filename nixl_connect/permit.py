@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from contextlib import AbstractContextManager
+from typing import Any
 
 from nixl_connect.errors import OperationCancelledError
 
@@ -12,17 +15,13 @@ class NotQuickError(Exception):
 
 
 class Permit:
-    """The permission to begin one operation.
+    """The permission to begin one operation on a thread that may wait."""
 
-    Parameters
-    ----------
-    patient : bool
-        Whether it may wait: not on an event loop's thread.
-    """
+    patient = True
+    """Whether it may wait: not on an event loop's thread."""
 
-    def __init__(self, *, patient: bool = True) -> None:
-        self.patient = patient
-        self.lock = threading.Lock()
+    def __init__(self) -> None:
+        self.lock: AbstractContextManager[Any] = threading.Lock()
         """Held while a transfer is started, so that it is either started or revoked."""
         self._revoked = False
 
@@ -40,3 +39,16 @@ class Permit:
         """Raise NotQuickError unless waiting is allowed."""
         if not self.patient:
             raise NotQuickError
+
+
+class _HastyPermit(Permit):
+    """That to begin at once on an event loop's thread, where nobody can revoke it meanwhile."""
+
+    patient = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = contextlib.nullcontext()
+
+
+HASTY = _HastyPermit()

@@ -6,31 +6,19 @@ from typing import Any, NamedTuple
 
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
-from nixl_connect.device import Device
 
 
 class Local(NamedTuple):
-    """Memory of this process that an operation uses."""
+    """Memory of this process that an operation uses, all of one kind."""
 
-    rows: list[tuple[int, int, Device]]
-    """Address, size and device of each region, all of one kind of memory."""
-
+    regions: Regions
+    mem_type: int
     memory: list[Any]
-    """What keeps them alive."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all regions."""
-        return sum(size for _, size, _ in self.rows)
-
-    @property
-    def mem_type(self) -> int:
-        """NIXL's number for their kind of memory."""
-        return self.rows[0][2].mem_type
+    """What keeps it alive."""
 
 
 class Target(NamedTuple):
-    """Memory of a peer, and how to reach it."""
+    """Memory of a peer, all of one kind, and how to reach it."""
 
     regions: Regions
     mem_type: int
@@ -42,3 +30,15 @@ class Target(NamedTuple):
 
     key: bytes
     """What to notify the peer with."""
+
+
+class Plan(NamedTuple):
+    """A transfer, before it is made."""
+
+    kind: int
+    """NIXL's: 0 to read, 1 to write."""
+
+    local: Local
+    target: Target
+    timeout: float
+    """Seconds after which it fails; infinity for never."""

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from typing import Any
 
 from nixl_connect._native.agent import Agent, AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.packing import Regions
-from nixl_connect.device import Device
+from nixl_connect._native.ranges import RangeMap, coverings, neighbours
 from nixl_connect.errors import RegistrationError
 from nixl_connect.permit import NotQuickError, Permit
-from nixl_connect.ranges import RangeMap
 
 logger = logging.getLogger(__name__)
+
+# Registering more than this for the first time takes long: pages are pinned one by one.
+_QUICK_BYTES = 1024 * 1024
+_QUICK_ROWS = 64
+
+Row = tuple[int, int, int]
+"""Address, length in bytes and device number of one region."""
 
 
 class Registration:
     """One region that is registered with NIXL, and how many need it."""
 
-    __slots__ = ("device", "end", "holders", "start")
+    __slots__ = ("holders", "mem_type", "row")
 
-    def __init__(self, start: int, end: int, device: Device) -> None:
-        self.start = start
-        self.end = end
-        self.device = device
-        self.holders = 1
-
-    @property
-    def row(self) -> tuple[int, int, int]:
-        """Address, length and device, exactly as registered."""
-        return self.start, self.end - self.start, self.device.id
-
-    def regions(self) -> Regions:
-        """Return the region as NIXL takes it."""
-        return Regions([self.row])
+    def __init__(self, row: Row, mem_type: int) -> None:
+        self.row = row
+        """Exactly as registered."""
+        self.mem_type = mem_type
+        self.holders = 0
 
 
 class Registrations:
@@ -51,14 +47,15 @@ class Registrations:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._maps: dict[Device, RangeMap[Registration]] = {}
+        # By memory type and device number.
+        self._maps: dict[int, dict[int, RangeMap]] = {}
         self._maps_lock = threading.RLock()
         self.lock = threading.RLock()
         self.registered_bytes = 0
 
     def __len__(self) -> int:
         with self._maps_lock:
-            return sum(map(len, self._maps.values()))
+            return sum(len(ranges) for maps in self._maps.values() for ranges in maps.values())
 
     @property
     def is_busy(self) -> bool:
@@ -68,15 +65,10 @@ class Registrations:
             self.lock.release()
         return not free
 
-    @contextmanager
-    def entered(self, permit: Permit) -> Iterator[None]:
-        """Hold `lock`; raise NotQuickError where that would take patience and there is none."""
+    def enter(self, permit: Permit) -> None:
+        """Take `lock`; raise NotQuickError where that would take patience and there is none."""
         if not self.lock.acquire(blocking=permit.patient):
             raise NotQuickError
-        try:
-            yield
-        finally:
-            self.lock.release()
 
     @property
     def is_held_here(self) -> bool:
@@ -84,97 +76,122 @@ class Registrations:
         owned = self.lock._is_owned() or self._maps_lock._is_owned()  # type: ignore[attr-defined]
         return bool(owned)
 
-    def covers(self, start: int, size: int, device: Device) -> bool:
+    def covers(self, row: Row, mem_type: int) -> bool:
         """Whether a registration holds this region now."""
-        return bool(self._covering(start, size, device))
+        with self._maps_lock:
+            return coverings(self._maps.get(mem_type, {}), Regions([row])) is not None
 
-    def acquire(self, rows: Sequence[tuple[int, int, Device]]) -> list[Registration]:
-        """Return registrations that hold these regions, made where there are none. Release them.
+    def acquire(
+        self, regions: Regions, mem_type: int, *, patient: bool = True
+    ) -> list[Registration]:
+        """Return what holds each of these regions, made where there is nothing. Release it.
 
         An existing registration is shared where NIXL would find it. It looks no further than at the
         neighbours of a region in its list, and so may overlook one that covers it; then the region
         gets a registration of its own, which NIXL does find.
 
-        Parameters
-        ----------
-        rows : sequence of (int, int, Device)
-            Address, size and device of each.
-
         Raises
         ------
         RegistrationError
             NIXL refuses the memory; then none is acquired.
+        NotQuickError
+            There is much to register, and no patience; then none is acquired.
         """
-        acquired: list[Registration] = []
+        made: list[Registration] = []
         with self.lock:
             try:
-                for row in rows:
-                    acquired.append(self._acquire(*row))  # noqa: PERF401, for the except below
-                # What was registered for a later row may hide what an earlier one shares.
-                while hidden := [row for row in rows if self._found(*row) is None]:
-                    for row in hidden:
-                        acquired.append(self._acquire(*row))  # noqa: PERF401
+                # What was registered for one row may hide what another one shares.
+                while None in (found := self._found(regions, mem_type)):
+                    self._make(regions, found, mem_type, made, patient=patient)
+                with self._maps_lock:
+                    for known in found:
+                        known.holders += 1
             except BaseException:
-                for registration in acquired:
-                    self.release(registration)
+                for fresh in made:
+                    fresh.holders += 1
+                self.release(made)
                 raise
-        return acquired
+        return found
 
-    def acquire_covering(self, rows: Sequence[tuple[int, int, Device]]) -> list[Registration]:
-        """Return every registration that holds one of these regions. Release them."""
-        acquired = []
+    def _found(self, regions: Regions, mem_type: int) -> list[Any]:
+        """Return the Registration that NIXL would find for each region, or None."""
         with self._maps_lock:
-            for row in rows:
-                for known in self._covering(*row):
-                    known.holders += 1
-                    acquired.append(known)
-        return acquired
+            return neighbours(self._maps.setdefault(mem_type, {}), regions)
 
-    def _covering(self, start: int, size: int, device: Device) -> list[Registration]:
-        with self._maps_lock:
-            ranges = self._maps.get(device)
-            return [] if ranges is None else list(ranges.covering(start, start + size))
-
-    def _found(self, start: int, size: int, device: Device) -> Registration | None:
-        """Return the registration that NIXL would find for a region."""
-        with self._maps_lock:
-            ranges = self._maps.get(device)
-            return None if ranges is None else ranges.neighbour(start, start + size)
-
-    def _acquire(self, start: int, size: int, device: Device) -> Registration:
-        """Share or make one registration. `lock` held."""
-        known = self._found(start, size, device)
-        if known is not None:
-            known.holders += 1
-            return known
-        fresh = Registration(start, start + size, device)
+    def _make(
+        self,
+        regions: Regions,
+        found: list[Any],
+        mem_type: int,
+        made: list[Registration],
+        *,
+        patient: bool,
+    ) -> None:
+        """Register the regions for which nothing was found, yet without holders. `lock` held."""
+        rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
+        missing = regions if len(rows) == len(found) else Regions(rows)
+        if not patient and (missing.nbytes > _QUICK_BYTES or len(rows) > _QUICK_ROWS):
+            raise NotQuickError
         try:
-            self._agent.register(fresh.regions(), device.mem_type)
+            self._agent.register(missing, mem_type)
         except NativeError as error:
             raise RegistrationError(
-                f"NIXL refused to register {size} bytes at {start:#x} on {device}: "
+                f"NIXL refused to register {_text(rows, missing.nbytes, mem_type)}: "
                 f"{status_name(error.status)}"
             ) from None
         with self._maps_lock:
-            self._maps.setdefault(device, RangeMap()).add(start, start + size, fresh)
-            self.registered_bytes += size
-        return fresh
+            maps = self._maps[mem_type]
+            for row in rows:
+                start, size, device = row
+                fresh = Registration(row, mem_type)
+                maps.setdefault(device, RangeMap()).add(start, start + size, fresh)
+                made.append(fresh)
+            self.registered_bytes += missing.nbytes
 
-    def release(self, registration: Registration) -> None:
-        """Give up one `acquire`; the last one deregisters. Never raises."""
+    def acquire_covering(self, regions: Regions, mem_type: int) -> list[Registration]:
+        """Return every registration that holds one of these regions. Release them."""
+        with self._maps_lock:
+            found: list[Any] = coverings(self._maps.get(mem_type, {}), regions) or []
+            for known in found:
+                known.holders += 1
+        return found
+
+    def release(self, registrations: list[Registration]) -> None:
+        """Give up what was acquired, emptying the list; the last holder deregisters. Never raises.
+
+        Each is taken out first: if an exception, a signal handler's say, comes between, one leaks,
+        and none goes twice.
+        """
         with self.lock:
+            idle: dict[int, list[Row]] = {}
             with self._maps_lock:
-                registration.holders -= 1
-                if registration.holders:
-                    return
-                start, size, _ = registration.row
-                self._maps[registration.device].remove(start, start + size)
-                self.registered_bytes -= size
-            try:
-                self._agent.deregister(registration.regions(), registration.device.mem_type)
-            except (AgentClosedError, AgentForkedError):
-                pass  # closing the agent deregistered everything
-            except NativeError as error:
-                # Not the error itself, whose frames a log record would keep alive.
-                text = str(error)
-                logger.warning("NIXL keeps %d bytes at %#x registered: %s", size, start, text)
+                while registrations:
+                    known = registrations.pop()
+                    known.holders -= 1
+                    if known.holders == 0:
+                        start, size, device = known.row
+                        self._maps[known.mem_type][device].remove(start, start + size)
+                        self.registered_bytes -= size
+                        idle.setdefault(known.mem_type, []).append(known.row)
+            for mem_type, rows in idle.items():
+                self._deregister(rows, mem_type)
+
+    def _deregister(self, rows: list[Row], mem_type: int) -> None:
+        regions = Regions(rows)
+        try:
+            self._agent.deregister(regions, mem_type)
+        except (AgentClosedError, AgentForkedError):
+            pass  # closing the agent deregistered everything
+        except NativeError as error:
+            # Not the error itself, whose frames a log record would keep alive.
+            text = str(error)
+            logger.warning(
+                "NIXL keeps %s registered: %s", _text(rows, regions.nbytes, mem_type), text
+            )
+
+
+def _text(rows: list[Row], nbytes: int, mem_type: int) -> str:
+    """Name some regions in a message."""
+    start, _, device = rows[0]
+    where = f"at {start:#x}" if len(rows) == 1 else f"in {len(rows)} regions from {start:#x}"
+    return f"{nbytes} bytes {where} on {'cpu' if mem_type == 0 else f'device {device}'}"

@@ -15,7 +15,6 @@ from nixl_connect.library import Library
 def start_agent(
     name: str,
     plugins: Mapping[bytes, Mapping[bytes, bytes]],
-    progress_interval: float,
     library: Library,
 ) -> tuple[Agent, bytes, Envelope]:
     """Start an agent.
@@ -26,8 +25,6 @@ def start_agent(
         The agent's name.
     plugins : mapping of bytes to mapping of bytes to bytes
         Transports to start, and their options.
-    progress_interval : float
-        Longest sleep of NIXL's progress thread in seconds; 0 for none.
     library : Library
         Where NIXL came from, for messages.
 
@@ -48,7 +45,7 @@ def start_agent(
         before NIXL reads it.
     """
     try:
-        agent = Agent(name.encode(), int(progress_interval * 1e6))
+        agent = Agent(name.encode())
     except NativeError as error:
         raise BackendError(f"NIXL cannot start the agent {name!r}: {error}") from None
     except AgentForkedError:

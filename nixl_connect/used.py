@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from nixl_connect.errors import StateError
 
-# Keys of this package: 32 hexadecimal digits, and the seal if there is one.
-_OWN_KEY = re.compile(rb"[0-9a-f]{32}(?:\.s1\.|$)")
+# Keys of this package have so many hexadecimal digits, and the seal if there is one.
+_DIGITS = 32
 # How many are remembered.
 _LIMIT = 4096
 
@@ -22,29 +19,28 @@ class UsedKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, threading.Event] = {}
+        self._keys: dict[bytes, object] = {}
 
-    @contextmanager
-    def reserve(self, key: bytes) -> Iterator[threading.Event]:
-        """Reserve a key for a transfer; give it back unless the event that this yields was set.
+    def claim(self, key: bytes) -> None:
+        """Take a key for a transfer. Give it back unless that starts.
 
         Raises
         ------
         StateError
             A transfer has used the key, or is about to.
         """
-        started = threading.Event()
-        own = _OWN_KEY.match(key) is not None
-        if own and self._keys.setdefault(key, started) is not started:
+        if len(key) != _DIGITS and key[_DIGITS : _DIGITS + 4] != b".s1.":
+            return
+        mine = object()
+        if self._keys.setdefault(key, mine) is not mine:
             raise StateError(
                 "this metadata has been used: an operation serves one transfer, so ask the peer "
                 "for a new one"
             )
-        try:
-            yield started
-        finally:
-            if own and not started.is_set():
-                self._keys.pop(key, None)
-            while len(self._keys) > _LIMIT:
-                with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
-                    del self._keys[next(iter(self._keys))]
+        while len(self._keys) > _LIMIT:
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
+                del self._keys[next(iter(self._keys))]
+
+    def give_back(self, key: bytes) -> None:
+        """Undo `claim`."""
+        self._keys.pop(key, None)

@@ -105,6 +105,12 @@ class Peer:
         """Tell the SHA-256 of each buffer."""
         return {"digests": [digest(array) for array in self.arrays[number]]}
 
+    def refill(self, number: int, seed: int) -> dict:
+        """Fill an operation's buffers with other bytes."""
+        for i, array in enumerate(self.arrays[number]):
+            array[:] = content(seed + i, array.size)
+        return {}
+
     def cancel(self, number: int) -> dict:
         """Cancel an operation."""
         self.operations[number].cancel()

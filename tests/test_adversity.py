@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
+from nixl_connect.permit import HASTY, NotQuickError
 
 
 def read(connector, metadata, array, **options):
@@ -325,8 +326,9 @@ def test_many_rows_do_not_begin_on_the_loop(connector):
     few = [nc.Descriptor(array[i : i + 1]) for i in range(10)]
     many = [nc.Descriptor(array[i : i + 1]) for i in range(1000)]
     connection = connector._open()
-    assert nc.ReadableOperation(connection, few, _begin=False)._is_quick()
-    assert not nc.ReadableOperation(connection, many, _begin=False)._is_quick()
+    nc.ReadableOperation(connection, few, _begin=False)._begin(HASTY)
+    with pytest.raises(NotQuickError):
+        nc.ReadableOperation(connection, many, _begin=False)._begin(HASTY)
 
     async def main():
         async with await connector.create_readable(many) as operation:

@@ -109,7 +109,7 @@ def parse_or_value_error(blob):
 @pytest.fixture
 def agent():
     library.load()
-    agent = Agent(b"envelope", 0)
+    agent = Agent(b"envelope")
     agent.create_backend(b"UCX", {})
     yield agent
     agent.close()
@@ -149,22 +149,24 @@ def test_real_metadata_is_what_the_builder_of_this_test_makes(agent, memory):
     assert build(parsed.agent, parsed.connections, parsed.sections) == blob
 
 
-def test_splice_of_all_regions_is_the_full_metadata(agent, memory):
+def joined(connections, regions):
+    """One agent's connection info and its regions, which NIXL's C API gives apart."""
+    at = envelope.parse(connections).sections_at
+    return connections[:at] + envelope.sections_of(regions)
+
+
+def test_sections_of_all_regions_make_the_full_metadata(agent, memory):
     connections = agent.partial_metadata(None, 0)
     regions = agent.partial_metadata(Regions(memory), 0)
     assert envelope.parse(regions).connections == {}
-    spliced = envelope.splice(connections, envelope.parse(connections).sections_at, regions)
-    assert spliced == agent.metadata()
+    assert joined(connections, regions) == agent.metadata()
 
 
-def test_splice_names_the_given_regions_only(agent, memory):
+def test_sections_name_the_given_regions_only(agent, memory):
     full = envelope.parse(agent.metadata())
     connections = agent.partial_metadata(None, 0)
-    at = envelope.parse(connections).sections_at
     for row in memory:
-        parsed = envelope.parse(
-            envelope.splice(connections, at, agent.partial_metadata(Regions([row]), 0))
-        )
+        parsed = envelope.parse(joined(connections, agent.partial_metadata(Regions([row]), 0)))
         assert (parsed.agent, parsed.connections) == (full.agent, full.connections)
         assert spans(parsed) == [row]
         known = {item[:3]: item[3] for part in full.sections for item in part.regions}
@@ -197,15 +199,18 @@ def test_round_trip(parts):
 
 
 @given(PARTS, PARTS)
-def test_splice(one, other):
-    connections, regions = build(*one), build(*other)
-    spliced = envelope.splice(connections, envelope.parse(connections).sections_at, regions)
-    assert envelope.parse(spliced) == expect((one[0], one[1], other[2]))
+def test_sections_of_one_joined_to_another(one, other):
+    connections, regions = build(*one), build(other[0], {}, other[2])
+    parsed = envelope.parse(joined(connections, regions))
+    assert parsed == expect((one[0], one[1], other[2]))
 
 
-def test_splice_of_what_does_not_parse():
-    with pytest.raises(ValueError, match="start"):
-        envelope.splice(ONE, 10, b"regions")
+@pytest.mark.parametrize(
+    ("blob", "text"), [(b"regions", "start"), (ONE, "connection info"), (ONE[:20], "Agent")]
+)
+def test_sections_of_what_is_not_as_expected(blob, text):
+    with pytest.raises(ValueError, match=text):
+        envelope.sections_of(blob)
 
 
 @given(PARTS, st.data())
@@ -359,7 +364,7 @@ def test_not_bytes(blob):
     with pytest.raises(TypeError):
         envelope.parse(blob)
     with pytest.raises(TypeError):
-        envelope.splice(ONE, 0, blob)
+        envelope.sections_of(blob)
 
 
 def test_errors_say_where():

@@ -10,6 +10,8 @@ import nixl_connect as nc
 from nixl_connect import library
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
+from nixl_connect._native.packing import Regions
+from nixl_connect._native.ranges import neighbours
 from nixl_connect.device import HOST, Device
 from nixl_connect.registrations import Registrations
 
@@ -17,7 +19,7 @@ from nixl_connect.registrations import Registrations
 @pytest.fixture
 def agent():
     library.load()
-    agent = Agent(b"registrations", 0)
+    agent = Agent(b"registrations")
     agent.create_backend(b"UCX", {})
     yield agent
     agent.close()
@@ -46,77 +48,98 @@ def start():
     del export
 
 
+def regions(*rows):
+    return Regions([(address, size, device.id) for address, size, device in rows])
+
+
+def take(registrations, address, size, device):
+    (registration,) = registrations.acquire(regions((address, size, device)), device.mem_type)
+    return registration
+
+
+def give(registrations, registration):
+    registrations.release([registration])
+
+
+def covers(registrations, address, size, device):
+    return registrations.covers((address, size, device.id), device.mem_type)
+
+
+def covering(registrations, address, size, device):
+    return registrations.acquire_covering(regions((address, size, device)), device.mem_type)
+
+
 def test_first_and_last(agent, registrations, start):
-    registration = registrations.acquire([(start, 100, HOST)])[0]
+    registration = take(registrations, start, 100, HOST)
     assert registration.row == (start, 100, 0)
     assert known(agent) == [(start, 100)]
     assert (len(registrations), registrations.registered_bytes) == (1, 100)
-    assert registrations.covers(start, 100, HOST)
-    registrations.release(registration)
+    assert covers(registrations, start, 100, HOST)
+    give(registrations, registration)
     assert known(agent) == []
-    assert not registrations.covers(start, 100, HOST)
+    assert not covers(registrations, start, 100, HOST)
 
 
 def test_shared_by_all_who_need_it(agent, registrations, start):
-    first = registrations.acquire([(start, 4096, HOST)])[0]
-    others = [registrations.acquire([(start, 4096, HOST)])[0] for _ in range(3)]
+    first = take(registrations, start, 4096, HOST)
+    others = [take(registrations, start, 4096, HOST) for _ in range(3)]
     assert all(item is first for item in others)
     assert known(agent) == [(start, 4096)]
     for item in others:
-        registrations.release(item)
+        give(registrations, item)
         assert known(agent) == [(start, 4096)]
-    registrations.release(first)
+    give(registrations, first)
     assert known(agent) == []
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 1), (0, 4095), (1, 4095), (100, 50), (4095, 1)])
 def test_slice_of_what_is_registered(agent, registrations, start, offset, size):
-    whole = registrations.acquire([(start, 4096, HOST)])[0]
-    assert registrations.covers(start + offset, size, HOST)
-    assert registrations.acquire([(start + offset, size, HOST)])[0] is whole
-    registrations.release(whole)
+    whole = take(registrations, start, 4096, HOST)
+    assert covers(registrations, start + offset, size, HOST)
+    assert take(registrations, start + offset, size, HOST) is whole
+    give(registrations, whole)
     # The slice alone keeps all of it.
     assert known(agent) == [(start, 4096)]
-    registrations.release(whole)
+    give(registrations, whole)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(1, 4096), (0, 4097), (4096, 1), (-1, 2), (-1, 4098)])
 def test_what_is_not_within_is_registered_anew(agent, registrations, start, offset, size):
     start += 8192
-    one = registrations.acquire([(start, 4096, HOST)])[0]
-    assert not registrations.covers(start + offset, size, HOST)
-    two = registrations.acquire([(start + offset, size, HOST)])[0]
+    one = take(registrations, start, 4096, HOST)
+    assert not covers(registrations, start + offset, size, HOST)
+    two = take(registrations, start + offset, size, HOST)
     assert two is not one
     assert known(agent) == sorted([(start, 4096), (start + offset, size)])
-    registrations.release(one)
+    give(registrations, one)
     assert known(agent) == [(start + offset, size)]
-    registrations.release(two)
+    give(registrations, two)
 
 
 def test_larger_one_serves_once_it_is_there(agent, registrations, start):
-    small = registrations.acquire([(start + 10, 10, HOST)])[0]
-    large = registrations.acquire([(start, 100, HOST)])[0]
+    small = take(registrations, start + 10, 10, HOST)
+    large = take(registrations, start, 100, HOST)
     # NIXL would not find the larger one behind the smaller: the slice gets one of its own.
-    hidden = registrations.acquire([(start + 50, 10, HOST)])[0]
+    hidden = take(registrations, start + 50, 10, HOST)
     assert hidden.row == (start + 50, 10, 0)
-    registrations.release(hidden)
-    slice_ = registrations.acquire([(start + 5, 10, HOST)])[0]
+    give(registrations, hidden)
+    slice_ = take(registrations, start + 5, 10, HOST)
     assert slice_ is large
-    covering = registrations.acquire_covering([(start + 12, 4, HOST)])
-    assert sorted(item.row for item in covering) == sorted([small.row, large.row])
-    assert registrations.acquire_covering([(start + 200, 1, HOST)]) == []
-    registrations.release(small)
-    registrations.release(large)
-    assert len(known(agent)) == 2  # held by `covering` and the slice
-    for item in [*covering, large]:
-        registrations.release(item)
+    held = covering(registrations, start + 12, 4, HOST)
+    assert sorted(item.row for item in held) == sorted([small.row, large.row])
+    assert covering(registrations, start + 200, 1, HOST) == []
+    give(registrations, small)
+    give(registrations, large)
+    assert len(known(agent)) == 2  # held by `held` and the slice
+    for item in [*held, large]:
+        give(registrations, item)
 
 
 def test_devices_are_apart(registrations, start):
-    registration = registrations.acquire([(start, 100, HOST)])[0]
-    assert not registrations.covers(start, 100, Device("cuda:0"))
-    assert registrations.acquire_covering([(start, 100, Device("cuda:0"))]) == []
-    registrations.release(registration)
+    registration = take(registrations, start, 100, HOST)
+    assert not covers(registrations, start, 100, Device("cuda:0"))
+    assert covering(registrations, start, 100, Device("cuda:0")) == []
+    give(registrations, registration)
 
 
 @pytest.fixture
@@ -128,29 +151,29 @@ def no_gpu():
 def test_failure_leaves_nothing(agent, registrations, start, no_gpu):
     device = Device("cuda:0")
     for _ in range(2):  # the second time would wait for ever if the range had stayed busy
-        with pytest.raises(nc.RegistrationError, match=f"100 bytes at {start:#x} on cuda:0"):
-            registrations.acquire([(start, 100, device)])[0]
+        with pytest.raises(nc.RegistrationError, match=f"100 bytes at {start:#x} on device 0"):
+            take(registrations, start, 100, device)
     assert known(agent) == []
     assert len(registrations) == 0
     assert registrations.registered_bytes == 0
-    assert not registrations.covers(start, 100, device)
+    assert not covers(registrations, start, 100, device)
 
 
 def test_failure_wakes_those_who_wait_for_the_same(registrations, start, no_gpu):
     def work():
         with pytest.raises(nc.RegistrationError):
-            registrations.acquire([(start, 8, Device("cuda:0"))])
+            take(registrations, start, 8, Device("cuda:0"))
 
     run_together(8, work)
 
 
 def test_release_after_the_agent_closed(start):
-    agent = Agent(b"closed", 0)
+    agent = Agent(b"closed")
     agent.create_backend(b"UCX", {})
     registrations = Registrations(agent)
-    registration = registrations.acquire([(start, 100, HOST)])[0]
+    registration = take(registrations, start, 100, HOST)
     agent.close()
-    registrations.release(registration)
+    give(registrations, registration)
     assert len(registrations) == 0
 
 
@@ -178,12 +201,12 @@ def run_together(count, work):
 
 def test_threads_that_want_the_same(agent, registrations, start):
     def work():
-        registration = registrations.acquire([(start, 4096, HOST)])[0]
+        registration = take(registrations, start, 4096, HOST)
         all_have_it.wait(20)
         assert known(agent) == [(start, 4096)]
         assert registration.holders == 6
         all_have_looked.wait(20)
-        registrations.release(registration)
+        give(registrations, registration)
         return registration
 
     all_have_it, all_have_looked = threading.Barrier(6), threading.Barrier(6)
@@ -194,15 +217,13 @@ def test_threads_that_want_the_same(agent, registrations, start):
 
 
 def test_a_later_row_does_not_hide_an_earlier_one(agent, registrations, start):
-    pool = registrations.acquire([(start, 4096, HOST)])
+    pool = take(registrations, start, 4096, HOST)
     # The second row leaves the pool and gets a registration that begins before the first row.
-    rows = [(start + 100, 10, HOST), (start + 50, 8192, HOST)]
-    acquired = registrations.acquire(rows)
+    rows = regions((start + 100, 10, HOST), (start + 50, 8192, HOST))
+    acquired = registrations.acquire(rows, HOST.mem_type)
     assert (start + 100, 10) in known(agent) or (start + 50, 8192) in known(agent)
-    for row in rows:
-        assert registrations._found(*row) is not None
-    for registration in [*pool, *acquired]:
-        registrations.release(registration)
+    assert None not in neighbours(registrations._maps[HOST.mem_type], rows)
+    registrations.release([pool, *acquired])
 
 
 def test_busy_for_other_threads_only(registrations):
@@ -279,13 +300,13 @@ def test_threads_that_come_and_go(agent, registrations, start):
         random = np.random.default_rng(next(numbers))
         for _ in range(200):
             offset, size = spans[random.integers(len(spans))]
-            registration = registrations.acquire([(start + offset, size, HOST)])[0]
+            registration = take(registrations, start + offset, size, HOST)
             at, length, _ = registration.row
             assert at <= start + offset
             assert at + length >= start + offset + size
-            assert registrations.covers(start + offset, size, HOST)
+            assert covers(registrations, start + offset, size, HOST)
             assert (at, length) in known(agent)
-            registrations.release(registration)
+            give(registrations, registration)
 
     run_together(4, work)
 
@@ -393,7 +414,7 @@ def test_overlapping_descriptors_of_one_operation(connector):
     parts = [nc.Descriptor(part) for part in (array[:60], array[40:], array[10:20], array[:60])]
     with connector.create_readable_blocking(parts) as operation:
         assert len(operation.metadata().descriptors) == 4
-        assert connector.stats()["registrations"] == {"count": 2, "bytes": 120}
+        assert connector.stats()["registrations"] == {"count": 3, "bytes": 130}
     assert count(connector) == 0
 
 
@@ -471,7 +492,7 @@ def test_dropped_descriptor_is_deregistered(connector, connection):
     descriptor.register_with_connector(connection)
     del descriptor
     nc.Descriptor(bytearray(1)).register_with_connector(connection)
-    assert not connection._engine.registrations.covers(*address_of(buffer), HOST)
+    assert not covers(connection._engine.registrations, *address_of(buffer), HOST)
     buffer.append(1)  # nothing holds it any more
 
 

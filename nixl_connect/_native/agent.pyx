@@ -57,12 +57,9 @@ cdef class Agent:
     ----------
     name : bytes
         Name under which peers know the agent.
-    progress_delay : int
-        Longest sleep of NIXL's progress thread, in microseconds; it wakes at once on network
-        events. 0 runs no progress thread.
     """
 
-    def __cinit__(self, bytes name, uint64_t progress_delay):
+    def __cinit__(self, bytes name):
         cdef AgentConfig config
         cdef const char* c_name = name
         cdef int rc
@@ -74,12 +71,12 @@ cdef class Agent:
         self.name = name
         self.backends = []
         self.generation = fork_generation()
-        config.enable_progress_thread = progress_delay > 0
+        config.enable_progress_thread = False  # the reactor polls: see its thread
         config.enable_listen_thread = False
         config.listen_port = 0
         config.thread_sync = SYNC_STRICT
         config.workers = 1
-        config.progress_delay_us = progress_delay
+        config.progress_delay_us = 0
         config.listen_delay_us = 0
         config.capture_telemetry = False
         if pthread_rwlock_init(&self.gate, NULL):

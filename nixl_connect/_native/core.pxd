@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from nixl_connect._native.bell cimport Address
 from nixl_connect._native.capi cimport Api
 from nixl_connect._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from nixl_connect._native.record cimport Record
@@ -12,27 +13,38 @@ cdef struct Core:
     void* notifications         # a NIXL notification map, the thread's own
     pthread_t thread
     pthread_mutex_t lock
-    pthread_cond_t work         # the thread sleeps here
+    pthread_mutex_t polling     # held by whoever looks at active transfers; taken before `lock`
+    int work                    # an event descriptor: the thread sleeps on it
+    int bell                    # the doorbell: and on this; -1 once the thread is gone
     pthread_cond_t ended        # blocking waiters and collectors sleep here
     pthread_cond_t garbage      # the reaper sleeps here
     bint stopping
     bint cancelling             # while stopping: end every operation
     bint stopped                # the thread is gone
     bint asleep
-    bint posting                # the thread is in a post; a hint, not guarded
+    int64_t asleep_until        # when asleep: when it wakes by itself
     bint reaper_asleep
     bint poked                  # Python has work for its reaper
     int sleepers                # threads in `ended`
-    Record* incoming            # to be posted, or already posted, by the thread
+    Record* incoming            # to be posted by the thread
+    Record* posted              # posted, to be looked at
     Record* retired             # ended for good, to be collected
     Record* quarantined         # in quarantine since the last collection
     Record** buckets            # passive records by key
     size_t bucket_count
     size_t passive_count        # records in `buckets`
-    size_t active_count         # records incoming or in the thread's own list
+    size_t active_count         # records incoming, posted or active
+    size_t large_count          # of them, the large ones
     size_t waiting              # records that are not final
-    Record* active              # the thread's own
+    Record* active              # guarded by `polling`
     int64_t last_activity
+    int64_t looked_until        # whoever waits for small transfers looks at them, until then
+    int64_t rung_until          # a peer has said that something comes: until then, spin
+    unsigned int turns          # of the spinning thread
+    bint heard                  # the last notification came with a ring
+    int64_t last_rung           # when a peer's doorbell was last rung from here
+    Address last_peer           # and whose
+    int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
     int64_t last_told           # when a notification was last sent
     int64_t next_deadline       # no deadline is earlier
     int64_t drain_until         # when stopping: give up on active records then
@@ -43,6 +55,7 @@ cdef struct Core:
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil
 cdef void rouse(Core* core) noexcept nogil
+cdef void rouse_soon(Core* core) noexcept nogil
 cdef Record** slot(Core* core, const char* key, size_t size) noexcept nogil
 cdef void take_out(Core* core, Record* record) noexcept nogil
 cdef void leave_table(Core* core, Record* record) noexcept nogil

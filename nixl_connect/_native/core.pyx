@@ -4,11 +4,12 @@ Nothing here, nor in `record`, `transfer` and `thread`, knows Python.
 
 Ownership. A record is referenced by its Python object and by the core. Passive records live in the
 hash table until a notification, a cancellation or the end of their quarantine takes them out.
-Active ones belong to whoever moves them: the thread that posts them inline, then the completion
-thread; only that owner calls NIXL with their request.
+Active ones belong to the thread that posts them, and then to whoever holds `polling`; only that owner
+calls NIXL with their request.
 
 Locking. `lock` guards everything that two threads share and is never held across a call into NIXL,
-which may take as long as the copy that it does.
+which may take as long as the copy that it does. `polling` is held across such calls, so only the
+completion thread ever waits for it.
 """
 
 from libc.stdint cimport uint64_t
@@ -21,10 +22,14 @@ from nixl_connect._native.posix cimport (
     pthread_cond_signal,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    write,
 )
 from nixl_connect._native.record cimport STAGE_CLEAN, retain_record
 from nixl_connect._native.status cimport advance, is_final, read_status
 from nixl_connect._native.waker cimport Waiter, wake
+
+cdef enum:
+    SOON = 1_000_000            # nanoseconds
 
 
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
@@ -65,9 +70,19 @@ cdef void _announce(Core* core) noexcept nogil:
 
 cdef void rouse(Core* core) noexcept nogil:
     """Wake the thread. Lock held."""
+    cdef uint64_t one = 1
     if core.asleep:
         core.asleep = False
-        pthread_cond_signal(&core.work)
+        write(core.work, &one, 8)
+
+
+cdef void rouse_soon(Core* core) noexcept nogil:
+    """Wake the thread unless it wakes by itself soon enough for what has just begun. Lock held.
+
+    Waking costs a system call and, on a busy machine, the core that somebody works on.
+    """
+    if core.asleep and core.asleep_until > now_ns() + SOON:
+        rouse(core)
 
 
 # The table of passive records, by key.
@@ -147,6 +162,6 @@ cdef bint retain_passive(Core* core, Record* record) noexcept nogil:
         core.waiting += 1
         core.last_activity = now_ns()
         core.next_deadline = min(core.next_deadline, record.deadline)
-        rouse(core)
+        rouse_soon(core)
     pthread_mutex_unlock(&core.lock)
     return ok

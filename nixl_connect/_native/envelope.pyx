@@ -178,16 +178,26 @@ def parse(bytes blob not None) -> Envelope:
     return Envelope(agent, connections, sections, sections_at)
 
 
-def splice(bytes connections not None, Py_ssize_t connections_end, bytes regions not None) -> bytes:
-    """Join connection info and regions, which NIXL's C API gives only apart.
+def sections_of(bytes blob not None) -> bytes:
+    """Return the part of an agent's own metadata that follows the connections.
 
     Parameters
     ----------
-    connections : bytes
-        Metadata with connection info.
-    connections_end : int
-        The `sections_at` of its envelope.
-    regions : bytes
-        Metadata of the same agent without connection info.
+    blob : bytes
+        Metadata without connection info, to be joined to that with: the C API gives them apart.
+
+    Raises
+    ------
+    ValueError
+        It does not begin as the agent's metadata does.
     """
-    return connections[:connections_end] + regions[parse(regions).sections_at:]
+    cdef _Reader reader = _Reader()
+    reader.data = blob
+    reader.size = len(blob)
+    if not blob.startswith(_MAGIC):
+        raise ValueError("does not start as NIXL's metadata does")
+    reader.at = len(_MAGIC)
+    reader.blob(b"Agent")
+    if reader.number(b"Conns", MAX_CONNECTIONS) != 0:
+        raise ValueError("has connection info")
+    return blob[reader.at:]

@@ -38,7 +38,7 @@ from nixl_connect._native.record cimport (
     release_record,
 )
 from nixl_connect._native.status cimport CANCELLED, advance, is_final, read_status
-from nixl_connect._native.transfer cimport cancel, start_active
+from nixl_connect._native.transfer cimport LOOK, cancel, look, start_active
 from nixl_connect._native.waker cimport Waiter, Waker, free_waiter, new_waiter
 
 from enum import IntEnum
@@ -104,6 +104,11 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
             PyErr_CheckSignals()
 
 
+cdef void _look_out(Core* core, Record* record, int64_t until) noexcept nogil:
+    while not _has_ended(core, record) and look(core, until):
+        pass
+
+
 cdef int64_t deadline_of(timeout) except -1:
     """Convert a timeout in seconds, or None, to monotonic nanoseconds."""
     if timeout is None or timeout > 9e9:
@@ -122,19 +127,27 @@ cdef class Operation:
             return
         if self.started:
             cancel(self.core, self.record, REASON_LOCAL)
-        elif self.record.request is not NULL:
+        else:
             # Never handed over, so this thread owns the request, and nothing is in flight.
             with nogil:
                 self._discard()
         release_record(self.record)
 
     cdef void _discard(self) noexcept nogil:
-        if self.agent.enter() == 0:
+        if self.record.request is not NULL and self.agent.enter() == 0:
             self.agent.nixl.release_xfer_req(
                 self.agent.handle, self.record.request
             )
             self.agent.nixl.destroy_xfer_req(self.record.request)
+            self.record.request = NULL
             self.agent.leave()
+
+    def discard(self) -> None:
+        """Release the request of an operation that was never started; nothing is in flight."""
+        if self.started:
+            raise RuntimeError("the operation has been started")
+        with nogil:
+            self._discard()
 
     @property
     def id(self) -> int:
@@ -145,6 +158,11 @@ cdef class Operation:
     def status(self) -> int:
         """Its OperationStatus. One atomic read."""
         return read_status(&self.record.status)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its status is final."""
+        return is_final(read_status(&self.record.status))
 
     @property
     def reason(self) -> int:
@@ -162,8 +180,22 @@ cdef class Operation:
         self.started = retain_passive(self.core, self.record)
         return self.started
 
-    def start(self, timeout: float | None, bint inline_post) -> bool:
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
+        return self.record.is_active and self.record.posted and not self.record.large
+
+    def start(self, timeout: float | None, bint inline_post, bint large) -> bool:
         """Start the transfer, on this thread or on the reactor's.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds from now to its deadline.
+        inline_post : bool
+            Whether to post it on this thread.
+        large : bool
+            Whether NIXL may take milliseconds for it at a stretch.
 
         Returns
         -------
@@ -173,6 +205,7 @@ cdef class Operation:
         cdef bint ended = True
         cdef int rc
         self.record.deadline = deadline_of(timeout)
+        self.record.large = large
         with nogil:
             # The agent stays open until a post on this thread is over.
             rc = self.agent.enter()
@@ -253,5 +286,8 @@ cdef class Operation:
         if self.generation != fork_generation():
             raise AgentForkedError
         with nogil:
+            if self.record.is_active and self.record.posted and self.agent.enter() == 0:
+                _look_out(self.core, self.record, min(until, now_ns() + LOOK))
+                self.agent.leave()
             ended = wait_until(self.core, self.record, _has_ended, until)
         return ended

@@ -19,6 +19,7 @@ cdef extern from "<pthread.h>" nogil:
                        void (*)() noexcept nogil)
     int pthread_mutex_init(pthread_mutex_t*, const void* attributes)
     int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_mutex_trylock(pthread_mutex_t*)
     int pthread_mutex_lock(pthread_mutex_t*)
     int pthread_mutex_unlock(pthread_mutex_t*)
     int pthread_condattr_init(pthread_condattr_t*)
@@ -55,6 +56,59 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void*, size_t)
     int close(int fd)
     int usleep(unsigned int microseconds)
+
+cdef extern from *:
+    """
+    #include <sched.h>
+    #if defined(__x86_64__)
+    #define NC_PAUSE() __builtin_ia32_pause()
+    #elif defined(__aarch64__)
+    #define NC_PAUSE() __asm__ volatile("isb")
+    #else
+    #define NC_PAUSE() ((void)0)
+    #endif
+    /* Wait about a microsecond between two looks, in favour of the other thread of this core; and now
+       and then let another thread have this processor, which may be the one that is waited for. */
+    static inline void nc_relax(unsigned int* turns) {
+        for (int i = 0; i < 16; i++) NC_PAUSE();
+        if (++*turns % 16 == 0) sched_yield();
+    }
+    """
+    void relax "nc_relax"(unsigned int* turns) nogil
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    short POLLIN
+    int ppoll(pollfd*, unsigned long count, const timespec*, const sigset_t*)
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <sys/socket.h>
+    #include <sys/un.h>
+    #define NC_SUN_PATH offsetof(struct sockaddr_un, sun_path)
+    """
+    unsigned int NC_SUN_PATH
+
+cdef extern from "<sys/un.h>" nogil:
+    struct sockaddr:
+        pass
+    struct sockaddr_un:
+        unsigned short sun_family
+        char[108] sun_path
+    int AF_UNIX
+    int SOCK_DGRAM
+    int SOCK_NONBLOCK
+    int SOCK_CLOEXEC
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    int socket(int domain, int type, int protocol)
+    int bind(int fd, const sockaddr*, unsigned int size)
+    ssize_t sendto(int fd, const void*, size_t, int flags, const sockaddr*, unsigned int size)
+    ssize_t recv(int fd, void*, size_t, int flags)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_NONBLOCK

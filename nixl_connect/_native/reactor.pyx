@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.bell cimport Address, address_of
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
@@ -19,6 +20,7 @@ from nixl_connect._native.posix cimport (
 from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
 from nixl_connect._native.status cimport INITIALIZED, advance
 from nixl_connect._native.thread cimport free_core, new_core, stop_core
+from nixl_connect._native.transfer cimport announce, look
 
 from collections import deque
 
@@ -37,22 +39,28 @@ cdef class Reactor:
     ----------
     agent : Agent
         Kept alive by the reactor. Stop the reactor before closing the agent.
+    idle_interval : float
+        Seconds between looks at the network when nothing is going on; 0 for none.
     """
 
     cdef Agent agent
     cdef Core* core
     cdef int generation
     cdef uint64_t last_id
+    cdef bytes last_peer        # whose doorbell was looked up last
+    cdef Address last_bell
     cdef bint stopped
 
-    def __cinit__(self, Agent agent not None):
+    def __cinit__(self, Agent agent not None, double idle_interval):
         self.agent = agent
         self.generation = fork_generation()
+        cdef int64_t interval = <int64_t>(idle_interval * 1e9)
+        cdef Address bell = address_of(agent.name)
         cdef int rc
         with nogil:
             rc = agent.enter()
             if rc == 0:
-                self.core = new_core(agent.nixl, agent.handle)
+                self.core = new_core(agent.nixl, agent.handle, bell, interval)
                 agent.leave()
         check(rc, "reactor")
         if self.core is NULL:
@@ -110,6 +118,8 @@ cdef class Reactor:
         cdef Record* record = operation.record
         cdef int rc
         record.is_active = True
+        record.bell = self._bell_of(peer)
+        announce(self.core, record)  # it wakes while this thread prepares the request
         record.peer = strdup(peer)
         if record.peer is NULL:
             raise MemoryError
@@ -120,6 +130,11 @@ cdef class Reactor:
         check(rc, "create_xfer_req")
         advance(&record.status, INITIALIZED)
         return operation
+
+    cdef Address _bell_of(self, bytes peer):
+        if peer != self.last_peer:
+            self.last_peer, self.last_bell = peer, address_of(peer)
+        return self.last_bell
 
     cdef Operation _operation(self, bytes key):
         if self.generation != fork_generation():
@@ -136,9 +151,32 @@ cdef class Reactor:
         return operation
 
     @property
-    def is_posting(self) -> bool:
-        """Whether the completion thread is in a post, which copies: calls to NIXL would wait."""
-        return self.core.posting
+    def is_copying(self) -> bool:
+        """Whether a large transfer is in flight, so that calls to NIXL may take long."""
+        return self.core.large_count > 0
+
+    def look(self, budget: float) -> bool:
+        """Look at the transfers in flight, without the GIL, until one ends.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to look.
+
+        Returns
+        -------
+        bool
+            Whether one has ended, and others may soon.
+        """
+        cdef int64_t until = deadline_of(budget)
+        cdef size_t ended = 0
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        with nogil:
+            if self.agent.enter() == 0:
+                ended = look(self.core, until)
+                self.agent.leave()
+        return ended > 0
 
     @property
     def has_garbage(self) -> bool:

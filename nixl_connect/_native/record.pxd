@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from nixl_connect._native.bell cimport Address
 from nixl_connect._native.waker cimport Waiter
 
 # Why an operation ended, beside its status.
@@ -35,11 +36,14 @@ cdef struct Record:
     bint claimed                # the transfer is done and being announced: too late to cancel
     int stage                   # a Stage, once it is to be collected
     bint posted                 # active: NIXL has the request
+    bint counted                # prepared: among the core's active ones
+    bint large                  # active: a call about it may take as long as a long copy
     int64_t deadline            # monotonic nanoseconds; INT64_MAX without one
     int64_t quarantine          # nanoseconds
     char* key                   # the notification key
     size_t key_size
     char* peer                  # active: the peer's name
+    Address bell                # active: the peer's doorbell
     void* request               # active: NIXL's request; whoever moves the record owns it
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine

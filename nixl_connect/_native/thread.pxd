@@ -2,9 +2,12 @@
 
 from libc.stdint cimport int64_t
 
+from nixl_connect._native.bell cimport Address
 from nixl_connect._native.capi cimport Api
 from nixl_connect._native.core cimport Core
 
-cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil
+cdef Core* new_core(
+    const Api* nixl, void* agent, Address own, int64_t idle_interval
+) noexcept nogil
 cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
 cdef void free_core(Core* core) noexcept nogil

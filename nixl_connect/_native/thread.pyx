@@ -5,32 +5,31 @@ posts those that were too large for their caller's thread, and keeps deadlines. 
 ends it hands the waits to their wakers and the record to a list, from which Python collects.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
-from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS, Api
-from nixl_connect._native.core cimport (
-    finish,
-    leave_table,
-    retire,
-    rouse,
-    slot,
-    take_out,
-)
+from nixl_connect._native.bell cimport Address, open_bell, was_rung
+from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
+from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
 from nixl_connect._native.posix cimport (
     CLOCK_MONOTONIC,
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    POLLIN,
     PR_SET_NAME,
     PR_SET_TIMERSLACK,
     SIG_SETMASK,
+    close,
+    eventfd,
     now_ns,
+    pollfd,
+    ppoll,
     prctl,
     pthread_cond_broadcast,
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_cond_signal,
-    pthread_cond_timedwait,
-    pthread_cond_wait,
     pthread_condattr_destroy,
     pthread_condattr_init,
     pthread_condattr_setclock,
@@ -40,9 +39,12 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
+    pthread_mutex_trylock,
     pthread_mutex_unlock,
     pthread_sigmask,
     sigfillset,
+    read,
+    relax,
     sigset_t,
     timespec,
     usleep,
@@ -66,16 +68,19 @@ from nixl_connect._native.transfer cimport (
     FAILED_PREFIX_SIZE,
     PROBE,
     PROBE_SIZE,
+    poll_active,
     post,
-    settle,
 )
 
-# How the thread sleeps while operations wait, in nanoseconds: not at all just after activity, then
-# for a twentieth of the time since, within these bounds.
+# How the thread sleeps, in nanoseconds. While operations wait: for a twentieth of the time since
+# something happened, within these bounds; but not at all when a peer has said that something comes.
 cdef enum:
-    SPIN = 20_000
-    SHORTEST_NAP = 20_000
+    SHORTEST_NAP = 50_000
     LONGEST_NAP = 1_000_000
+    RUNG = 200_000              # how long to expect something after the doorbell
+    AFTER = 20_000              # how long to expect more after it came
+    # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
+    LINGER = 5_000_000
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
     LEISURE_NAP = 20_000_000
     # How long the last notification may take to leave the process before the agent is destroyed.
@@ -106,6 +111,8 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         core.unmatched += 1
     else:
         core.last_activity = now_ns()
+        core.heard = core.last_activity < core.rung_until
+        core.rung_until = min(core.rung_until, core.last_activity + AFTER)
         take_out(core, record)
         finish(core, record, status, reason, 0)
         retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
@@ -136,22 +143,8 @@ cdef void _poll_notifications(Core* core) noexcept nogil:
     nixl.notif_map_clear(core.notifications)
 
 
-cdef void _poll_active(Core* core) noexcept nogil:
-    cdef Record** link = &core.active
-    cdef Record* record
-    cdef int rc
-    while link[0] is not NULL:
-        record = link[0]
-        rc = core.nixl.get_xfer_status(core.agent, record.request)
-        if rc == NIXL_IN_PROGRESS:
-            link = &record.next
-        else:
-            link[0] = record.next
-            settle(core, record, rc, True)
-
-
 cdef void _accept(Core* core, Record* batch) noexcept nogil:
-    """Take over incoming records, given newest first: post those that are not posted."""
+    """Post incoming records, given newest first."""
     cdef Record* record
     cdef Record* ordered = NULL
     while batch is not NULL:
@@ -162,9 +155,17 @@ cdef void _accept(Core* core, Record* batch) noexcept nogil:
     while ordered is not NULL:
         record = ordered
         ordered = record.next
-        if record.posted or not post(core, record, True):
+        if not post(core, record, True):
             record.next = core.active
             core.active = record
+
+
+cdef int64_t _earliest(const Record* record) noexcept nogil:
+    cdef int64_t earliest = INT64_MAX
+    while record is not NULL:
+        earliest = min(earliest, record.deadline)
+        record = record.next
+    return earliest
 
 
 cdef void _check_deadlines(Core* core) noexcept nogil:
@@ -173,6 +174,8 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
     cdef size_t i
     cdef Record* record
     cdef Record* rest
+    if now < core.next_deadline or pthread_mutex_trylock(&core.polling):
+        return  # for now: whoever has the transfers has them for microseconds
     pthread_mutex_lock(&core.lock)
     if now >= core.next_deadline:
         for i in range(core.bucket_count):
@@ -199,12 +202,11 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
                 record.deadline = INT64_MAX  # it is drained, for as long as that takes
             earliest = min(earliest, record.deadline)
             record = record.next
-        record = core.incoming
-        while record is not NULL:
-            earliest = min(earliest, record.deadline)
-            record = record.next
-        core.next_deadline = earliest
+        core.next_deadline = min(
+            earliest, min(_earliest(core.incoming), _earliest(core.posted))
+        )
     pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.polling)
 
 
 cdef void _cancel_list(Core* core, Record* record) noexcept nogil:
@@ -215,7 +217,7 @@ cdef void _cancel_list(Core* core, Record* record) noexcept nogil:
 
 
 cdef void _cancel_all(Core* core) noexcept nogil:
-    """End every operation, because the connection closes. Lock held."""
+    """End every operation, because the connection closes. Both locks held."""
     cdef size_t i
     cdef Record* record
     for i in range(core.bucket_count):
@@ -230,37 +232,89 @@ cdef void _cancel_all(Core* core) noexcept nogil:
     # What is in flight is cancelled here and drained by the loop below.
     _cancel_list(core, core.active)
     _cancel_list(core, core.incoming)
+    _cancel_list(core, core.posted)
 
 
-cdef timespec _at(int64_t ns) noexcept nogil:
-    cdef timespec t
-    t.tv_sec = ns // 1000000000
-    t.tv_nsec = ns % 1000000000
-    return t
+cdef void _sleep(Core* core, int64_t until) noexcept nogil:
+    """Sleep until a moment, INT64_MAX for without end, the doorbell, or `rouse`. Lock held."""
+    cdef pollfd[2] sources
+    cdef timespec left
+    cdef int64_t now
+    cdef uint64_t count
+    sources[0].fd = core.work
+    sources[1].fd = core.bell
+    sources[0].events = sources[1].events = POLLIN
+    sources[0].revents = sources[1].revents = 0
+    core.asleep_until = until
+    core.asleep = True
+    pthread_mutex_unlock(&core.lock)
+    now = now_ns()
+    left.tv_sec = max(until - now, 0) // 1000000000
+    left.tv_nsec = max(until - now, 0) % 1000000000
+    ppoll(sources, 2, NULL if until == INT64_MAX else &left, NULL)
+    if sources[0].revents:
+        read(core.work, &count, 8)
+    pthread_mutex_lock(&core.lock)
+    core.asleep = False
+    if sources[1].revents and was_rung(core.bell):
+        core.rung_until = now_ns() + RUNG
 
 
 cdef void _nap(Core* core) noexcept nogil:
     """Sleep for as long as the state of things allows, or until roused. Lock held."""
     cdef int64_t now = now_ns()
-    cdef int64_t length = LEISURE_NAP
     cdef int64_t idle = now - core.last_activity
-    cdef timespec until
-    if core.waiting:
-        if idle < SPIN:
+    cdef int64_t length = LONGEST_NAP
+    if now < core.rung_until:
+        pthread_mutex_unlock(&core.lock)
+        relax(&core.turns)
+        pthread_mutex_lock(&core.lock)
+        return
+    if core.waiting and not core.stopping:
+        if core.passive_count == 0 and now < core.looked_until:
+            length = core.looked_until - now
+        elif core.active_count or not core.heard:
+            length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+    elif idle > LINGER and not core.stopping:
+        if core.active_count or core.passive_count:
+            length = LEISURE_NAP
+        else:
+            length = core.idle_interval
+    _sleep(core, min(now + length if length else INT64_MAX, max(core.next_deadline, now)))
+
+
+cdef bint _is_due(Core* core) noexcept nogil:
+    """Whether active transfers are this thread's to look at. Lock held."""
+    return core.active_count > 0 and (
+        core.incoming is not NULL or core.large_count > 0 or now_ns() >= core.looked_until
+    )
+
+
+cdef void _poll_transfers(Core* core, bint patient) noexcept nogil:
+    """Do what there is to do for active transfers, unless another thread looks at them."""
+    cdef Record* batch
+    if not patient:
+        if pthread_mutex_trylock(&core.polling):
             return
-        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
-    elif core.stopping:
-        length = LONGEST_NAP
-    until = _at(min(now + length, max(core.next_deadline, now)))
-    core.asleep = True
-    pthread_cond_timedwait(&core.work, &core.lock, &until)
-    core.asleep = False
+    else:
+        pthread_mutex_lock(&core.polling)
+    pthread_mutex_lock(&core.lock)
+    if core.cancelling:
+        _cancel_all(core)
+    batch = core.incoming
+    core.incoming = NULL
+    pthread_mutex_unlock(&core.lock)
+    _accept(core, batch)
+    poll_active(core)
+    pthread_mutex_unlock(&core.polling)
 
 
 cdef void* _run(void* argument) noexcept nogil:
     cdef Core* core = <Core*>argument
-    cdef Record* batch
-    cdef bint listening
+    cdef bint stopping
+    cdef bint patient
+    cdef bint due
+    cdef bint swept = False     # a pass has seen that the core stops
     cdef sigset_t all_signals
     # Signals are the interpreter's threads' affair.
     sigfillset(&all_signals)
@@ -269,28 +323,23 @@ cdef void* _run(void* argument) noexcept nogil:
     prctl(PR_SET_TIMERSLACK, <unsigned long>1000, 0, 0, 0)
     pthread_mutex_lock(&core.lock)
     while True:
-        if core.stopping:
-            if core.cancelling:
-                _cancel_all(core)
-            if core.active_count == 0 or now_ns() >= core.drain_until:
-                break
-        elif core.active_count == 0 and core.passive_count == 0:
-            core.asleep = True
-            pthread_cond_wait(&core.work, &core.lock)
-            core.asleep = False
-            continue
-        batch = core.incoming
-        core.incoming = NULL
-        listening = core.passive_count > 0
-        pthread_mutex_unlock(&core.lock)
-        _accept(core, batch)
-        _poll_active(core)
-        if listening:
-            _poll_notifications(core)
-        _check_deadlines(core)
-        pthread_mutex_lock(&core.lock)
-        if core.incoming is NULL:
+        stopping = core.stopping
+        if swept and (core.active_count == 0 or now_ns() >= core.drain_until):
+            break
+        if core.incoming is NULL and (swept or not stopping):
             _nap(core)
+            stopping = core.stopping
+        # Another thread may be looking at small transfers, for some tens of microseconds.
+        patient = stopping or core.incoming is not NULL
+        due = patient or _is_due(core)
+        pthread_mutex_unlock(&core.lock)
+        # Whether or not somebody listens: this is also what answers peers.
+        _poll_notifications(core)
+        if due:
+            _poll_transfers(core, patient)
+        _check_deadlines(core)
+        swept = stopping
+        pthread_mutex_lock(&core.lock)
     core.stopped = True
     if core.last_told:
         pthread_mutex_unlock(&core.lock)
@@ -303,8 +352,18 @@ cdef void* _run(void* argument) noexcept nogil:
     return NULL
 
 
-cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil:
-    """Make a core and start its thread. Returns NULL when out of memory or threads."""
+cdef void _close_descriptors(Core* core) noexcept nogil:
+    if core.work >= 0:
+        close(core.work)
+    if core.bell >= 0:
+        close(core.bell)
+    core.work = core.bell = -1
+
+
+cdef Core* new_core(
+    const Api* nixl, void* agent, Address own, int64_t idle_interval
+) noexcept nogil:
+    """Make a core and start its thread. Returns NULL when out of memory, threads or descriptors."""
     cdef pthread_condattr_t monotonic
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
     if core is NULL:
@@ -312,6 +371,8 @@ cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil:
     core.nixl = nixl
     core.agent = agent
     core.next_deadline = INT64_MAX
+    core.idle_interval = idle_interval
+    core.work = core.bell = -1
     core.bucket_count = 64
     core.buckets = <Record**>calloc(core.bucket_count, sizeof(Record*))
     if core.buckets is NULL or nixl.create_notif_map(&core.notifications):
@@ -320,13 +381,15 @@ cdef Core* new_core(const Api* nixl, void* agent) noexcept nogil:
         return NULL
     # These fail only for want of memory that glibc does not allocate.
     pthread_mutex_init(&core.lock, NULL)
+    pthread_mutex_init(&core.polling, NULL)
     pthread_condattr_init(&monotonic)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC)
-    pthread_cond_init(&core.work, &monotonic)
     pthread_cond_init(&core.ended, &monotonic)
     pthread_cond_init(&core.garbage, &monotonic)
     pthread_condattr_destroy(&monotonic)
-    if pthread_create(&core.thread, NULL, _run, core):
+    core.work = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    core.bell = open_bell(own)
+    if core.work < 0 or core.bell < 0 or pthread_create(&core.thread, NULL, _run, core):
         core.stopped = True
         free_core(core)
         return NULL
@@ -349,6 +412,9 @@ cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     rouse(core)
     pthread_mutex_unlock(&core.lock)
     pthread_join(core.thread, NULL)
+    pthread_mutex_lock(&core.lock)
+    _close_descriptors(core)
+    pthread_mutex_unlock(&core.lock)
     return core.active_count == 0
 
 
@@ -364,9 +430,10 @@ cdef void free_core(Core* core) noexcept nogil:
         core.quarantined = record.next_quarantined
         release_record(record)
     core.nixl.destroy_notif_map(core.notifications)
-    pthread_cond_destroy(&core.work)
+    _close_descriptors(core)
     pthread_cond_destroy(&core.ended)
     pthread_cond_destroy(&core.garbage)
     pthread_mutex_destroy(&core.lock)
+    pthread_mutex_destroy(&core.polling)
     free(core.buckets)
     free(core)

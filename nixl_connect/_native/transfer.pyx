@@ -4,12 +4,20 @@ A transfer is posted without NIXL's own notification. Whoever sees its end tells
 when the operation completes, another message when it had been given up.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from nixl_connect._native.bell cimport ring
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
-from nixl_connect._native.core cimport finish, leave_table, retire, rouse
-from nixl_connect._native.posix cimport now_ns, pthread_mutex_lock, pthread_mutex_unlock
+from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
+from nixl_connect._native.posix cimport (
+    now_ns,
+    pthread_mutex_lock,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
+    relax,
+)
 from nixl_connect._native.record cimport (
     REASON_CLOSED,
     REASON_NONE,
@@ -30,9 +38,28 @@ from nixl_connect._native.status cimport (
     read_status,
 )
 
+cdef enum:
+    # After this many nanoseconds a peer that was rung may have stopped to look.
+    AGAIN = 100_000
+
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
 PROBE = b"nixl_connect:probe"
+
+
+cdef void announce(Core* core, Record* record) noexcept nogil:
+    """Ring the peer's doorbell, unless it has just been rung. Lock not held."""
+    cdef int64_t now = now_ns()
+    pthread_mutex_lock(&core.lock)
+    if core.bell >= 0 and (
+        now >= core.last_rung + AGAIN
+        or core.last_peer.a != record.bell.a
+        or core.last_peer.b != record.bell.b
+    ):
+        core.last_rung = now
+        core.last_peer = record.bell
+        ring(core.bell, record.bell)
+    pthread_mutex_unlock(&core.lock)
 
 
 cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
@@ -80,11 +107,14 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
             # The C API reports a lost peer as any other backend error; but nothing can be sent to
             # it either.
             reason = REASON_PEER_LOST
+    announce(core, record)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
     if told:
         core.last_told = core.last_activity
     core.active_count -= 1
+    if record.large:
+        core.large_count -= 1
     finish(core, record, status, reason, rc)
     if queue:
         retire(core, record, STAGE_CLEAN)
@@ -101,11 +131,7 @@ cdef bint post(Core* core, Record* record, bint queue) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
     rc = NIXL_SUCCESS
     if record.posted:
-        if queue:
-            core.posting = True
         rc = core.nixl.post_xfer_req(core.agent, record.request, NULL)
-        if queue:
-            core.posting = False
     if rc == NIXL_IN_PROGRESS:
         return False
     settle(core, record, rc, queue)
@@ -122,6 +148,8 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     retain_record(record)
     core.waiting += 1
     core.active_count += 1
+    if record.large:
+        core.large_count += 1
     core.last_activity = now_ns()
     core.next_deadline = min(core.next_deadline, record.deadline)
     refused = core.stopping and finish(core, record, CANCELLED, REASON_CLOSED, 0)
@@ -133,14 +161,73 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
         # The thread is gone and nobody will look at the request again: it and the memory stay.
         finish(core, record, CANCELLED, REASON_CLOSED, 0)
     else:
-        record.next = core.incoming
-        core.incoming = record
         # Again: while this thread posted, the record was in no list, and a check of deadlines may
         # have passed over it.
         core.next_deadline = min(core.next_deadline, record.deadline)
-        rouse(core)
+        if record.posted:
+            record.next = core.posted
+            core.posted = record
+            core.looked_until = core.last_activity + 2 * LOOK
+            rouse_soon(core)
+        else:
+            record.next = core.incoming
+            core.incoming = record
+            rouse(core)
     pthread_mutex_unlock(&core.lock)
     return False
+
+
+cdef size_t poll_active(Core* core) noexcept nogil:
+    """Look once at every transfer that is posted; return how many ended. `polling` held."""
+    cdef Record** link
+    cdef Record* record
+    cdef size_t ended = 0
+    cdef int rc
+    if core.posted is not NULL:
+        pthread_mutex_lock(&core.lock)
+        while core.posted is not NULL:
+            record = core.posted
+            core.posted = record.next
+            record.next = core.active
+            core.active = record
+        pthread_mutex_unlock(&core.lock)
+    link = &core.active
+    while link[0] is not NULL:
+        record = link[0]
+        rc = core.nixl.get_xfer_status(core.agent, record.request)
+        if rc == NIXL_IN_PROGRESS:
+            link = &record.next
+        else:
+            link[0] = record.next
+            settle(core, record, rc, True)
+            ended += 1
+    return ended
+
+
+cdef size_t look(Core* core, int64_t until) noexcept nogil:
+    """Look at the transfers in flight until one ends, on the thread that waits for it.
+
+    A small one that a peer serves at once ends within the time that a change of threads would take.
+    Leaves it to the completion thread where that is at it, after `until`, and where calls to NIXL
+    may take long. Returns how many ended.
+    """
+    cdef size_t ended = 0
+    cdef unsigned int turns = 0
+    if pthread_mutex_trylock(&core.polling) == 0:
+        while core.large_count == 0 and not core.stopped:
+            ended = poll_active(core)
+            if ended or core.active is NULL or now_ns() >= until:
+                break
+            announce(core, core.active)  # the peer may have to look, too
+            relax(&turns)
+        pthread_mutex_unlock(&core.polling)
+    if ended == 0:
+        pthread_mutex_lock(&core.lock)
+        if core.active_count:
+            core.looked_until = 0
+            rouse(core)
+        pthread_mutex_unlock(&core.lock)
+    return ended
 
 
 cdef bint cancel(Core* core, Record* record, int reason) noexcept nogil:

@@ -1,0 +1,61 @@
+"""The interface of what is measured: one side of a pair of processes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+
+class Base(ABC):
+    """One side: passive (owns memory and offers it) or active (fetches what was offered).
+
+    Buffers are NumPy arrays of bytes for all, so that workloads can fill and compare them; a
+    backend that needs another type wraps them, without a copy, and pays for that.
+    """
+
+    version = ""
+    """What is measured, with its version."""
+
+    prepares = False
+    """Whether one transfer can be posted again: `prepare` and `repost`."""
+
+    async def open(self, name: str) -> None:  # noqa: B027, nor to start
+        """Start. `name` is unique among the processes of a run."""
+
+    def register(self, buffer: Bytes) -> Any:  # noqa: B027, nor to register
+        """Register memory in advance, whose parts will be offered or fetched into.
+
+        Returns what keeps it registered. Does nothing where there is no such thing.
+        """
+
+    @abstractmethod
+    async def offer(self, buffers: list[Bytes]) -> tuple[Any, bytes]:
+        """Offer memory; return a handle, and the message that the active side needs."""
+
+    @abstractmethod
+    async def told(self, handle: Any) -> None:
+        """Wait until the other side has fetched what was offered."""
+
+    @abstractmethod
+    async def fetch(self, message: bytes, buffers: list[Bytes]) -> None:
+        """Parse the message, fetch what it offers into `buffers`, and tell the passive side."""
+
+    def prepare(self, message: bytes, buffers: list[Bytes]) -> Any:
+        """Prepare a transfer that can be posted again and again; return a handle."""
+        raise NotImplementedError
+
+    def repost(self, handle: Any) -> None:
+        """Post a prepared transfer, and block until its bytes are here."""
+        raise NotImplementedError
+
+    def alone(self, rounds: int) -> dict[str, list[float]]:
+        """Return seconds of what one process does by itself, by figure."""
+        raise NotImplementedError
+
+    async def close(self) -> None:  # noqa: B027, not all have something to stop
+        """Stop."""

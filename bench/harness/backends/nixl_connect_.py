@@ -1,0 +1,99 @@
+"""The library of this repository, within asyncio, its metadata as JSON."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import nixl_connect
+from harness.backends.base import Base, Bytes
+from nixl_connect import Connector, Descriptor, RdmaMetadata, SerializedDescriptor
+
+
+class Backend(Base):
+    """The library of this repository."""
+
+    version = f"nixl-connect {nixl_connect.__version__}"
+
+    prepares = True
+
+    async def open(self, name: str) -> None:
+        """Make a connector."""
+        self._connector = Connector(name)
+
+    def register(self, buffer: Bytes) -> Any:
+        """Register with the connector."""
+        descriptor = Descriptor(buffer)
+        descriptor.register_memory(self._connector)
+        return descriptor
+
+    async def offer(self, buffers: list[Bytes]) -> tuple[Any, bytes]:
+        """Make a readable operation."""
+        operation = await self._connector.create_readable([Descriptor(b) for b in buffers])
+        return operation, operation.metadata().model_dump_json().encode()
+
+    async def told(self, handle: Any) -> None:
+        """Wait for it."""
+        await handle.wait_for_completion()
+
+    async def fetch(self, message: bytes, buffers: list[Bytes]) -> None:
+        """Read."""
+        metadata = RdmaMetadata.model_validate_json(message)
+        operation = await self._connector.begin_read(metadata, [Descriptor(b) for b in buffers])
+        await operation.wait_for_completion()
+
+    def prepare(self, message: bytes, buffers: list[Bytes]) -> Any:
+        """Prepare a read."""
+        metadata = RdmaMetadata.model_validate_json(message)
+        return self._connector.prepare_read_blocking(metadata, [Descriptor(b) for b in buffers])
+
+    def repost(self, handle: Any) -> None:
+        """Read."""
+        handle.transfer_blocking()
+
+    def alone(self, rounds: int) -> dict[str, list[float]]:
+        """JSON out and in of 1 and 10,000 descriptors; create beside 0 and 1,000 other regions."""
+        item = SerializedDescriptor(device="cpu", ptr=1 << 40, size=4096)
+        figures: dict[str, list[float]] = {}
+        for count, times in ((1, rounds), (10_000, max(rounds // 100, 3))):
+            metadata = RdmaMetadata(
+                descriptors=[item] * count,
+                nixl_metadata="b64:" + "A" * 600,
+                notification_key="0" * 32,
+                operation_kind=1,
+            )
+            figures[f"JSON, {count}"] = _time(functools.partial(_out_and_in, metadata), times)
+        buffer, spread = Descriptor(bytearray(8)), np.zeros(64_000, np.uint8)
+        for count in (0, 1000):
+            others = [Descriptor(spread[64 * i : 64 * i + 8]) for i in range(count)]
+            for other in others:
+                other.register_memory(self._connector)
+            figures[f"create, {count} others"] = _time(
+                functools.partial(self._create, buffer), rounds
+            )
+        return figures
+
+    def _create(self, buffer: Descriptor) -> None:
+        with self._connector.create_readable_blocking(buffer) as operation:
+            operation.metadata()
+
+    async def close(self) -> None:
+        """Close the connector."""
+        await self._connector.close()
+
+
+def _out_and_in(metadata: RdmaMetadata) -> None:
+    RdmaMetadata.model_validate_json(metadata.model_dump_json())
+
+
+def _time(work: Callable[[], object], times: int) -> list[float]:
+    samples = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        samples.append(time.perf_counter() - began)
+    return samples

@@ -1,0 +1,106 @@
+"""What a run measures: which workloads, with which arguments, on which subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ALL = ("floor", "nixl_connect", "nixl", "dynamo", "ucxx", "zmq", "shm")
+KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
+TCP = {"UCX_TLS": "tcp"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One workload with its arguments.
+
+    Parameters
+    ----------
+    name : str
+        Unique.
+    workload : str
+        One of `workloads.WORKLOADS`.
+    arguments : dict
+        Its arguments.
+    subjects : tuple of str
+        Who is measured.
+    turns : int
+        How often the subjects take turns.
+    passives : int
+        Passive processes of a subject.
+    environment : dict of str to str
+        Variables of the subjects' processes.
+    slow : int
+        By how much to divide the rounds of subjects that take milliseconds for an operation.
+    """
+
+    name: str
+    workload: str
+    arguments: dict[str, Any]
+    subjects: tuple[str, ...] = ALL
+    turns: int = 5
+    passives: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+    slow: int = 20
+
+
+def _rounds(size: int) -> int:
+    """Return how many transfers of a size take some tenths of a second."""
+    return max(3, min(300, 256 * MiB // size))
+
+
+def cases(*, quick: bool) -> list[Case]:
+    """Return what to measure; with `quick` less of all, and nothing that takes long."""
+    sizes = [8, 4 * KiB, 256 * KiB, 16 * MiB, 256 * MiB]
+    if not quick:
+        sizes = [8, 64, 512, *(4 * KiB * 8**i for i in range(6)), 256 * MiB, GiB]
+    pending = [1, 16, 256, 512] if quick else [1, 16, 64, 256, 512, 4096]
+    without_floor = ALL[1:]
+    turns = 3 if quick else 8
+    measured = [
+        Case("fresh", "cycle", {"rounds": 300, "size": 8, "memory": "fresh"}, turns=2 * turns),
+        Case("new", "cycle", {"rounds": 100, "size": 8, "memory": "new"}, turns=turns),
+        *(
+            Case(f"size {size}", "cycle", {"rounds": _rounds(size), "size": size, "memory": "same"},
+                 turns=turns)
+            for size in sizes
+        ),
+        *(
+            Case(f"burst {count}", "burst", {"rounds": max(1, 1024 // count), "size": 8,
+                 "pending": count}, without_floor, turns=turns)
+            for count in pending
+        ),
+        *(
+            Case(f"waiting {count}", "waiting", {"rounds": 200, "size": 8, "pending": count},
+                 ("nixl_connect", "dynamo") if count == 64 else ("nixl_connect",), turns=turns)
+            for count in (64, 4096)
+        ),
+        Case("blocks", "cycle", {"rounds": 3, "size": 16 * KiB, "count": 10_000, "memory": "same"},
+             ("floor", "nixl_connect", "nixl", "dynamo"), turns=2),
+        Case("descriptors", "cycle", {"rounds": 2, "size": 8, "count": 100_000, "memory": "same"},
+             ("floor", "nixl_connect", "nixl", "dynamo"), turns=1 if quick else 2),
+        Case("prepared", "prepared", {"rounds": 2000, "size": 8},
+             ("floor", "nixl_connect", "nixl"), turns=turns),
+        Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),
+        *(
+            Case(f"idle {count}", "idle", {"seconds": 2.0 if quick else 5.0, "pending": count},
+                 without_floor, turns=1)
+            for count in (0, 1)
+        ),
+        Case("history", "cycle", {"rounds": 20_200, "size": 8, "memory": "same"},
+             ("nixl_connect",), turns=1),
+        Case("alone", "alone", {"rounds": 500}, ("nixl_connect",), turns=turns),
+        Case("fan", "fan", {"rounds": 100, "size": 8}, without_floor, turns=2, passives=8),
+        *(
+            Case(f"tcp {size}", "cycle", {"rounds": _rounds(size) // 2 + 1, "size": size,
+                 "memory": "same"}, ("floor", "nixl_connect", "nixl"), turns=turns,
+                 environment=TCP)
+            for size in (8, 256 * MiB)
+        ),
+    ]  # fmt: skip
+    if not quick:
+        measured.append(
+            Case("endurance", "cycle", {"rounds": 100_000, "size": 8, "memory": "fresh"},
+                 ("nixl_connect",), turns=1)
+        )  # fmt: skip
+    return measured

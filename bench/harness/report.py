@@ -1,0 +1,104 @@
+"""Writes what a run has measured: a page with the table and the picture, and all figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+from harness.measure import Figures, Measurement
+from harness.targets import Row, us
+
+_MET = {True: "met", False: "**missed**", None: "-"}
+
+
+def machine() -> str:
+    """Describe the machine."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return (
+        f"{model}, {os.cpu_count()} processors, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def write(
+    folder: Path, measured: Measurement, imports: dict[str, float], rows: list[Row], command: str
+) -> None:
+    """Write ``benchmarks.md`` and ``benchmarks.json`` into a folder."""
+    today = datetime.date.today().isoformat()
+    (folder / "benchmarks.json").write_text(
+        json.dumps(
+            {
+                "date": today,
+                "machine": machine(),
+                "command": command,
+                "versions": measured.versions,
+                "missing": measured.missing,
+                "imports": imports,
+                "results": measured.results,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    parts = [_HEAD.format(date=today, machine=machine(), command=command)]
+    parts.append(_markdown([("figure", "target", "measured", ""), *map(_row, rows)]))
+    parts.append("\n![Latency, throughput, and cost by number pending](benchmarks.svg)\n")
+    parts.append("\n## What was measured\n\n")
+    parts += [f"- {name}: {version}\n" for name, version in measured.versions.items()]
+    for name, reason in measured.missing.items():
+        parts.append(f"- {name}: left out: {reason}\n")
+    parts.append("\n## Medians of every case\n\n")
+    parts.append("Times of an operation; `idle` is processor time per second.\n\n")
+    for case, subjects in measured.results.items():
+        parts.append(_case(case, subjects))
+    (folder / "benchmarks.md").write_text("".join(parts))
+
+
+_HEAD = """# Benchmarks
+
+Made by `{command}` on {date}: {machine}. Two processes on one host; all subjects take turns in one
+run; medians. The machine is shared, so only ratios within a run say something. "Floor" is a C
+program on NIXL's C API, both sides spinning; "reference" is `dynamo.nixl_connect`.
+
+"""
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    return row.what, row.target, row.value, _MET[row.met]
+
+
+def _markdown(lines: list[tuple[str, ...]]) -> str:
+    head, *body = lines
+    rule = tuple("---" for _ in head)
+    return "".join("| " + " | ".join(line) + " |\n" for line in (head, rule, *body))
+
+
+def _case(case: str, subjects: dict[str, Figures]) -> str:
+    names = list(dict.fromkeys(f for item in subjects.values() for f in item["figures"]))
+    lines: list[tuple[str, ...]] = [(case, *names, "CPU: passive", "active")]
+    for subject, item in subjects.items():
+        cells = [
+            f"{us(item['figures'][name]['median'])} (p99 {us(item['figures'][name]['p99'])})"
+            if name in item["figures"]
+            else ""
+            for name in names
+        ]
+        lines.append((subject, *cells, *_cpu(item)))
+    return _markdown(lines) + "\n"
+
+
+def _cpu(item: Figures) -> tuple[str, str]:
+    """Return each side's processor time per sample, user and system."""
+    count = max(figure["n"] for figure in item["figures"].values())
+    texts = []
+    for side in ("passive", "active"):
+        user, system = (sum(c[side][kind] for c in item["cost"]) for kind in ("user", "system"))
+        texts.append(f"{us(user / count)} + {us(system / count)}")
+    return texts[0], texts[1]

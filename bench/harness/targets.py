@@ -1,0 +1,187 @@
+"""The table: what this library aims at, and whether a run shows it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from harness.measure import Measurement
+
+MiB = 1 << 20
+OURS = "nixl_connect"
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    target: str
+    value: str
+    met: bool | None
+    """None where it was not measured."""
+
+
+def table(measured: Measurement, imports: dict[str, float]) -> list[Row]:
+    """Return every target with what was measured."""
+    rows = []
+    for what, target, evaluate in _TARGETS:
+        try:
+            value, met = evaluate(measured, imports)
+        except KeyError as error:
+            value, met = f"not measured ({error.args[0]})", None
+        rows.append(Row(what, target, value, met))
+    return rows
+
+
+def _median(measured: Measurement, case: str, subject: str, figure: str) -> float:
+    return float(measured.results[case][subject]["figures"][figure]["median"])
+
+
+def _p99(measured: Measurement, case: str, subject: str, figure: str) -> float:
+    return float(measured.results[case][subject]["figures"][figure]["p99"])
+
+
+def us(seconds: float) -> str:
+    """Return a duration in text, with three digits or so."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def _compare(
+    case: str, figure: str, other: str, limit: float, *, other_figure: str | None = None
+) -> Callable[..., tuple[str, bool]]:
+    """Make a check that a figure is at most `limit` times another subject's."""
+
+    def evaluate(measured: Measurement, _: Any) -> tuple[str, bool]:
+        mine = _median(measured, case, OURS, figure)
+        theirs = _median(measured, case, other, other_figure or figure)
+        ratio = mine / theirs
+        text = f"{us(mine)} : {us(theirs)} = "
+        text += f"{ratio:.2f} x" if limit >= 0.5 else f"1/{1 / ratio:.0f}"
+        return text, ratio <= limit
+
+    return evaluate
+
+
+def _told(measured: Measurement, _: Any) -> tuple[str, bool]:
+    median, p99 = (f(measured, "fresh", OURS, "told") for f in (_median, _p99))
+    return f"{us(median)} / {us(p99)}", median <= 100e-6 and p99 <= 1e-3
+
+
+def _bandwidth(case: str, other: str, least: float) -> Callable[..., tuple[str, bool]]:
+    def evaluate(measured: Measurement, _: Any) -> tuple[str, bool]:
+        mine = 256 * MiB / _median(measured, case, OURS, "read")
+        theirs = 256 * MiB / _median(measured, case, other, "read")
+        text = f"{mine / 1e9:.2f} : {theirs / 1e9:.2f} GB/s = {mine / theirs:.2f} x"
+        return text, mine >= least * theirs
+
+    return evaluate
+
+
+def _stall(measured: Measurement, _: Any) -> tuple[str, bool]:
+    sides = [_median(measured, "stall", OURS, side) for side in ("passive", "active")]
+    return f"passive {us(sides[0])}, active {us(sides[1])}", max(sides) <= 2e-3
+
+
+def _pending(measured: Measurement, _: Any) -> tuple[str, bool]:
+    few, many = (_median(measured, f"waiting {n}", OURS, "cycle") for n in (64, 4096))
+    return f"{us(many)} : {us(few)} = {many / few:.2f} x", many <= 1.3 * few
+
+
+def _history(measured: Measurement, _: Any) -> tuple[str, bool]:
+    cycles = measured.samples["history"][OURS]["cycle"]
+    early, late = statistics.median(cycles[200:1200]), statistics.median(cycles[-1000:])
+    cost = measured.results["history"][OURS]["cost"][0]
+    grown = max(cost["passive"]["grown"], cost["active"]["grown"]) / MiB
+    text = f"{us(late)} : {us(early)} = {late / early:.2f} x; {grown:.1f} MiB"
+    return text, late <= 1.1 * early and grown <= 2
+
+
+def _idle(measured: Measurement, _: Any) -> tuple[str, bool]:
+    shares = [_median(measured, f"idle {n}", OURS, "passive") for n in (0, 1)]
+    return " / ".join(f"{share:.2%}" for share in shares), shares[0] <= 2e-3 and shares[1] <= 0.03
+
+
+def _import(_: Measurement, imports: dict[str, float]) -> tuple[str, bool]:
+    took = imports[OURS]
+    return us(took), took <= 0.080
+
+
+def _alone(case: str, first: str, second: str, limits: tuple[float, float]) -> Any:
+    def evaluate(measured: Measurement, _: Any) -> tuple[str, bool]:
+        took = [_median(measured, case, OURS, figure) for figure in (first, second)]
+        met = all(t <= limit for t, limit in zip(took, limits, strict=True))
+        return " / ".join(map(us, took)), met
+
+    return evaluate
+
+
+def _regions(measured: Measurement, _: Any) -> tuple[str, bool]:
+    none, many = (_median(measured, "alone", OURS, f"create, {n} others") for n in (0, 1000))
+    return f"{us(many)} : {us(none)} = {many / none:.2f} x", many <= 1.2 * none
+
+
+_TARGETS: tuple[tuple[str, str, Callable[..., tuple[str, bool]]], ...] = (
+    (
+        "8-byte read, fresh buffers: parse, begin_read, wait",
+        "at most 4 x the floor's transfer",
+        _compare("fresh", "read", "floor", 4.0),
+    ),
+    (
+        "whole 8-byte cycle, both asyncio: create, JSON over a socket, parse, read, both told",
+        "at least 100 x faster than the reference",
+        _compare("fresh", "cycle", "dynamo", 1 / 100),
+    ),
+    (
+        "the passive side's waiter runs after the mover is done (median / p99)",
+        "100 us / 1 ms",
+        _told,
+    ),
+    (
+        "256 MiB read, the same pages",
+        "at least 0.97 x the floor's bandwidth",
+        _bandwidth(f"size {256 * MiB}", "floor", 0.97),
+    ),
+    (
+        "256 MiB read over TCP",
+        "at least 0.95 x raw NIXL",
+        _bandwidth(f"tcp {256 * MiB}", "nixl", 0.95),
+    ),
+    ("longest stall of an event loop during a 256 MiB read", "2 ms", _stall),
+    (
+        "a prepared 8-byte transfer posted again and waited for, blocking",
+        "at most 1.5 x the floor",
+        _compare("prepared", "repost", "floor", 1.5),
+    ),
+    (
+        "512 operations at once, per operation",
+        "at least 50 x faster than the reference",
+        _compare("burst 512", "operation", "dynamo", 1 / 50),
+    ),
+    ("cost of an operation with 4,096 pending over 64 pending", "at most 1.3 x", _pending),
+    (
+        "cost of operation 20,000 over operation 200; memory grown",
+        "at most 1.1 x; 2 MiB",
+        _history,
+    ),
+    ("idle CPU, nothing pending / one operation waiting", "0.2% / 3% of a core", _idle),
+    (
+        "100,000 descriptors read in one operation: parse, begin_read, wait",
+        "at least 50 x faster than the reference",
+        _compare("descriptors", "read", "dynamo", 1 / 50),
+    ),
+    (
+        "create with metadata, 1,000 other regions live over none",
+        "as with none",
+        _regions,
+    ),
+    (
+        "JSON of 1 / 10,000 descriptors, out and in",
+        "15 us / 8 ms",
+        _alone("alone", "JSON, 1", "JSON, 10000", (15e-6, 8e-3)),
+    ),
+    ("import", "80 ms", _import),
+)

@@ -1,0 +1,432 @@
+"""What is measured: for each workload, what the passive and what the active side do.
+
+A workload is a class with two coroutines, `passive` and `active`, that run in two processes at the
+same time and return lists of seconds or, for moments, of CLOCK_MONOTONIC in seconds, which the two
+processes share. `combine` makes figures of the two. Every byte that arrives is compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import time
+from typing import Any
+
+import numpy as np
+
+from harness.backends.base import Base, Bytes
+from harness.link import Link
+
+Samples = dict[str, list[float]]
+
+
+class Side:
+    """One process of a pair: its backend, and its links to the other side."""
+
+    def __init__(self, backend: Base, links: list[Link]) -> None:
+        self.backend = backend
+        self.links = links
+        self.link = links[0]
+
+
+class Memory:
+    """Gives each round its buffers.
+
+    Parameters
+    ----------
+    kind : str
+        ``same``: one set for all rounds, registered in advance where that exists. ``fresh``: new
+        ones each round, the old ones dropped first, so that an allocator may give the same
+        addresses. ``new``: addresses that were never used before.
+    size, count : int
+        Bytes of a buffer, buffers of a round.
+    """
+
+    def __init__(self, backend: Base, kind: str, size: int, count: int) -> None:
+        self._kind = kind
+        self._shape = (count, size)
+        self._kept: list[Any] = []
+        self._round: list[Bytes] = []
+        if kind == "same":
+            block = touched(count * size)
+            self._kept.append(backend.register(block))
+            self._round = list(block.reshape(self._shape))
+
+    def next(self) -> list[Bytes]:
+        """Return the buffers of one round."""
+        count, size = self._shape
+        if self._kind != "same":
+            if self._kind == "new":
+                self._kept.append(self._round)
+            self._round = []
+            self._round = [np.zeros(size, np.uint8) for _ in range(count)]
+        return self._round
+
+
+def touched(size: int) -> Bytes:
+    """Return memory whose pages exist."""
+    block = np.empty(size, np.uint8)
+    block[::4096] = 0
+    return block
+
+
+def mark(buffers: list[Bytes], number: int) -> None:
+    """Write a number, which changes every round, to both ends of the first and last buffer."""
+    for buffer in (buffers[0], buffers[-1]):
+        buffer[0] = number % 251 + 1
+        buffer[-1] = number % 251 + 1
+
+
+def verify(buffers: list[Bytes], number: int) -> None:
+    """Compare what `mark` wrote."""
+    for buffer in (buffers[0], buffers[-1]):
+        if not buffer[0] == buffer[-1] == number % 251 + 1:
+            raise AssertionError(f"round {number}: wrong bytes, {buffer[:8]} .. {buffer[-8:]}")
+
+
+class Cycle:
+    """One operation at a time: offer, message, fetch, both sides told.
+
+    Figures: ``create`` (offer, with its message made), ``read`` (message at hand to bytes at hand),
+    ``told`` (from then until the passive side's waiter runs), ``cycle`` (all of it, sideband
+    included).
+    """
+
+    @staticmethod
+    async def passive(
+        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh"
+    ) -> Samples:
+        """Offer."""
+        source = Memory(side.backend, memory, size, count)
+        began, made, told = [], [], []
+        for number in range(rounds):
+            buffers = source.next()
+            mark(buffers, number)
+            began.append(time.monotonic())
+            handle, message = await side.backend.offer(buffers)
+            made.append(time.monotonic())
+            side.link.send(message)
+            await side.backend.told(handle)
+            told.append(time.monotonic())
+        return {"began": began, "made": made, "told": told}
+
+    @staticmethod
+    async def active(
+        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh"
+    ) -> Samples:
+        """Fetch."""
+        target = Memory(side.backend, memory, size, count)
+        received, done = [], []
+        for number in range(rounds):
+            buffers = target.next()
+            message = await side.link.receive()
+            received.append(time.monotonic())
+            await side.backend.fetch(message, buffers)
+            done.append(time.monotonic())
+            verify(buffers, number)
+        return {"received": received, "done": done}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return {
+            "create": _between(passive["began"], passive["made"]),
+            "read": _between(active["received"], active["done"]),
+            "told": _between(active["done"], passive["told"]),
+            "cycle": _between(passive["began"], passive["told"]),
+        }
+
+
+class Burst:
+    """Many operations at once: all are offered, then all are fetched together.
+
+    Figure: ``operation``, the time of a whole round divided by the operations in it.
+    """
+
+    @staticmethod
+    async def passive(side: Side, rounds: int, size: int, pending: int) -> Samples:
+        """Offer all, and wait for all."""
+        per_operation = []
+        for number in range(rounds):
+            sources = list(np.zeros((pending, size), np.uint8))
+            for source in sources:
+                mark([source], number)
+            began = time.monotonic()
+            handles = []
+            for source in sources:
+                handle, message = await side.backend.offer([source])
+                side.link.send(message)
+                handles.append(handle)
+            await asyncio.gather(*map(side.backend.told, handles))
+            per_operation.append((time.monotonic() - began) / pending)
+            side.link.send(b"next")
+        return {"operation": per_operation}
+
+    @staticmethod
+    async def active(side: Side, rounds: int, size: int, pending: int) -> Samples:
+        """Fetch all together."""
+        for number in range(rounds):
+            targets = list(np.zeros((pending, size), np.uint8))
+            messages = [await side.link.receive() for _ in targets]
+            await asyncio.gather(
+                *(
+                    side.backend.fetch(message, [target])
+                    for message, target in zip(messages, targets, strict=True)
+                )
+            )
+            for target in targets:
+                verify([target], number)
+            assert await side.link.receive() == b"next"
+        return {}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return passive
+
+
+class Waiting(Cycle):
+    """`Cycle` while other operations wait for a peer that does not come.
+
+    Figures as for `Cycle`.
+    """
+
+    @staticmethod
+    async def passive(
+        side: Side, rounds: int, size: int, pending: int, memory: str = "same"
+    ) -> Samples:
+        """Offer what nobody fetches, then offer as usual, then let all of it be fetched."""
+        left = list(np.zeros((pending, size), np.uint8))
+        for buffer in left:
+            mark([buffer], 0)
+        offered = [await side.backend.offer([buffer]) for buffer in left]
+        waiters = [asyncio.ensure_future(side.backend.told(handle)) for handle, _ in offered]
+        await asyncio.sleep(0)
+        samples = await Cycle.passive(side, rounds, size, 1, memory)
+        for _, message in offered:
+            side.link.send(message)
+        await asyncio.gather(*waiters)
+        return samples
+
+    @staticmethod
+    async def active(
+        side: Side, rounds: int, size: int, pending: int, memory: str = "same"
+    ) -> Samples:
+        """Fetch as usual, and then what was left."""
+        samples = await Cycle.active(side, rounds, size, 1, memory)
+        for _ in range(pending):
+            target = np.zeros(size, np.uint8)
+            await side.backend.fetch(await side.link.receive(), [target])
+            verify([target], 0)
+        return samples
+
+
+class Stall(Cycle):
+    """`Cycle` of large reads beside a ticker on each side's loop.
+
+    Figures: ``active`` and ``passive``, the longest time between two ticks in each round, less the
+    tick's own millisecond.
+    """
+
+    _TICK = 0.001
+
+    @classmethod
+    async def passive(cls, side: Side, rounds: int, size: int) -> Samples:
+        """Offer, ticking."""
+        return await cls._ticking(Cycle.passive(side, rounds + 1, size, 1, "same"), "told")
+
+    @classmethod
+    async def active(cls, side: Side, rounds: int, size: int) -> Samples:
+        """Fetch, ticking."""
+        return await cls._ticking(Cycle.active(side, rounds + 1, size, 1, "same"), "done")
+
+    @classmethod
+    async def _ticking(cls, work: Any, moment: str) -> Samples:
+        ticks: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                ticks.append(time.monotonic())
+                await asyncio.sleep(cls._TICK)
+
+        ticker = asyncio.ensure_future(tick())
+        began = time.monotonic()
+        samples = await work
+        # One tick more, that a stall at the very end be seen.
+        await asyncio.sleep(2 * cls._TICK)
+        ticker.cancel()
+        longest, start = [], began
+        for end in samples[moment]:
+            inside = [start, *(t for t in ticks if start < t)]
+            gaps = [b - a for a, b in itertools.pairwise(inside) if a < end]
+            longest.append(max([0.0, *(gap - cls._TICK for gap in gaps)]))
+            start = end
+        # The first round makes the buffers, on the loop.
+        return {"longest": longest[1:]}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return {"passive": passive["longest"], "active": active["longest"]}
+
+
+class Fan:
+    """One active side that fetches from several passive ones at once.
+
+    Figure: ``operation``, the time of a round divided by the operations in it.
+    """
+
+    @staticmethod
+    async def passive(side: Side, rounds: int, size: int) -> Samples:
+        """Offer."""
+        await Cycle.passive(side, rounds, size, 1, "fresh")
+        return {}
+
+    @staticmethod
+    async def active(side: Side, rounds: int, size: int) -> Samples:
+        """Fetch from all."""
+        samples = []
+        targets = [np.zeros(size, np.uint8) for _ in side.links]
+
+        async def one(link: Link, target: Bytes) -> None:
+            await side.backend.fetch(await link.receive(), [target])
+
+        for number in range(rounds):
+            began = time.monotonic()
+            await asyncio.gather(*map(one, side.links, targets))
+            samples.append((time.monotonic() - began) / len(targets))
+            for target in targets:
+                verify([target], number)
+        return {"operation": samples}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return active
+
+
+class Prepared:
+    """One transfer, prepared once and posted again and again, in the blocking form.
+
+    Figure: ``repost``.
+    """
+
+    @staticmethod
+    async def passive(side: Side, rounds: int, size: int, count: int = 1) -> Samples:
+        """Offer once; the other side says when it has enough."""
+        buffers = Memory(side.backend, "same", size, count).next()
+        mark(buffers, 0)
+        handle, message = await side.backend.offer(buffers)
+        side.link.send(message)
+        assert await side.link.receive() == b"enough"
+        del handle
+        return {}
+
+    @staticmethod
+    async def active(side: Side, rounds: int, size: int, count: int = 1) -> Samples:
+        """Post again and again."""
+        buffers = Memory(side.backend, "same", size, count).next()
+        prepared = side.backend.prepare(await side.link.receive(), buffers)
+        samples = []
+        for _ in range(rounds):
+            mark(buffers, 1)
+            began = time.monotonic()
+            side.backend.repost(prepared)
+            samples.append(time.monotonic() - began)
+            verify(buffers, 0)
+        del prepared
+        side.link.send(b"enough")
+        return {"repost": samples}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return active
+
+
+class Idle:
+    """Processor time of both sides while nothing moves.
+
+    Figures: ``passive`` and ``active``, seconds of processor time per second.
+    """
+
+    @staticmethod
+    async def passive(side: Side, seconds: float, pending: int) -> Samples:
+        """Offer what nobody fetches for a while."""
+        buffer = np.zeros(8, np.uint8)
+        mark([buffer], 0)
+        # One cycle first, so that connections stand and threads run.
+        await Cycle.passive(side, 3, 8, 1, "same")
+        offered = [await side.backend.offer([buffer]) for _ in range(pending)]
+        waiters = [asyncio.ensure_future(side.backend.told(handle)) for handle, _ in offered]
+        share = await _idle(seconds)
+        for _, message in offered:
+            side.link.send(message)
+        await asyncio.gather(*waiters)
+        return {"share": [share]}
+
+    @staticmethod
+    async def active(side: Side, seconds: float, pending: int) -> Samples:
+        """Do nothing for a while."""
+        await Cycle.active(side, 3, 8, 1, "same")
+        share = await _idle(seconds)
+        for _ in range(pending):
+            target = np.zeros(8, np.uint8)
+            await side.backend.fetch(await side.link.receive(), [target])
+            verify([target], 0)
+        return {"share": [share]}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return {"passive": passive["share"], "active": active["share"]}
+
+
+class Alone:
+    """What the passive process does by itself; figures as the backend names them."""
+
+    @staticmethod
+    async def passive(side: Side, rounds: int) -> Samples:
+        """Do it."""
+        return side.backend.alone(rounds)
+
+    @staticmethod
+    async def active(side: Side, rounds: int) -> Samples:
+        """Do nothing."""
+        return {}
+
+    @staticmethod
+    def combine(passive: Samples, active: Samples) -> Samples:
+        """Make figures."""
+        return passive
+
+
+async def _idle(seconds: float) -> float:
+    """Sleep; return the processor time that the process used meanwhile, per second."""
+    await asyncio.sleep(0.2)  # what came before settles
+    before, began = cpu(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (sum(cpu()) - sum(before)) / (time.monotonic() - began)
+
+
+def cpu() -> tuple[float, float]:
+    """Return the process's processor time in seconds, user and system."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime, used.ru_stime
+
+
+def _between(starts: list[float], ends: list[float]) -> list[float]:
+    return [end - start for start, end in zip(starts, ends, strict=True)]
+
+
+WORKLOADS: dict[str, Any] = {
+    "cycle": Cycle,
+    "burst": Burst,
+    "waiting": Waiting,
+    "stall": Stall,
+    "fan": Fan,
+    "prepared": Prepared,
+    "idle": Idle,
+    "alone": Alone,
+}

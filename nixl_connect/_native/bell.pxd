@@ -1,0 +1,13 @@
+"""The doorbell: how peers on one host say "look now"."""
+
+from libc.stdint cimport uint64_t
+
+# A peer's doorbell, by the name of its agent.
+cdef struct Address:
+    uint64_t a
+    uint64_t b
+
+cdef Address address_of(bytes agent)
+cdef int open_bell(Address address) noexcept nogil
+cdef void ring(int fd, Address address) noexcept nogil
+cdef bint was_rung(int fd) noexcept nogil

@@ -1,0 +1,90 @@
+"""The doorbell: how peers on one host say "look now".
+
+NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
+wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
+agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
+byte there. The byte says nothing and is not believed: lost, forged or meant for an agent of the same
+name on another host, it makes a thread look once more than it had to. Peers on other hosts, or in
+other network namespaces, have no socket of that name, and nothing is sent.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy, memset
+
+from nixl_connect._native.posix cimport (
+    AF_UNIX,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    NC_SUN_PATH,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    bind,
+    close,
+    recv,
+    sendto,
+    sockaddr,
+    sockaddr_un,
+    socket,
+)
+
+from hashlib import blake2b
+
+cdef enum:
+    PREFIX_SIZE = 14            # with the null that makes a name abstract
+    # Bytes to take at a time: who rings more often wakes nobody more often.
+    MOST = 64
+
+cdef const char* PREFIX = b"\0nixl_connect/"
+
+
+cdef Address address_of(bytes agent):
+    """Return the address of an agent's doorbell: a digest of its name, which may be long."""
+    cdef bytes digest = blake2b(agent, digest_size=16).digest()
+    cdef Address address
+    memcpy(&address, <const char*>digest, 16)
+    return address
+
+
+cdef unsigned int _name(sockaddr_un* name, Address address) noexcept nogil:
+    """Fill in a socket's name, and return its size."""
+    cdef const unsigned char* digest = <const unsigned char*>&address
+    cdef char* at = name.sun_path
+    cdef int i
+    memset(name, 0, sizeof(sockaddr_un))
+    name.sun_family = AF_UNIX
+    memcpy(at, PREFIX, PREFIX_SIZE)
+    for i in range(16):
+        at[PREFIX_SIZE + 2 * i] = c"a" + (digest[i] >> 4)
+        at[PREFIX_SIZE + 2 * i + 1] = c"a" + (digest[i] & 15)
+    return NC_SUN_PATH + PREFIX_SIZE + 32
+
+
+cdef int open_bell(Address address) noexcept nogil:
+    """Return the socket of an agent's doorbell, or one that nobody can ring if its name is taken.
+
+    Returns -1 where there is no socket to be had at all.
+    """
+    cdef sockaddr_un name
+    cdef unsigned int size = _name(&name, address)
+    cdef int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd >= 0:
+        bind(fd, <sockaddr*>&name, size)
+    return fd
+
+
+cdef void ring(int fd, Address address) noexcept nogil:
+    """Ring a peer's doorbell, if it is on this host. Never blocks."""
+    cdef sockaddr_un name
+    cdef unsigned int size = _name(&name, address)
+    sendto(fd, PREFIX, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size)
+
+
+cdef bint was_rung(int fd) noexcept nogil:
+    """Take what has come; whether there was anything."""
+    cdef char[1] byte
+    cdef int i
+    for i in range(MOST):
+        if recv(fd, byte, 1, MSG_DONTWAIT) < 0:
+            return i > 0
+    return True

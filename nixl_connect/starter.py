@@ -1,0 +1,251 @@
+"""Makes native operations and starts them: what has to be held, loaded and built for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from nixl_connect._native import prepared as native_prepared
+from nixl_connect._native.agent import AgentClosedError
+from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.operation import Operation, Stage
+from nixl_connect._native.reactor import Reactor
+from nixl_connect.errors import InternalError, MetadataError, TransferError
+from nixl_connect.keeper import Hold, Keeper
+from nixl_connect.peers import Peer, Peers
+from nixl_connect.permit import NotQuickError, Permit
+from nixl_connect.regions import Local, Plan, Target
+from nixl_connect.registrations import Registrations
+from nixl_connect.used import UsedKeys
+
+# Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
+# in some tens of microseconds, a change of thread costs more than the copy.
+INLINE_BYTES = 256 * 1024
+# Calls to NIXL for more than this may copy for a millisecond and longer.
+LARGE_BYTES = 1024 * 1024
+
+
+class Starter:
+    """Starts the operations of one engine.
+
+    Parameters
+    ----------
+    reactor, registrations, peers, keeper
+        Those of the engine.
+    quarantine : float
+        Seconds for which the memory of an abandoned passive operation is kept.
+    usable : context manager
+        Refuses work once the engine is closed or forked, and translates errors.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        registrations: Registrations,
+        peers: Peers,
+        keeper: Keeper,
+        *,
+        quarantine: float,
+        usable: AbstractContextManager[None],
+    ) -> None:
+        self._reactor = reactor
+        self._registrations = registrations
+        self._peers = peers
+        self._keeper = keeper
+        self._quarantine = quarantine
+        self._usable = usable
+        self._used = UsedKeys()
+
+    def hold(self, local: Local, permit: Permit) -> Hold:
+        """Register memory for a passive operation. `listen` takes the hold over, or release it."""
+        with self._usable:
+            self._enter(permit)
+            try:
+                permit.check()
+                registrations = self._registrations.acquire(
+                    local.regions, local.mem_type, patient=permit.patient
+                )
+            finally:
+                self._registrations.lock.release()
+        return Hold(registrations, local.memory, local.regions.nbytes, None)
+
+    def _enter(self, permit: Permit) -> None:
+        """Take the lock of the registrations, unless that, or a call to NIXL, would take long."""
+        if not permit.patient and (self._reactor.is_copying or self._peers.calls):
+            raise NotQuickError
+        self._registrations.enter(permit)
+
+    def listen(self, hold: Hold, key: bytes, timeout: float) -> Operation:
+        """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
+
+        Parameters
+        ----------
+        hold : Hold
+            What the operation holds. Still the caller's if this raises.
+        key : bytes
+            The notification key.
+        timeout : float
+            Seconds after which the operation fails; infinity for never.
+        """
+        with self._usable:
+            operation = self._reactor.passive(key, self._quarantine)
+            self._keeper.holds[operation.id] = hold
+            if not operation.listen(timeout):
+                del self._keeper.holds[operation.id]
+                raise AgentClosedError
+        return operation
+
+    def transfer(self, plan: Plan, permit: Permit) -> Operation:
+        """Load a peer's metadata, register local memory, and start a transfer.
+
+        Parameters
+        ----------
+        plan : Plan
+            What to transfer, between which regions, row by row.
+        permit : Permit
+            Whether to wait, and whether to start at all.
+        """
+
+        def start(operation: Operation) -> None:
+            nbytes = plan.local.regions.nbytes
+            if operation.start(plan.timeout, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES):
+                self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
+
+        with self._usable:
+            return self._made(plan, permit, start)[0]
+
+    def prepare(self, plan: Plan, permit: Permit, *, anew: bool) -> tuple[Operation, Peer, int]:
+        """Do all for a transfer but start it; see `PreparedTransfer`. Parameters as for `transfer`.
+
+        Parameters
+        ----------
+        anew : bool
+            Whether it was prepared before, over a connection that is gone.
+
+        Returns
+        -------
+        operation : Operation
+            Not started. To be ended by `conclude`, `unprepare`, or giving it up.
+        peer, generation : Peer, int
+            For `Peers.enter`, before each transfer.
+        """
+        with self._usable:
+            operation, peer = self._made(plan, permit, lambda _: None, claimed=anew)
+        # A prepared transfer does not keep its peer from being reconnected; each post does.
+        generation = peer.generation
+        self._keeper.holds[operation.id].peer = None
+        self._peers.leave(peer)
+        return operation, peer, generation
+
+    def unprepare(self, operation: Operation) -> None:
+        """Drop a prepared operation whose peer was disconnected, without a word to it."""
+        hold = self._keeper.holds.pop(operation.id)
+        operation.discard()  # first, since it refers to the registrations
+        self._keeper.release(hold)
+
+    def conclude(self, operation: Operation) -> None:
+        """End a prepared operation as complete."""
+        with self._usable:
+            native_prepared.conclude(operation)
+            self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
+
+    def _made(
+        self,
+        plan: Plan,
+        permit: Permit,
+        start: Callable[[Operation], None],
+        *,
+        claimed: bool = False,
+    ) -> tuple[Operation, Peer]:
+        """Make an operation and start it, over a new connection where the old one is of no use."""
+        for last in (False, True):
+            made = self._attempt(plan, permit, start, claimed=claimed, last=last)
+            if made is not None:
+                return made
+            permit.need_patience()
+        raise InternalError("a transfer was neither started nor refused")
+
+    def _attempt(
+        self,
+        plan: Plan,
+        permit: Permit,
+        start: Callable[[Operation], None],
+        *,
+        claimed: bool,
+        last: bool,
+    ) -> tuple[Operation, Peer] | None:
+        """Make and start an operation; None where NIXL refuses it, but may not the next time."""
+        operation: Operation | None = None
+        hold: Hold | None = None
+        started = False
+        local, target = plan.local, plan.target
+        if not claimed:
+            self._used.claim(target.key)
+        try:
+            peer = self._peers.admit(target.described, target.blob, plan.timeout, permit)
+            hold = Hold([], local.memory, local.regions.nbytes, peer)
+            operation = self._request(plan, hold, permit)
+            with permit.lock:
+                permit.check()
+                self._keeper.holds[operation.id] = hold
+                # From here on nothing is taken back: an exception of a signal handler may leak the
+                # hold, but must not release what NIXL uses.
+                started = True
+                start(operation)
+            return operation, peer
+        except NativeError as error:
+            self._explain(error, peer, target, last=last)
+            return None
+        finally:
+            if not started:
+                operation = None  # its request first, which refers to the registrations
+                if hold is not None:
+                    self._keeper.release(hold)
+                if not claimed:
+                    self._used.give_back(target.key)
+
+    def _request(self, plan: Plan, hold: Hold, permit: Permit) -> Operation:
+        """Build a transfer request whose local registrations outlive it.
+
+        NIXL picks, for each row, any registration that covers it, and the request refers to that
+        one for as long as it lives. So all that cover a row are held, from before any could leave.
+        """
+        assert hold.peer is not None
+        local, target = plan.local, plan.target
+        self._enter(permit)
+        try:
+            hold.registrations = self._registrations.acquire(
+                local.regions, local.mem_type, patient=permit.patient
+            )
+            operation = self._reactor.active(
+                plan.kind,
+                local.regions,
+                local.mem_type,
+                target.regions,
+                target.mem_type,
+                hold.peer.name.encode(),
+                target.key,
+            )
+            hold.registrations += self._registrations.acquire_covering(
+                local.regions, local.mem_type
+            )
+        finally:
+            self._registrations.lock.release()
+        return operation
+
+    def _explain(self, error: NativeError, peer: Peer, target: Target, *, last: bool) -> None:
+        """Say why NIXL refused a request, or prepare the second attempt."""
+        if not self._peers.covers(peer, target.regions, target.mem_type):
+            raise MetadataError(
+                f"the descriptors name memory that peer {peer.name!r} did not register"
+            ) from None
+        if last:
+            status = status_name(error.status)
+            raise TransferError(
+                f"NIXL refused the transfer with peer {peer.name!r}: {status}",
+                status=status,
+                peer=peer.name,
+            ) from None
+        # NIXL has dropped the peer behind our back, when another transfer broke; or an older region
+        # of the peer hides the wanted one.
+        self._peers.mark_broken(peer)

@@ -1,0 +1,255 @@
+"""Prepared transfers: one request, posted again and again, between real processes."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nixl_connect as nc
+
+
+def prepare(connector, made, arrays, kind="read", **options):
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    descriptors = [nc.Descriptor(array) for array in arrays]
+    if kind == "read":
+        return connector.prepare_read_blocking(told, descriptors, **options)
+    return connector.prepare_write_blocking(descriptors, told, **options)
+
+
+@pytest.mark.parametrize("sizes", [[1], [8], [4096, 1, 100_000], [2 << 20]])
+def test_reads_what_is_there_now(connector, peer, content, sizes):
+    made = peer.do("passive", kind="readable", sizes=sizes)
+    arrays = [np.zeros(size, np.uint8) for size in sizes]
+    with prepare(connector, made, arrays) as read:
+        for seed in range(5):
+            peer.do("refill", number=made["id"], seed=seed)
+            read.transfer_blocking(10)
+            for i, array in enumerate(arrays):
+                assert (array == content(seed + i, array.size)).all()
+        assert peer.do("status", number=made["id"])["status"] == "INIT"
+        assert [item.size for item in read.results()] == sizes
+    assert read.closed
+    peer.do("wait", number=made["id"])
+    assert connector.stats()["registrations"]["count"] == 0
+
+
+@pytest.mark.parametrize("size", [8, 2 << 20])
+def test_writes_what_is_here_now(connector, peer, content, digest, size):
+    made = peer.do("passive", kind="writable", sizes=[size])
+    array = np.zeros(size, np.uint8)
+    with prepare(connector, made, [array], "write") as write:
+        for seed in range(5):
+            array[:] = content(seed, size)
+            write.transfer_blocking(10)
+            assert peer.do("digests", number=made["id"])["digests"] == [digest(array)]
+    peer.do("wait", number=made["id"])
+
+
+@pytest.mark.parametrize("size", [8, 2 << 20])
+def test_on_a_loop(connector, peer, content, size):
+    made = peer.do("passive", kind="readable", sizes=[size])
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    array = np.zeros(size, np.uint8)
+
+    async def main():
+        async with await connector.prepare_read(told, nc.Descriptor(array)) as read:
+            for seed in range(20):
+                peer.do("refill", number=made["id"], seed=seed)
+                await asyncio.wait_for(read.transfer(), 10)
+                assert (array == content(seed, size)).all()
+
+    asyncio.run(main())
+    peer.do("wait", number=made["id"])
+
+
+def test_other_operations_meanwhile(connector, peer, content):
+    made = peer.do("passive", kind="readable", sizes=[64])
+    array = np.zeros(64, np.uint8)
+    with prepare(connector, made, [array]) as read:
+        for seed in range(10):
+            other = peer.do("passive", kind="readable", sizes=[1000], seed=seed)
+            told = nc.RdmaMetadata.model_validate(other["metadata"])
+            target = np.zeros(1000, np.uint8)
+            operation = connector.begin_read_blocking(told, nc.Descriptor(target))
+            read.transfer_blocking(10)
+            operation.wait_for_completion_blocking(10)
+            assert (target == content(seed, 1000)).all()
+            assert (array == content(0, 64)).all()
+
+
+def test_leaving_with_an_error_cancels(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    read = prepare(connector, made, [np.zeros(8, np.uint8)])
+    with pytest.raises(KeyError), read:
+        raise KeyError
+    with pytest.raises(Exception, match="cancelled by the peer"):
+        peer.do("wait", number=made["id"])
+    with pytest.raises(nc.StateError, match="closed"):
+        read.transfer_blocking()
+    with pytest.raises(nc.StateError, match="closed"):
+        read.__enter__()
+    read.close()
+    read.cancel()
+
+
+def test_dropping_cancels_and_lets_go(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    buffer = bytearray(8)
+    read = prepare(connector, made, [buffer])
+    read.transfer_blocking(10)
+    with pytest.raises(BufferError):
+        buffer.append(1)
+    del read
+    gc.collect()
+    with pytest.raises(Exception, match="cancelled by the peer"):
+        peer.do("wait", number=made["id"])
+    end = time.monotonic() + 10
+    while connector.stats()["registrations"]["count"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    buffer.append(1)
+
+
+def test_one_at_a_time(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[64 << 20])
+    read = prepare(connector, made, [np.zeros(64 << 20, np.uint8)])
+    refused = []
+
+    def work():
+        try:
+            read.transfer_blocking(20)
+        except nc.StateError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert 0 < len(refused) < 4
+    read.close()
+
+
+def until_it_fails(read):
+    """Transfer until UCX has noticed."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        read.transfer_blocking(5)
+
+
+@pytest.mark.parametrize("how", ["kill", "close"])
+def test_a_peer_that_is_gone(connector, peer, how):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    read = prepare(connector, made, [np.zeros(8, np.uint8)])
+    read.transfer_blocking(10)
+    if how == "kill":
+        peer.kill()
+    else:
+        peer.do("close")
+    with pytest.raises(nc.TransferError):
+        until_it_fails(read)
+    assert read.closed
+    with pytest.raises(nc.StateError):
+        read.transfer_blocking()
+
+
+def test_a_peer_that_is_stopped(tmp_path):
+    """Over TCP the peer serves the read: stopped, it does not."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "stopped.py")],
+        env=os.environ | {"UCX_TLS": "tcp"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout == "late\npeer told\n", done.stderr
+
+
+def test_a_reconnected_peer(connector, peer, content):
+    """The request goes with the connection, and is made anew."""
+    made = peer.do("passive", kind="readable", sizes=[64])
+    array = np.zeros(64, np.uint8)
+    with prepare(connector, made, [array]) as read:
+        read.transfer_blocking(10)
+        peers = connector._open()._engine.peers
+        peers.mark_broken(peers._peers[read.remote.name])
+        peer.do("refill", number=made["id"], seed=5)
+        read.transfer_blocking(10)
+        assert (array == content(5, 64)).all()
+        peers.mark_broken(peers._peers[read.remote.name])
+
+        async def main():
+            await read.transfer(10)
+
+        asyncio.run(main())
+    assert connector.stats()["peers"]["reloads"] == 2
+    peer.do("wait", number=made["id"])
+
+
+def test_closing_the_connector(make_connector, peer):
+    connector = make_connector()
+    made = peer.do("passive", kind="readable", sizes=[8])
+    read = prepare(connector, made, [np.zeros(8, np.uint8)])
+    read.transfer_blocking(10)
+    connector.close_blocking()
+    assert read.closed
+    with pytest.raises(nc.StateError):
+        read.transfer_blocking()
+    with pytest.raises(Exception, match="cancelled by the peer"):
+        peer.do("wait", number=made["id"])
+
+
+def test_closing_while_a_transfer_goes_on(make_connector, peer):
+    connector = make_connector()
+    made = peer.do("passive", kind="readable", sizes=[64 << 20])
+    read = prepare(connector, made, [np.zeros(64 << 20, np.uint8)])
+    errors = []
+
+    def work():
+        try:
+            while True:
+                read.transfer_blocking(20)
+        except (nc.StateError, nc.ClosedError, nc.OperationCancelledError) as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    connector.close_blocking()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(errors) == 2
+
+
+def test_metadata_serves_one_prepared_transfer(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    read = prepare(connector, made, [np.zeros(8, np.uint8)])
+    with pytest.raises(nc.StateError, match="has been used"):
+        prepare(connector, made, [np.zeros(8, np.uint8)])
+    read.close()
+
+
+def test_wrong_pairing(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    with pytest.raises(nc.PairingError):
+        prepare(connector, made, [np.zeros(8, np.uint8)], "write")
+
+
+def test_text(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    with prepare(connector, made, [np.zeros(8, np.uint8)]) as read:
+        assert repr(read).startswith("PreparedRead(1 regions, 8 bytes, peer=")
+        assert read.operation_kind is nc.OperationKind.READ
+        assert read.connection is connector._open()
+    assert "closed" in repr(read)
