@@ -14,7 +14,7 @@ from nixl_connect._native.waker import Waker
 
 # How long (seconds) a loop looks at small transfers before it leaves them to the completion thread:
 # what being woken by that would cost.
-_LOOK = 100e-6
+_LOOK = 300e-6
 # Unique in the process, so that a wait that came too late for its future finds none.
 _tokens = itertools.count(1)
 

@@ -13,11 +13,15 @@ from collections import deque
 _HEADER = 4
 
 
-class Link(asyncio.Protocol):
-    """One end of a sideband, within an event loop."""
+class Link(asyncio.BufferedProtocol):
+    """One end of a sideband, within an event loop.
+
+    It has a buffer of its own: asyncio's would be mapped and unmapped for every message.
+    """
 
     def __init__(self) -> None:
         self._messages: deque[bytes] = deque()
+        self._buffer = bytearray(65_536)
         self._pending = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -35,15 +39,22 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Say where to put what comes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Cut what came into messages."""
-        self._pending += data
-        while len(self._pending) >= _HEADER:
-            end = _HEADER + int.from_bytes(self._pending[:_HEADER], "little")
+        self._pending += memoryview(self._buffer)[:nbytes]
+        at = 0
+        while len(self._pending) - at >= _HEADER:
+            start = at + _HEADER
+            end = start + int.from_bytes(self._pending[at:start], "little")
             if len(self._pending) < end:
                 break
-            self._messages.append(bytes(self._pending[_HEADER:end]))
-            del self._pending[:end]
+            self._messages.append(bytes(self._pending[start:end]))
+            at = end
+        del self._pending[:at]
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -15,6 +15,8 @@ from harness import link
 from harness.workloads import WORKLOADS, Samples
 
 ROOT = Path(__file__).parents[1]
+# NumPy's threads for linear algebra spin when they start.
+_VARIABLES = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
 _START = 120.0
 _END = 20.0
 
@@ -49,7 +51,7 @@ class Pair:
         self._controls: list[socket.socket] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         links = [socket.socketpair() for _ in range(passives)]
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        variables = {**os.environ, **_VARIABLES, **(environment or {})}
         try:
             for mine, _ in links:
                 self._spawn(python, backend, "passive", [mine], variables)

@@ -3,12 +3,11 @@
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
-byte there. The byte says nothing and is not believed: lost, forged or meant for an agent of the same
-name on another host, it makes a thread look once more than it had to. Peers on other hosts, or in
-other network namespaces, have no socket of that name, and nothing is sent.
+byte there. The byte says nothing and is not believed: lost, forged or meant for an agent of the
+same name on another host, it makes a thread look once more than it had to. Peers on other hosts,
+or in other network namespaces, have no socket of that name, and nothing is sent.
 """
 
-from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from nixl_connect._native.posix cimport (
@@ -20,7 +19,6 @@ from nixl_connect._native.posix cimport (
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     bind,
-    close,
     recv,
     sendto,
     sockaddr,

@@ -4,8 +4,8 @@ Nothing here, nor in `record`, `transfer` and `thread`, knows Python.
 
 Ownership. A record is referenced by its Python object and by the core. Passive records live in the
 hash table until a notification, a cancellation or the end of their quarantine takes them out.
-Active ones belong to the thread that posts them, and then to whoever holds `polling`; only that owner
-calls NIXL with their request.
+Active ones belong to the thread that posts them, and then to whoever holds `polling`; only that
+owner calls NIXL with their request.
 
 Locking. `lock` guards everything that two threads share and is never held across a call into NIXL,
 which may take as long as the copy that it does. `polling` is held across such calls, so only the

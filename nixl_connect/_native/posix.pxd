@@ -67,8 +67,8 @@ cdef extern from *:
     #else
     #define NC_PAUSE() ((void)0)
     #endif
-    /* Wait about a microsecond between two looks, in favour of the other thread of this core; and now
-       and then let another thread have this processor, which may be the one that is waited for. */
+    /* Wait about a microsecond between two looks, in favour of the other thread of this core; and
+       now and then let another thread have this processor: it may be the one that is waited for. */
     static inline void nc_relax(unsigned int* turns) {
         for (int i = 0; i < 16; i++) NC_PAUSE();
         if (++*turns % 16 == 0) sched_yield();

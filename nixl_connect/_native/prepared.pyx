@@ -1,9 +1,9 @@
 """Transfers that are posted again and again: one request, many posts.
 
-Such an operation stays INITIALIZED between its posts, and its request belongs to whoever calls here:
-one thread at a time, which the caller sees to. It ends like any other: `conclude` announces it as
-complete, `give_up` leaves it to the completion thread, which drains what is in flight, tells the
-peer and lets go of the request.
+Such an operation stays INITIALIZED between its posts, and its request belongs to whoever calls
+here: one thread at a time, which the caller sees to. It ends like any other: `conclude` announces
+it as complete, `give_up` leaves it to the completion thread, which drains what is in flight, tells
+the peer and lets go of the request.
 
 While a post is in flight the operation is counted as active, so that closing waits for it.
 """
@@ -57,7 +57,7 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
         now = now_ns()
         if rc != NIXL_IN_PROGRESS or now >= until:
             break
-        announce(core, record)
+        announce(core, record.bell)
         if spin_until == 0:
             spin_until = now + LOOK
         if now < spin_until:

@@ -119,7 +119,6 @@ cdef class Reactor:
         cdef int rc
         record.is_active = True
         record.bell = self._bell_of(peer)
-        announce(self.core, record)  # it wakes while this thread prepares the request
         record.peer = strdup(peer)
         if record.peer is NULL:
             raise MemoryError
@@ -130,6 +129,12 @@ cdef class Reactor:
         check(rc, "create_xfer_req")
         advance(&record.status, INITIALIZED)
         return operation
+
+    def announce(self, bytes peer not None) -> None:
+        """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
+        cdef Address bell = self._bell_of(peer)
+        if self.generation == fork_generation():
+            announce(self.core, bell)
 
     cdef Address _bell_of(self, bytes peer):
         if peer != self.last_peer:

@@ -78,7 +78,7 @@ cdef enum:
     SHORTEST_NAP = 50_000
     LONGEST_NAP = 1_000_000
     RUNG = 200_000              # how long to expect something after the doorbell
-    AFTER = 20_000              # how long to expect more after it came
+    AFTER = 5_000               # how long to expect more after it came
     # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
     LINGER = 5_000_000
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.

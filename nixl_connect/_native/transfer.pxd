@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from nixl_connect._native.bell cimport Address
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.record cimport Record
 
@@ -12,14 +13,14 @@ cdef const char* FAILED_PREFIX
 # What it sends to learn whether the connection stands.
 cdef const char* PROBE
 cdef enum:
-    # How long (nanoseconds) whoever waits for small transfers looks at them before it sleeps: what a
-    # change of threads would cost.
-    LOOK = 100_000
+    # How long (nanoseconds) whoever waits for small transfers looks at them before it sleeps: what
+    # a change of threads would cost.
+    LOOK = 300_000
     CANCELLED_PREFIX_SIZE = 23
     FAILED_PREFIX_SIZE = 20
     PROBE_SIZE = 18
 
-cdef void announce(Core* core, Record* record) noexcept nogil
+cdef void announce(Core* core, Address bell) noexcept nogil
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
 cdef bint post(Core* core, Record* record, bint queue) noexcept nogil
 cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept nogil

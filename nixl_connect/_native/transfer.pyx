@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from nixl_connect._native.bell cimport ring
+from nixl_connect._native.bell cimport Address, ring
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
 from nixl_connect._native.posix cimport (
@@ -47,18 +47,18 @@ FAILED_PREFIX = b"nixl_connect:failed:"
 PROBE = b"nixl_connect:probe"
 
 
-cdef void announce(Core* core, Record* record) noexcept nogil:
-    """Ring the peer's doorbell, unless it has just been rung. Lock not held."""
+cdef void announce(Core* core, Address bell) noexcept nogil:
+    """Ring a peer's doorbell, unless it has just been rung. Lock not held."""
     cdef int64_t now = now_ns()
     pthread_mutex_lock(&core.lock)
     if core.bell >= 0 and (
         now >= core.last_rung + AGAIN
-        or core.last_peer.a != record.bell.a
-        or core.last_peer.b != record.bell.b
+        or core.last_peer.a != bell.a
+        or core.last_peer.b != bell.b
     ):
         core.last_rung = now
-        core.last_peer = record.bell
-        ring(core.bell, record.bell)
+        core.last_peer = bell
+        ring(core.bell, bell)
     pthread_mutex_unlock(&core.lock)
 
 
@@ -107,7 +107,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
             # The C API reports a lost peer as any other backend error; but nothing can be sent to
             # it either.
             reason = REASON_PEER_LOST
-    announce(core, record)
+    announce(core, record.bell)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
     if told:
@@ -151,6 +151,9 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     if record.large:
         core.large_count += 1
     core.last_activity = now_ns()
+    if inline_post:
+        # The thread is not needed for a while. It would only get in the way of this one.
+        core.looked_until = core.last_activity + 2 * LOOK
     core.next_deadline = min(core.next_deadline, record.deadline)
     refused = core.stopping and finish(core, record, CANCELLED, REASON_CLOSED, 0)
     pthread_mutex_unlock(&core.lock)
@@ -167,7 +170,6 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
         if record.posted:
             record.next = core.posted
             core.posted = record
-            core.looked_until = core.last_activity + 2 * LOOK
             rouse_soon(core)
         else:
             record.next = core.incoming
@@ -218,7 +220,7 @@ cdef size_t look(Core* core, int64_t until) noexcept nogil:
             ended = poll_active(core)
             if ended or core.active is NULL or now_ns() >= until:
                 break
-            announce(core, core.active)  # the peer may have to look, too
+            announce(core, core.active.bell)  # the peer may have to look, too
             relax(&turns)
         pthread_mutex_unlock(&core.polling)
     if ended == 0:
