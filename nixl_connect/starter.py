@@ -182,7 +182,7 @@ class Starter:
         if not claimed:
             self._used.claim(target.key)
         try:
-            # A peer on this host, which may have to look for the transfer to go on, wakes meanwhile.
+            # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
             self._reactor.announce(target.described.agent.encode())
             peer = self._peers.admit(target.described, target.blob, plan.timeout, permit)
             hold = Hold([], local.memory, local.regions.nbytes, peer)

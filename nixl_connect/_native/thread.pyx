@@ -77,12 +77,14 @@ from nixl_connect._native.transfer cimport (
 cdef enum:
     SHORTEST_NAP = 50_000
     LONGEST_NAP = 1_000_000
+    HEARD_NAP = 2_000_000       # instead of all that, where peers ring
     RUNG = 200_000              # how long to expect something after the doorbell
     AFTER = 5_000               # how long to expect more after it came
     # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
     LINGER = 5_000_000
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
     LEISURE_NAP = 20_000_000
+    QUARANTINE_NAP = 100_000_000
     # How long the last notification may take to leave the process before the agent is destroyed.
     FLUSH = 20_000_000
 
@@ -273,11 +275,15 @@ cdef void _nap(Core* core) noexcept nogil:
     if core.waiting and not core.stopping:
         if core.passive_count == 0 and now < core.looked_until:
             length = core.looked_until - now
-        elif core.active_count or not core.heard:
+        elif core.active_count == 0 and core.heard:
+            length = HEARD_NAP
+        else:
             length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
     elif idle > LINGER and not core.stopping:
-        if core.active_count or core.passive_count:
+        if core.active_count:
             length = LEISURE_NAP
+        elif core.passive_count:
+            length = QUARANTINE_NAP
         else:
             length = core.idle_interval
     _sleep(core, min(now + length if length else INT64_MAX, max(core.next_deadline, now)))
