@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -420,7 +419,7 @@ class Connector:
         permit = Permit()
         try:
             await on_thread(lambda: operation._begin(permit))
-        except asyncio.CancelledError:
+        except BaseException:
             permit.revoke()
             operation.cancel()
             raise
@@ -433,7 +432,7 @@ class Connector:
         permit = Permit()
         try:
             return await on_thread(lambda: kind(operation, permit))
-        except asyncio.CancelledError:
+        except BaseException:
             permit.revoke()
             raise
 

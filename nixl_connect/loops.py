@@ -1,16 +1,23 @@
-"""Waits of event loops: a native waker for each loop, and the futures of those who wait."""
+"""Waits of event loops: a native waker for each loop, and the futures of those who wait.
+
+asyncio is imported late, by those who have it already: it is half of what this package would take
+to import.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.waker import Waker
+
+if TYPE_CHECKING:
+    import asyncio
 
 # How long (seconds) a loop looks at small transfers before it leaves them to the completion thread:
 # what being woken by that would cost.
@@ -46,10 +53,11 @@ class _LoopWaits:
         self._futures: dict[int, asyncio.Future[None]] = {}
         loop.add_reader(self._waker.fd, self._drain)
 
-    async def wait(self, operation: Operation, timeout: float | None) -> bool:
+    async def wait(
+        self, loop: asyncio.AbstractEventLoop, operation: Operation, timeout: float | None
+    ) -> bool:
         """Wait for the end of an operation; return whether it came within `timeout` seconds."""
         token = next(_tokens)
-        loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._futures[token] = future
         try:
@@ -62,6 +70,8 @@ class _LoopWaits:
             if timeout is None:
                 await future
                 return True
+            import asyncio
+
             done, _ = await asyncio.wait((future,), timeout=timeout)
             return bool(done)
         finally:
@@ -119,6 +129,8 @@ class Loops:
 
     async def wait(self, operation: Operation, timeout: float | None) -> bool:
         """Wait on the running loop for an operation's end; return whether it came in time."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:
@@ -127,7 +139,7 @@ class Loops:
             if waits is None:
                 self._forget_closed()
                 waits = self._waits[loop] = _LoopWaits(loop, self._look, self._collect)
-        return await waits.wait(operation, timeout)
+        return await waits.wait(loop, operation, timeout)
 
     def _forget_closed(self) -> None:
         for loop, waits in list(self._waits.items()):
@@ -146,6 +158,8 @@ class Loops:
 
 
 def _close_on_its_thread(loop: asyncio.AbstractEventLoop, waits: _LoopWaits) -> None:
+    import asyncio
+
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
@@ -17,6 +16,8 @@ async def on_thread(call: Callable[[], Result]) -> Result:
     Not in a pool: calls that wait for one peer must not keep those for others from running. And a
     daemon: a program that ends does not wait for it.
     """
+    import asyncio  # late: see `loops`
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from nixl_connect.auth import Seal
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
@@ -34,37 +33,38 @@ def count(name: str, value: int) -> int:
     return value
 
 
-@dataclass(frozen=True)
 class Options:
-    """What `Connector` was given; see there."""
+    """What `Connector` was given; see there. Not to be changed."""
 
-    keys: bytes | Sequence[bytes] | None = field(repr=False)
-    seal_lifetime: float
-    timeout: float
-    quarantine: float
-    drain: float
-    progress_interval: float
-    backends: Sequence[str] | Mapping[str, Mapping[str, str]]
-    max_descriptors: int
-    max_metadata_bytes: int
-    max_peer_regions: int
-    seal: Seal | None = field(init=False, repr=False)
-    plugins: dict[bytes, dict[bytes, bytes]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        seconds("timeout", self.timeout)
-        for name in ("seal_lifetime", "quarantine", "drain", "progress_interval"):
-            seconds(name, getattr(self, name), _LONGEST)
-        if 0 < self.progress_interval < _SHORTEST_INTERVAL:
+    def __init__(
+        self,
+        *,
+        keys: bytes | Sequence[bytes] | None,
+        seal_lifetime: float,
+        timeout: float,
+        quarantine: float,
+        drain: float,
+        progress_interval: float,
+        backends: Sequence[str] | Mapping[str, Mapping[str, str]],
+        max_descriptors: int,
+        max_metadata_bytes: int,
+        max_peer_regions: int,
+    ) -> None:
+        self.timeout = seconds("timeout", timeout)
+        self.seal_lifetime = seconds("seal_lifetime", seal_lifetime, _LONGEST)
+        self.quarantine = seconds("quarantine", quarantine, _LONGEST)
+        self.drain = seconds("drain", drain, _LONGEST)
+        self.progress_interval = seconds("progress_interval", progress_interval, _LONGEST)
+        if 0 < progress_interval < _SHORTEST_INTERVAL:
             raise ArgumentError(
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
-                f"not {self.progress_interval!r}"
+                f"not {progress_interval!r}"
             )
-        for name in ("max_descriptors", "max_metadata_bytes", "max_peer_regions"):
-            count(name, getattr(self, name))
-        seal = None if self.keys is None else Seal(self.keys, self.seal_lifetime)
-        object.__setattr__(self, "seal", seal)
-        object.__setattr__(self, "plugins", _plugins(self.backends))
+        self.max_descriptors = count("max_descriptors", max_descriptors)
+        self.max_metadata_bytes = count("max_metadata_bytes", max_metadata_bytes)
+        self.max_peer_regions = count("max_peer_regions", max_peer_regions)
+        self.seal = None if keys is None else Seal(keys, seal_lifetime)
+        self.plugins = _plugins(backends)
 
 
 def _plugins(

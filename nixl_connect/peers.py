@@ -27,6 +27,7 @@ from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.permit import Permit
@@ -51,21 +52,10 @@ class _Verdict(Enum):
     CONFLICT = 2
 
 
-class Peer:
+class Peer(PeerState):
     """One remote agent."""
 
-    __slots__ = (
-        "broken",
-        "busy",
-        "connections",
-        "generation",
-        "in_flight",
-        "last_used",
-        "ledgers",
-        "name",
-        "proved",
-        "regions",
-    )
+    __slots__ = ("connections", "last_used", "ledgers", "name", "proved", "regions")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -73,16 +63,9 @@ class Peer:
         self.ledgers: defaultdict[tuple[str, int], dict[int, RangeMap]] = defaultdict(dict)
         """What is loaded, with the keys: by backend and memory type, and device number."""
         self.regions = 0
-        self.in_flight = 0
-        self.generation = 0
-        """Counts disconnections: requests of an older generation are void."""
         self.last_used = time.monotonic()
         self.proved = -math.inf
         """When the connection was last seen to stand, monotonic seconds."""
-        self.broken = False
-        """The connection is known to be lost, and has to be made anew."""
-        self.busy = True
-        """A thread is loading or reloading it; the others wait."""
 
     def compare(self, envelope: Envelope, limit: int) -> _Verdict:
         """Compare metadata with what is loaded."""
@@ -183,15 +166,14 @@ class Peers:
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
             itself = Peer(envelope.agent)
-            itself.busy = False
-            itself.in_flight = 1
+            itself.join()
             return itself
         end = time.monotonic() + timeout
         with self._lock:
             peer = self._settled(envelope.agent, end, permit)
             verdict = _Verdict.NEW if peer is None else peer.compare(envelope, self._limit)
             if peer is not None and verdict is _Verdict.KNOWN:
-                peer.in_flight += 1
+                peer.join()
                 return peer
             if (
                 peer is None
@@ -220,7 +202,7 @@ class Peers:
                 self.calls -= 1
                 if loaded:
                     peer.note(envelope)
-                    peer.in_flight += 1
+                    peer.join()
                 elif not peer.connections:
                     del self._peers[peer.name]
                 elif loading:
@@ -247,18 +229,10 @@ class Peers:
                 if kind == mem_type
             )
 
-    def enter(self, peer: Peer, generation: int) -> bool:
-        """Count a transfer to a peer that is still connected as it was; False if it is not."""
-        with self._lock:
-            if peer.busy or peer.broken or peer.generation != generation:
-                return False
-            peer.in_flight += 1
-        return True
-
     def leave(self, peer: Peer) -> None:
         """Count a transfer out."""
         with self._lock:
-            peer.in_flight -= 1
+            peer.leave()
             peer.last_used = time.monotonic()
             if self._waiting:
                 self._changed.notify_all()

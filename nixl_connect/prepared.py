@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from nixl_connect._native import prepared as native
-from nixl_connect._native.agent import AgentClosedError
+from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
@@ -154,33 +155,36 @@ class PreparedTransfer:
 
     def _take(self, permit: Permit) -> None:
         """Take the turn, with a request that fits the peer's connection."""
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(False):
             raise StateError(f"{self!r}: one transfer at a time, and one is going on")
         try:
             if self._native is None:
                 raise StateError(f"{self!r} is closed; prepare anew")
-            if self._engine.forked:
-                self._engine.refuse_after_fork()
-            if not self._engine.peers.enter(self._peer, self._generation):
-                # The peer was disconnected meanwhile, and with it went the request.
-                permit.need_patience()
-                self._engine.starter.unprepare(self._native)
-                self._native = None
-                self._prepare(permit, anew=True)
-                self._engine.peers.enter(self._peer, self._generation)
+            while not self._peer.enter(self._generation):
+                self._renew(permit)
         except BaseException:
             self._turn.release()
             raise
 
+    def _renew(self, permit: Permit) -> None:
+        """Make the request anew: the peer was disconnected, and with it went the old one."""
+        permit.need_patience()
+        operation, self._native = self._native, None
+        if operation is not None:
+            self._engine.starter.unprepare(operation)
+        self._prepare(permit, anew=True)
+
     def _give_back(self) -> None:
-        self._engine.peers.leave(self._peer)
+        self._peer.last_used = time.monotonic()
+        self._peer.leave()
         self._turn.release()
 
     def _post(self, patience: float, *, again: bool = True) -> int:
         assert self._native is not None  # nobody ends it during a turn
         try:
             rc: int = native.post(self._native, patience, self._large, again)
-        except AgentClosedError:
+        except (AgentClosedError, AgentForkedError):
+            self._engine.refuse_after_fork()
             raise ClosedError(f"{self!r}: the connector is closed") from None
         return rc
 

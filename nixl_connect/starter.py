@@ -127,7 +127,7 @@ class Starter:
         operation : Operation
             Not started. To be ended by `conclude`, `unprepare`, or giving it up.
         peer, generation : Peer, int
-            For `Peers.enter`, before each transfer.
+            For `Peer.enter`, before each transfer.
         """
         with self._usable:
             operation, peer = self._made(plan, permit, lambda _: None, claimed=anew)

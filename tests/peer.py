@@ -65,6 +65,17 @@ class Peer:
             "metadata": operation.metadata(hex_encode).model_dump()
         }
 
+    def many(self, kind: str, sizes: list[int], seed: int = 0) -> dict:
+        """Make as many passive operations as there are sizes."""
+        made = [self.passive(kind, [size], seed + i) for i, size in enumerate(sizes)]
+        return {"made": made}
+
+    def wait_all(self, timeout: float = 30) -> dict:
+        """Wait for every operation, and tell the SHA-256 of each one's buffers."""
+        for operation in self.operations.values():
+            operation.wait_for_completion_blocking(timeout)
+        return {"digests": [digest(array) for arrays in self.arrays.values() for array in arrays]}
+
     def active(
         self,
         kind: str,

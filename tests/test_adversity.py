@@ -203,7 +203,7 @@ def stuck(connector, name):
     peers = connector._open()._engine.peers
     peer = peers._peers[name]
     with peers._changed:
-        peer.in_flight += 1
+        peer.join()
         peer.broken = True
     return lambda: peers.leave(peer)
 

@@ -183,8 +183,3 @@ def test_positional_options():
 def test_unknown_option():
     with pytest.raises(TypeError, match="quarantene"):
         nc.Connector(quarantene=1)
-
-
-def test_unchangeable():
-    with pytest.raises(AttributeError):
-        nc.Connector()._options.timeout = 5

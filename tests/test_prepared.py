@@ -253,3 +253,24 @@ def test_text(connector, peer):
         assert read.operation_kind is nc.OperationKind.READ
         assert read.connection is connector._open()
     assert "closed" in repr(read)
+
+
+def test_in_a_forked_child(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[8])
+    with prepare(connector, made, [np.zeros(8, np.uint8)]) as read:
+        read.transfer_blocking(10)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                read.transfer_blocking(10)
+            except nc.ClosedError:
+                read.close()
+                read.cancel()
+                del read
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        read.transfer_blocking(10)
+    peer.do("wait", number=made["id"])

@@ -87,7 +87,7 @@ def cases(*, quick: bool) -> list[Case]:
                  without_floor, turns=1)
             for count in (0, 1)
         ),
-        Case("history", "cycle", {"rounds": 20_200, "size": 8, "memory": "same"},
+        Case("history", "cycle", {"rounds": 20_400, "size": 8, "memory": "same", "every": 10},
              ("nixl_connect",), turns=1),
         Case("alone", "alone", {"rounds": 500}, ("nixl_connect",), turns=turns),
         Case("fan", "fan", {"rounds": 100, "size": 8}, without_floor, turns=2, passives=8),
@@ -100,7 +100,8 @@ def cases(*, quick: bool) -> list[Case]:
     ]  # fmt: skip
     if not quick:
         measured.append(
-            Case("endurance", "cycle", {"rounds": 100_000, "size": 8, "memory": "fresh"},
+            Case("endurance", "cycle", {"rounds": 100_000, "size": 8,
+                 "memory": "fresh", "every": 100},
                  ("nixl_connect",), turns=1)
         )  # fmt: skip
     return measured

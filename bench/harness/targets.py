@@ -93,7 +93,7 @@ def _pending(measured: Measurement, _: Any) -> tuple[str, bool]:
 
 def _history(measured: Measurement, _: Any) -> tuple[str, bool]:
     cycles = measured.samples["history"][OURS]["cycle"]
-    early, late = statistics.median(cycles[200:1200]), statistics.median(cycles[-1000:])
+    early, late = statistics.median(cycles[20:120]), statistics.median(cycles[-100:])
     cost = measured.results["history"][OURS]["cost"][0]
     grown = max(cost["passive"]["grown"], cost["active"]["grown"]) / MiB
     text = f"{us(late)} : {us(early)} = {late / early:.2f} x; {grown:.1f} MiB"

@@ -95,25 +95,28 @@ class Cycle:
 
     @staticmethod
     async def passive(
-        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh"
+        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh", every: int = 1
     ) -> Samples:
-        """Offer."""
+        """Offer. Of long runs one sample in `every` is kept, or memory would grow with them."""
         source = Memory(side.backend, memory, size, count)
         began, made, told = [], [], []
         for number in range(rounds):
             buffers = source.next()
             mark(buffers, number)
-            began.append(time.monotonic())
+            moments = [time.monotonic()]
             handle, message = await side.backend.offer(buffers)
-            made.append(time.monotonic())
+            moments.append(time.monotonic())
             side.link.send(message)
             await side.backend.told(handle)
-            told.append(time.monotonic())
+            if number % every == 0:
+                began.append(moments[0])
+                made.append(moments[1])
+                told.append(time.monotonic())
         return {"began": began, "made": made, "told": told}
 
     @staticmethod
     async def active(
-        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh"
+        side: Side, rounds: int, size: int, count: int = 1, memory: str = "fresh", every: int = 1
     ) -> Samples:
         """Fetch."""
         target = Memory(side.backend, memory, size, count)
@@ -121,9 +124,11 @@ class Cycle:
         for number in range(rounds):
             buffers = target.next()
             message = await side.link.receive()
-            received.append(time.monotonic())
+            began = time.monotonic()
             await side.backend.fetch(message, buffers)
-            done.append(time.monotonic())
+            if number % every == 0:
+                received.append(began)
+                done.append(time.monotonic())
             verify(buffers, number)
         return {"received": received, "done": done}
 
