@@ -111,7 +111,8 @@ class Engine:
             quarantine=options.quarantine,
             usable=self._usable,
         )
-        self.prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
+        self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
+        self._prepared_lock = threading.Lock()
         # Reentrant: a signal handler may close what is being closed.
         self._close_lock = threading.RLock()
         self._shutting_down = False
@@ -167,6 +168,13 @@ class Engine:
                 f"the connector of {self.name!r} belongs to the parent of this process; "
                 "make a new one after the fork"
             )
+
+    def add_prepared(self, transfer: PreparedTransfer) -> None:
+        """Have closing end a prepared transfer; refuse it if closing has passed."""
+        with self._prepared_lock:
+            if self.closed:
+                raise ClosedError(f"the connector of {self.name!r} is closed")
+            self._prepared.add(transfer)
 
     def registers(self, row: Row, mem_type: int) -> bool:
         """Whether NIXL holds a registration of this region now."""
@@ -226,8 +234,10 @@ class Engine:
                 self._shutting_down = True
                 try:
                     drain = _EXIT_DRAIN if at_exit else self.options.drain
-                    for transfer in list(self.prepared):
-                        transfer._end_with_connector(drain)
+                    with self._prepared_lock:
+                        prepared = list(self._prepared)
+                    for transfer in prepared:
+                        transfer._end_with_connector()
                     clean = self._reactor.stop(drain, not at_exit)
                     self.keeper.stop()
                     self._loops.close()
@@ -275,6 +285,7 @@ class Engine:
             "notifications": {
                 "received": counters["notifications"],
                 "unmatched": counters["notifications_unmatched"],
+                "rings": counters["rings"],
             },
             "library": {"path": self.library.path, "version": self.library.version},
         }
@@ -284,6 +295,7 @@ def _after_fork_in_child() -> None:
     # The child has copies without threads, and locks that nobody may ever release.
     for engine in list(_engines):
         engine.forked = True
+        engine._reactor.after_fork_in_child()
     _engines.clear()
 
 

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum
 
-from nixl_connect._native.agent import Agent
+from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
@@ -251,13 +251,12 @@ class Peers:
         """Disconnect peers that are lost or have been idle for long, with nothing in flight."""
         limit = time.monotonic() - _IDLE
         with self._changed:
+            # Claimed one by one: prepared transfers enter without the lock.
             idle = [
                 peer
                 for peer in self._peers.values()
-                if not peer.busy and peer.in_flight == 0 and (peer.broken or peer.last_used < limit)
+                if (peer.broken or peer.last_used < limit) and peer.claim()
             ]
-            for peer in idle:
-                peer.busy = True
         try:
             for peer in idle:
                 with contextlib.suppress(NativeError):  # NIXL may have dropped it already
@@ -311,9 +310,16 @@ class Peers:
         """
         try:
             self._agent.notify(peer.name.encode(), _PROBE)
-        except NativeError:
+        except (AgentClosedError, NativeError):
             return False
         return True
+
+    def wait_until_free(self, peer: Peer, timeout: float) -> None:
+        """Wait for a thread that is loading a peer."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            while peer.busy:
+                self._wait(end, peer)
 
     def _disconnect(self, peer: Peer, end: float, permit: Permit) -> None:
         while True:

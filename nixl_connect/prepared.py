@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from nixl_connect._native import prepared as native
@@ -12,10 +11,12 @@ from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
+from nixl_connect.base import _error_of
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
     ClosedError,
+    NixlConnectError,
     OperationCancelledError,
     PeerLostError,
     StateError,
@@ -25,7 +26,7 @@ from nixl_connect.errors import (
 from nixl_connect.offload import on_thread
 from nixl_connect.options import seconds
 from nixl_connect.permit import HASTY, NotQuickError, Permit
-from nixl_connect.starter import LARGE_BYTES
+from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _IN_FLIGHT = 1
 _PATIENT = Permit()
 # How long (seconds) a loop waits for a small transfer itself.
 _LOOK = 100e-6
+# How long (seconds) a thread waits at a stretch.
+_SLICE = 0.05
 
 
 class PreparedTransfer:
@@ -56,11 +59,12 @@ class PreparedTransfer:
         self._operation = operation  # never begun: it has parsed and checked everything
         self._engine = operation._connection._engine
         self._timeout = operation._timeout
-        self._large = operation._local.regions.nbytes > LARGE_BYTES
-        # Held while a transfer goes on, which may begin on one thread and end on another.
+        self._nbytes = operation._local.regions.nbytes
+        # Held while a transfer goes on, which may begin on one thread and end on another. Who holds
+        # it has been counted by the peer.
         self._turn = threading.Lock()
         self._prepare(permit, anew=False)
-        self._engine.prepared.add(self)
+        self._engine.add_prepared(self)
 
     def _prepare(self, permit: Permit, *, anew: bool) -> None:
         self._native, self._peer, self._generation = self._engine.starter.prepare(
@@ -68,8 +72,9 @@ class PreparedTransfer:
         )
 
     def __del__(self) -> None:
+        # Nothing is in flight: whoever waits for a transfer refers to this.
         if self._native is not None and not self._engine.forked:
-            self._give_up(Reason.LOCAL)
+            self._drop(Reason.LOCAL)
 
     @property
     def connection(self) -> Connection:
@@ -95,12 +100,7 @@ class PreparedTransfer:
         """Move the bytes, and block until all have arrived: `transfer` without an event loop."""
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         self._take(_PATIENT)
-        try:
-            rc = self._post(patience)
-            if rc:
-                self._check(rc, patience)
-        finally:
-            self._give_back()
+        self._run(patience, again=True)
 
     async def transfer(self, timeout: float | None = None) -> None:
         """Move the bytes, and wait until all have arrived.
@@ -121,10 +121,10 @@ class PreparedTransfer:
         TransferError
             NIXL failed it. A RuntimeError.
         StateError
-            Closed, or another transfer is going on. After each of the other errors, it is closed.
+            Closed, or another transfer is going on. After an error of the transfer it is closed.
         """
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
-        if self._large:
+        if self._nbytes > INLINE_BYTES:
             await on_thread(lambda: self.transfer_blocking(patience))
             return
         try:
@@ -132,34 +132,41 @@ class PreparedTransfer:
         except NotQuickError:
             await on_thread(lambda: self.transfer_blocking(patience))
             return
-        going_on = False
         try:
             rc = self._post(min(_LOOK, patience))
-            going_on = rc == _IN_FLIGHT
-            if rc and not going_on:
-                self._check(rc, patience)
-        finally:
-            if not going_on:
-                self._give_back()
-        if going_on:
-            await on_thread(lambda: self._go_on(patience))
-
-    def _go_on(self, patience: float) -> None:
-        """Wait for what a loop has posted."""
-        try:
-            rc = self._post(patience, again=False)
-            if rc:
-                self._check(rc, patience)
-        finally:
+            if rc not in (0, _IN_FLIGHT):
+                raise self._failure(rc, patience)
+        except BaseException:
+            self._break_off(Reason.LOCAL)
+            raise
+        if rc == 0:
             self._give_back()
+            return
+        begun = False
+
+        def go_on() -> None:
+            nonlocal begun
+            begun = True
+            self._run(patience, again=False)
+
+        try:
+            await on_thread(go_on)
+        except RuntimeError:
+            if not begun:  # there was no thread to be had
+                self._break_off(Reason.LOCAL)
+            raise
 
     def _take(self, permit: Permit) -> None:
         """Take the turn, with a request that fits the peer's connection."""
         if not self._turn.acquire(False):
-            raise StateError(f"{self!r}: one transfer at a time, and one is going on")
+            raise StateError(f"{self!r}: one thing at a time, and a transfer is going on")
         try:
             if self._native is None:
                 raise StateError(f"{self!r} is closed; prepare anew")
+            if self._engine.closed:
+                raise ClosedError(f"{self!r}: the connector is closed")
+            if permit is HASTY:
+                self._engine.starter.need_quickness()
             while not self._peer.enter(self._generation):
                 self._renew(permit)
         except BaseException:
@@ -167,95 +174,158 @@ class PreparedTransfer:
             raise
 
     def _renew(self, permit: Permit) -> None:
-        """Make the request anew: the peer was disconnected, and with it went the old one."""
+        """Wait for a thread that loads the peer; make the request anew if it was disconnected."""
+        self._engine.refuse_after_fork()
         permit.need_patience()
-        operation, self._native = self._native, None
-        if operation is not None:
-            self._engine.starter.unprepare(operation)
+        if self._generation == self._peer.generation and not self._peer.broken:
+            self._engine.peers.wait_until_free(self._peer, self._timeout)
+            return
+        old = self._native
         self._prepare(permit, anew=True)
+        assert old is not None
+        self._engine.starter.unprepare(old)
 
     def _give_back(self) -> None:
         self._peer.last_used = time.monotonic()
         self._peer.leave()
         self._turn.release()
 
+    def _run(self, patience: float, *, again: bool) -> None:
+        """Post, or go on with what is posted, and wait for its end. Gives the turn back."""
+        try:
+            rc = self._post(min(patience, _SLICE), again=again)
+            if rc == _IN_FLIGHT:
+                rc = self._wait(patience)
+            if rc:
+                raise self._failure(rc, patience)
+        except BaseException:
+            self._break_off(Reason.LOCAL)
+            raise
+        self._give_back()
+
+    def _wait(self, patience: float) -> int:
+        """Wait for what is posted, in slices, so that signals and closing are seen."""
+        end = time.monotonic() + patience
+        rc = _IN_FLIGHT
+        while rc == _IN_FLIGHT and not self._engine.closed:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            rc = self._post(min(left, _SLICE), again=False)
+        return rc
+
     def _post(self, patience: float, *, again: bool = True) -> int:
         assert self._native is not None  # nobody ends it during a turn
         try:
-            rc: int = native.post(self._native, patience, self._large, again)
+            rc: int = native.post(self._native, patience, self._nbytes > LARGE_BYTES, again)
         except (AgentClosedError, AgentForkedError):
             self._engine.refuse_after_fork()
             raise ClosedError(f"{self!r}: the connector is closed") from None
         return rc
 
-    def _check(self, rc: int, patience: float) -> None:
-        """Raise for a status other than 0."""
+    def _failure(self, rc: int, patience: float) -> NixlConnectError:
+        """End what has failed, and return the error of its status."""
         name = self._peer.name
+        if rc == _IN_FLIGHT and self._engine.closed:
+            self._break_off(Reason.CLOSED)
+            return OperationCancelledError(f"{self!r} was cancelled: the connector closed")
         if rc == _IN_FLIGHT:
-            closed = self._engine.closed
-            self._give_up(Reason.CLOSED if closed else Reason.TIMEOUT, failed=not closed)
-            if closed:
-                raise OperationCancelledError(f"{self!r} was cancelled: the connector closed")
-            raise TransferTimeoutError(
+            self._break_off(Reason.TIMEOUT, failed=True)
+            return TransferTimeoutError(
                 f"a prepared transfer with peer {name!r} did not end within {patience} s",
                 peer=name,
             )
         lost = not self._engine.peers.answers(self._peer)
         self._engine.peers.mark_broken(self._peer)
-        self._give_up(Reason.TRANSFER, failed=True)
+        self._break_off(Reason.TRANSFER, failed=True)
         kind, text = (PeerLostError, "is gone") if lost else (TransferError, "failed the transfer")
         status = status_name(rc)
-        raise kind(f"peer {name!r} {text} (NIXL: {status})", status=status, peer=name)
+        return kind(f"peer {name!r} {text} (NIXL: {status})", status=status, peer=name)
+
+    def _break_off(self, reason: int, *, failed: bool = False) -> None:
+        """End during a turn, and give that back. What is in flight is drained; idempotent."""
+        operation = self._native
+        if operation is None:
+            return
+        if not self._engine.forked:
+            # The peer counts it until it is drained, and the memory stays as long.
+            hold = self._engine.keeper.holds.get(operation.id)
+            if hold is not None:
+                hold.peer = self._peer
+            self._drop(reason, failed=failed)
+        self._turn.release()
+
+    def _drop(self, reason: int, *, failed: bool = False) -> None:
+        """Leave the operation to the completion thread. No call to NIXL."""
+        operation, self._native = self._native, None
+        if operation is not None and not native.give_up(operation, reason, failed):
+            self._engine.starter.unprepare(operation)
 
     def close(self) -> None:
         """End it, and tell the passive side that its operation is complete. Idempotent.
 
+        Blocks where the peer has to be connected again to be told.
+
         Raises
         ------
         StateError
             A transfer is going on.
+        TransferError
+            The peer could not be told. A RuntimeError.
         """
-        self._end(self._engine.starter.conclude)
+        self._close(_PATIENT)
+
+    def _close(self, permit: Permit) -> None:
+        if self._native is None or self._engine.forked:
+            return
+        try:
+            self._take(permit)
+        except (ClosedError, StateError):
+            if self._native is None or self._engine.closed:
+                return  # the connector has ended it, or is about to
+            raise
+        except TransferError:
+            self.cancel()
+            raise
+        operation = self._native
+        try:
+            self._engine.starter.conclude(operation)
+        except BaseException:
+            self._break_off(Reason.LOCAL)
+            raise
+        self._native = None
+        self._give_back()
+        if operation.reason:
+            self._engine.peers.mark_broken(self._peer)
+            raise _error_of(operation, type(self).__name__, self._peer.name)
 
     def cancel(self) -> None:
         """End it, and tell the passive side that its operation is cancelled. Idempotent.
 
+        A peer that was disconnected meanwhile is not told: its operation ends by its own deadline.
+
         Raises
         ------
         StateError
             A transfer is going on.
         """
-        self._end(lambda operation: native.give_up(operation, Reason.LOCAL, False))
-
-    def _end(self, how: Callable[[Operation], None]) -> None:
-        if self._engine.forked:
+        if self._native is None or self._engine.forked:
             return
-        if not self._turn.acquire(blocking=False):
-            raise StateError(f"{self!r} cannot be ended while a transfer is going on")
+        if not self._turn.acquire(False):
+            raise StateError(f"{self!r} cannot be cancelled while a transfer is going on")
         try:
-            operation, self._native = self._native, None
-            if operation is not None:
-                how(operation)
-                self._engine.collect()
+            self._drop(Reason.LOCAL)
         finally:
             self._turn.release()
+        self._engine.collect()
 
-    def _end_with_connector(self, patience: float) -> None:
-        """End because the connector closes, once a transfer that goes on is over.
-
-        One that takes longer than `patience` seconds sees by itself that the connector closes.
-        """
-        if self._turn.acquire(timeout=patience):
+    def _end_with_connector(self) -> None:
+        """Let go, unless a transfer is going on: that sees by itself that the connector closes."""
+        if self._turn.acquire(False):
             try:
-                self._give_up(Reason.CLOSED)
+                self._drop(Reason.CLOSED)
             finally:
                 self._turn.release()
-
-    def _give_up(self, reason: int, *, failed: bool = False) -> None:
-        operation, self._native = self._native, None
-        if operation is not None:
-            native.give_up(operation, reason, failed)
-            self._engine.collect()
 
     def __enter__(self) -> Self:
         if self._native is None:
@@ -272,7 +342,13 @@ class PreparedTransfer:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        self.__exit__(kind)
+        if kind is not None:
+            self.cancel()
+            return
+        try:
+            self._close(HASTY)
+        except NotQuickError:
+            await on_thread(self.close)
 
     def __repr__(self) -> str:
         regions = self._operation._local.regions

@@ -71,9 +71,14 @@ class Starter:
 
     def _enter(self, permit: Permit) -> None:
         """Take the lock of the registrations, unless that, or a call to NIXL, would take long."""
-        if not permit.patient and (self._reactor.is_copying or self._peers.calls):
-            raise NotQuickError
+        if not permit.patient:
+            self.need_quickness()
         self._registrations.enter(permit)
+
+    def need_quickness(self) -> None:
+        """Raise NotQuickError while calls to NIXL may take long."""
+        if self._reactor.is_copying or self._peers.calls:
+            raise NotQuickError
 
     def listen(self, hold: Hold, key: bytes, timeout: float) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
@@ -179,6 +184,8 @@ class Starter:
         hold: Hold | None = None
         started = False
         local, target = plan.local, plan.target
+        if not permit.patient:
+            self.need_quickness()
         if not claimed:
             self._used.claim(target.key)
         try:

@@ -1,4 +1,9 @@
-"""A prepared read from a peer that is stopped, over TCP. Run by test_prepared.py."""
+"""Prepared reads from a peer that is stopped, over TCP. Run by test_prepared.py."""
+
+import signal
+import sys
+import threading
+import time
 
 import numpy as np
 from conftest import Peer, PeerError
@@ -7,26 +12,100 @@ import nixl_connect as nc
 
 SIZE = 8 << 20
 
+
+def prepare(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[SIZE])
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    read = connector.prepare_read_blocking(told, nc.Descriptor(np.zeros(SIZE, np.uint8)))
+    read.transfer_blocking(20)
+    return made["id"], read
+
+
+def drained(connector):
+    """Whether nothing is in flight, held or counted any more."""
+    stats = connector.stats()
+    counts = [peer.in_flight for peer in connector._open()._engine.peers._peers.values()]
+    return not stats["operations"]["active"] and not stats["operations"]["held"] and not any(counts)
+
+
+def late(connector, peer):
+    """It fails in time, and is held and counted until it has been drained."""
+    number, read = prepare(connector, peer)
+    peer.stop()
+    try:
+        read.transfer_blocking(0.3)
+    except nc.TransferTimeoutError:
+        print("late")
+    finish(connector, peer, number, read, "peer reports that its transfer failed")
+
+
+def interrupted(connector, peer):
+    """A signal is seen at once, and what is in flight is not forgotten."""
+    number, read = prepare(connector, peer)
+    peer.stop()
+
+    def handler(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    try:
+        read.transfer_blocking(30)
+    except KeyboardInterrupt:
+        if time.monotonic() - began < 5:
+            print("late")
+    finish(connector, peer, number, read, "cancelled by the peer")
+
+
+def finish(connector, peer, number, read, text):
+    read.close()
+    assert read.closed
+    assert not drained(connector)
+    assert connector.stats()["operations"]["held_bytes"] == SIZE
+    peer.resume()
+    try:
+        peer.do("wait", number=number, timeout=20, deadline=30)
+    except PeerError as error:
+        if text in str(error):
+            print("peer told")
+    end = time.monotonic() + 10
+    while not drained(connector):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def closing(connector, peer):
+    """Many that do not end are waited for together."""
+    reads = [prepare(connector, peer)[1] for _ in range(6)]
+    peer.stop()
+    errors = []
+
+    def work(read):
+        try:
+            read.transfer_blocking(30)
+        except nc.OperationCancelledError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(read,)) for read in reads]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    connector.close_blocking()
+    if time.monotonic() - began < 3:
+        print("late")
+    for thread in threads:
+        thread.join(5)
+    peer.resume()
+    if len(errors) == len(reads):
+        print("peer told")
+
+
 peer = Peer({})
 try:
     peer.do("connect")
-    made = peer.do("passive", kind="readable", sizes=[SIZE])
-    array = np.zeros(SIZE, np.uint8)
     with nc.Connector(drain=0.5) as connector:
-        told = nc.RdmaMetadata.model_validate(made["metadata"])
-        read = connector.prepare_read_blocking(told, nc.Descriptor(array))
-        read.transfer_blocking(20)
-        peer.stop()
-        try:
-            read.transfer_blocking(0.3)
-        except nc.TransferTimeoutError:
-            print("late")
-        assert read.closed
-        peer.resume()
-        try:
-            peer.do("wait", number=made["id"], timeout=20, deadline=30)
-        except PeerError as error:
-            if "peer reports that its transfer failed" in str(error):
-                print("peer told")
+        globals()[sys.argv[1]](connector, peer)
 finally:
     peer.end()

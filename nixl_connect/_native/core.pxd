@@ -42,12 +42,16 @@ cdef struct Core:
     int64_t rung_until          # a peer has said that something comes: until then, spin
     unsigned int turns          # of the spinning thread
     bint heard                  # the last notification came with a ring
+    int credit                  # rings that may yet bring nothing
+    int64_t refilled            # when that was last used
+    int64_t deaf_until          # and until when not to listen, after many in vain
     int64_t last_rung           # when a peer's doorbell was last rung from here
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
     int64_t last_told           # when a notification was last sent
     int64_t next_deadline       # no deadline is earlier
     int64_t drain_until         # when stopping: give up on active records then
+    uint64_t rings              # how often the doorbell woke the thread
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for
 

@@ -7,6 +7,8 @@ hash table until a notification, a cancellation or the end of their quarantine t
 Active ones belong to the thread that posts them, and then to whoever holds `polling`; only that
 owner calls NIXL with their request.
 
+Prepared ones belong to their caller, and are in no list, until they are given up.
+
 Locking. `lock` guards everything that two threads share and is never held across a call into NIXL,
 which may take as long as the copy that it does. `polling` is held across such calls, so only the
 completion thread ever waits for it.

@@ -105,7 +105,7 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
 
 
 cdef void _look_out(Core* core, Record* record, int64_t until) noexcept nogil:
-    while not _has_ended(core, record) and look(core, until):
+    while not _has_ended(core, record) and look(core, until) and now_ns() < until:
         pass
 
 

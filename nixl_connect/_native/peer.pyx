@@ -36,6 +36,13 @@ cdef class PeerState:
         self.in_flight += 1
         return True
 
+    def claim(self) -> bool:
+        """Make it busy, if it is not and nothing is in flight."""
+        if self.busy or self.in_flight:
+            return False
+        self.busy = True
+        return True
+
     def leave(self) -> None:
         """Count a transfer out."""
         self.in_flight -= 1

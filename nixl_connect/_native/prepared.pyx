@@ -28,9 +28,9 @@ from nixl_connect._native.transfer cimport LOOK, announce, settle
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 
 cdef enum:
-    # Sleeps between looks at what takes long, in microseconds, and the last of them.
-    FIRST_NAP = 20
-    LONGEST_NAP = 500
+    # Sleeps between looks at what takes long, in microseconds, the shortest and the longest.
+    FIRST_NAP = 50
+    LONGEST_NAP = 5000
 
 
 cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept nogil:
@@ -59,7 +59,7 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
             break
         announce(core, record.bell)
         if spin_until == 0:
-            spin_until = now + LOOK
+            spin_until = now + LOOK if again else now
         if now < spin_until:
             relax(&turns)
         else:
@@ -128,6 +128,8 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
 def conclude(Operation operation not None) -> None:
     """Release the request and tell the peer that its operation is complete. Nothing in flight."""
     cdef int rc
+    if operation.record.counted:
+        raise RuntimeError("a transfer is in flight")
     with nogil:
         rc = operation.agent.enter()
         if rc == 0:
@@ -143,17 +145,27 @@ def conclude(Operation operation not None) -> None:
     operation.started = True
 
 
-def give_up(Operation operation not None, int reason, bint failed) -> None:
-    """End it as cancelled or failed. Makes no call to NIXL: the completion thread does the rest."""
+def give_up(Operation operation not None, int reason, bint failed) -> bool:
+    """End it as cancelled or failed. Makes no call to NIXL: the completion thread does the rest.
+
+    Returns
+    -------
+    bool
+        False, and nothing, where that thread is gone and nothing is in flight.
+    """
     cdef Core* core = operation.core
     cdef Record* record = operation.record
+    cdef bint done
     pthread_mutex_lock(&core.lock)
-    _count(core, record)
-    finish(core, record, ERRORED if failed else CANCELLED, reason, 0)
-    if not core.stopped:  # else nobody looks at it again: it and the memory stay
-        record.next = core.posted
-        core.posted = record
-        core.looked_until = 0
-        rouse(core)
+    done = record.counted or not core.stopped
+    if done:
+        _count(core, record)
+        finish(core, record, ERRORED if failed else CANCELLED, reason, 0)
+        if not core.stopped:  # else nobody looks at it again: it and the memory stay
+            record.next = core.posted
+            core.posted = record
+            core.looked_until = 0
+            rouse(core)
+        operation.started = True
     pthread_mutex_unlock(&core.lock)
-    operation.started = True
+    return done

@@ -19,7 +19,7 @@ from nixl_connect._native.posix cimport (
 )
 from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
 from nixl_connect._native.status cimport INITIALIZED, advance
-from nixl_connect._native.thread cimport free_core, new_core, stop_core
+from nixl_connect._native.thread cimport close_descriptors, free_core, new_core, stop_core
 from nixl_connect._native.transfer cimport announce, look
 
 from collections import deque
@@ -276,6 +276,11 @@ cdef class Reactor:
                 stop_core(self.core, ns, cancel)
         return self.core.active_count == 0
 
+    def after_fork_in_child(self) -> None:
+        """Close the child's copies of descriptors: the doorbell's name must end with its owner."""
+        if self.generation != fork_generation():
+            close_descriptors(self.core)
+
     @property
     def counters(self) -> dict[str, int]:
         """Counts of now and since the start."""
@@ -289,6 +294,7 @@ cdef class Reactor:
             "passive": seen.passive_count,
             "active": seen.active_count,
             "waiting": seen.waiting,
+            "rings": seen.rings,
             "notifications": seen.notified,
             "notifications_unmatched": seen.unmatched,
         }

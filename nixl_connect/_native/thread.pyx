@@ -1,4 +1,4 @@
-"""The completion thread: one per connection, and the only place that polls NIXL.
+"""The completion thread: one per connection. It polls NIXL for all who do not do so themselves.
 
 It consumes every notification once, matches it by its exact key, looks at the transfers in flight,
 posts those that were too large for their caller's thread, and keeps deadlines. When an operation
@@ -80,6 +80,11 @@ cdef enum:
     HEARD_NAP = 2_000_000       # instead of all that, where peers ring
     RUNG = 200_000              # how long to expect something after the doorbell
     AFTER = 5_000               # how long to expect more after it came
+    # So many rings in a row may bring nothing. Then one counts every so often, and for the others
+    # the thread is deaf for a while: whoever rings for the fun of it gets 2% of a processor.
+    MOST_RINGS = 64
+    REFILL = 10_000_000
+    DEAF = 1_000_000
     # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
     LINGER = 5_000_000
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
@@ -114,6 +119,7 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
     else:
         core.last_activity = now_ns()
         core.heard = core.last_activity < core.rung_until
+        core.credit = MOST_RINGS
         core.rung_until = min(core.rung_until, core.last_activity + AFTER)
         take_out(core, record)
         finish(core, record, status, reason, 0)
@@ -244,13 +250,16 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     cdef int64_t now
     cdef uint64_t count
     sources[0].fd = core.work
-    sources[1].fd = core.bell
+    now = now_ns()
+    # A descriptor below 0 is passed over.
+    sources[1].fd = core.bell if now >= core.deaf_until else -1
+    if now < core.deaf_until:
+        until = min(until, core.deaf_until)
     sources[0].events = sources[1].events = POLLIN
     sources[0].revents = sources[1].revents = 0
     core.asleep_until = until
     core.asleep = True
     pthread_mutex_unlock(&core.lock)
-    now = now_ns()
     left.tv_sec = max(until - now, 0) // 1000000000
     left.tv_nsec = max(until - now, 0) % 1000000000
     ppoll(sources, 2, NULL if until == INT64_MAX else &left, NULL)
@@ -259,7 +268,16 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     pthread_mutex_lock(&core.lock)
     core.asleep = False
     if sources[1].revents and was_rung(core.bell):
-        core.rung_until = now_ns() + RUNG
+        core.rings += 1
+        now = now_ns()
+        if core.credit == 0 and now > core.refilled + REFILL:
+            core.credit = 1
+        if core.credit:
+            core.credit -= 1
+            core.refilled = now
+            core.rung_until = now + RUNG
+        else:
+            core.deaf_until = now + DEAF
 
 
 cdef void _nap(Core* core) noexcept nogil:
@@ -358,7 +376,8 @@ cdef void* _run(void* argument) noexcept nogil:
     return NULL
 
 
-cdef void _close_descriptors(Core* core) noexcept nogil:
+cdef void close_descriptors(Core* core) noexcept nogil:
+    """Close what the thread sleeps on. The thread is gone, or was never in this process."""
     if core.work >= 0:
         close(core.work)
     if core.bell >= 0:
@@ -393,9 +412,10 @@ cdef Core* new_core(
     pthread_cond_init(&core.ended, &monotonic)
     pthread_cond_init(&core.garbage, &monotonic)
     pthread_condattr_destroy(&monotonic)
+    core.credit = MOST_RINGS
     core.work = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
-    core.bell = open_bell(own)
-    if core.work < 0 or core.bell < 0 or pthread_create(&core.thread, NULL, _run, core):
+    core.bell = open_bell(own)  # or none: then nobody can ring
+    if core.work < 0 or pthread_create(&core.thread, NULL, _run, core):
         core.stopped = True
         free_core(core)
         return NULL
@@ -419,7 +439,7 @@ cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
     pthread_join(core.thread, NULL)
     pthread_mutex_lock(&core.lock)
-    _close_descriptors(core)
+    close_descriptors(core)
     pthread_mutex_unlock(&core.lock)
     return core.active_count == 0
 
@@ -436,7 +456,7 @@ cdef void free_core(Core* core) noexcept nogil:
         core.quarantined = record.next_quarantined
         release_record(record)
     core.nixl.destroy_notif_map(core.notifications)
-    _close_descriptors(core)
+    close_descriptors(core)
     pthread_cond_destroy(&core.ended)
     pthread_cond_destroy(&core.garbage)
     pthread_mutex_destroy(&core.lock)

@@ -48,7 +48,7 @@ PROBE = b"nixl_connect:probe"
 
 
 cdef void announce(Core* core, Address bell) noexcept nogil:
-    """Ring a peer's doorbell, unless it has just been rung. Lock not held."""
+    """Ring a peer's doorbell, unless it has just been rung and looks. Lock not held."""
     cdef int64_t now = now_ns()
     pthread_mutex_lock(&core.lock)
     if core.bell >= 0 and (
@@ -110,6 +110,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     announce(core, record.bell)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
+    core.last_rung = 0  # it has something, and stops to look: the next ring is to be heard
     if told:
         core.last_told = core.last_activity
     core.active_count -= 1
@@ -151,7 +152,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     if record.large:
         core.large_count += 1
     core.last_activity = now_ns()
-    if inline_post:
+    if inline_post and core.active_count == 1:
         # The thread is not needed for a while. It would only get in the way of this one.
         core.looked_until = core.last_activity + 2 * LOOK
     core.next_deadline = min(core.next_deadline, record.deadline)

@@ -1,0 +1,125 @@
+"""The doorbell: a hint, and no more than that."""
+
+import contextlib
+import hashlib
+import os
+import resource
+import socket
+import time
+
+import numpy as np
+
+import nixl_connect as nc
+
+
+def address(connector):
+    """The name of a connector's doorbell, in the abstract namespace."""
+    digest = hashlib.blake2b(f"{connector.name}-1".encode(), digest_size=16).hexdigest()
+    return b"\0nixl_connect/" + digest.translate(_LETTERS).encode()
+
+
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+
+
+def read_once(connector, peer, content, seed=0):
+    made = peer.do("passive", kind="readable", sizes=[100], seed=seed)
+    target = np.zeros(100, np.uint8)
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    with connector.begin_read_blocking(told, nc.Descriptor(target)) as operation:
+        operation.wait_for_completion_blocking(10)
+    assert (target == content(seed, 100)).all()
+    peer.do("wait", number=made["id"])
+
+
+def test_peers_on_one_host_ring(connector, peer, content):
+    for seed in range(5):
+        read_once(connector, peer, content, seed)
+        time.sleep(0.02)  # so that the peer's thread sleeps again
+    assert peer.do("stats")["stats"]["notifications"]["rings"] >= 5
+    assert connector.stats()["notifications"]["rings"] == 0
+
+
+def test_a_flood_of_rings(connector, peer, content):
+    """Of any content, from anybody: the thread looks as often, and everything goes on."""
+    connector._open()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as anybody:
+        end = time.monotonic() + 1
+        seed = 0
+        while time.monotonic() < end:
+            for message in (b"", b"x", b"\0" * 1000):
+                with contextlib.suppress(BlockingIOError):
+                    anybody.sendto(message, address(connector))
+            if seed < 5:
+                read_once(connector, peer, content, seed)
+                seed += 1
+    assert connector.stats()["notifications"]["rings"] > 0
+
+
+def test_who_rings_for_fun_gets_little(connector):
+    """Of an idle connector, whose thread would otherwise spin for as long as it is rung."""
+    connector._open()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as anybody:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        for _ in range(2000):
+            with contextlib.suppress(BlockingIOError):
+                anybody.sendto(b"x", address(connector))
+            time.sleep(0.0005)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.8  # of more than a second, this loop included
+
+
+def test_a_fork_does_not_keep_the_name(make_connector):
+    connector = make_connector("forked")
+    connector._open()
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready[1], b"x")
+        os.read(done[0], 1)
+        os._exit(0)
+    try:
+        assert os.read(ready[0], 1) == b"x"
+        connector.close_blocking()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as another:
+            another.bind(address(connector))  # fails if the child holds it
+    finally:
+        os.write(done[1], b"x")
+        os.waitpid(child, 0)
+        for end in (*ready, *done):
+            os.close(end)
+
+
+def test_a_name_that_is_taken(make_connector, peer, content):
+    """Two agents of one name: the second has no doorbell, and works without."""
+    first = make_connector("shared")
+    first._open()
+    second = make_connector("shared")
+    readable = second.create_readable_blocking(nc.Descriptor(content(1, 64)))
+    reading = peer.do("active", kind="read", metadata=readable.metadata().model_dump(), sizes=[64])
+    peer.do("wait", number=reading["id"])
+    readable.wait_for_completion_blocking(10)
+    assert second.stats()["notifications"]["rings"] == 0
+
+
+def test_a_long_name(make_connector, peer, content):
+    connector = make_connector("n" * 500)
+    readable = connector.create_readable_blocking(nc.Descriptor(content(1, 64)))
+    time.sleep(0.02)
+    reading = peer.do("active", kind="read", metadata=readable.metadata().model_dump(), sizes=[64])
+    peer.do("wait", number=reading["id"])
+    readable.wait_for_completion_blocking(10)
+    assert connector.stats()["notifications"]["rings"] >= 1
+
+
+def test_it_is_gone_with_the_connector(make_connector):
+    connector = make_connector()
+    connector._open()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as anybody:
+        anybody.sendto(b"x", address(connector))
+        connector.close_blocking()
+        try:
+            anybody.sendto(b"x", address(connector))
+        except ConnectionRefusedError:
+            return
+    raise AssertionError("the doorbell is still there")
