@@ -165,7 +165,7 @@ def test_a_peer_that_is_stopped(tmp_path, how):
     """Over TCP the peer serves the read: stopped, it does not."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "stopped.py"), how],
-        env=os.environ | {"UCX_TLS": "tcp"},
+        env=os.environ | {"UCX_TLS": "tcp", "PYTHONPATH": str(Path(__file__).parent)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
