@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from harness.measure import Figures, Measurement
-from harness.targets import Row, us
+from harness.targets import LIMITS, Row, us
 
 _MET = {True: "met", False: "**missed**", None: "-"}
 
@@ -49,6 +49,7 @@ def write(
     )
     parts = [_HEAD.format(date=today, machine=machine(), command=command)]
     parts.append(_markdown([("figure", "target", "measured", ""), *map(_row, rows)]))
+    parts += limits(rows)
     parts.append("\n![Latency, throughput, and cost by number pending](benchmarks.svg)\n")
     parts.append("\n## What was measured\n\n")
     parts += [f"- {name}: {version}\n" for name, version in measured.versions.items()]
@@ -68,6 +69,18 @@ run; medians. The machine is shared, so only ratios within a run say something. 
 program on NIXL's C API, both sides spinning; "reference" is `dynamo.nixl_connect`.
 
 """
+
+
+def limits(rows: list[Row]) -> list[str]:
+    """Return the lines that say what limits the targets that are missed."""
+    missed = [row.what for row in rows if row.met is False]
+    lines = [
+        f"- *{what}*: {text}\n"
+        for what in missed
+        for start, text in LIMITS.items()
+        if what.startswith(start)
+    ]
+    return ["\nWhat limits those that are missed:\n\n", *lines] if lines else []
 
 
 def _row(row: Row) -> tuple[str, ...]:
