@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
+from nixl_connect.permit import NotQuickError
 
 
 def prepare(connector, made, arrays, kind="read", **options):
@@ -229,37 +230,37 @@ def test_a_finalizer_makes_no_call_to_nixl(connector, peer, monkeypatch):
     assert threads[0] is not threading.main_thread()
 
 
-def test_small_ones_do_not_stall_a_loop_behind_a_large_copy(connector, peer):
-    """They move to a thread while NIXL is in a copy."""
-    size = 256 << 20
-    large = peer.do("passive", kind="readable", sizes=[size])
+def test_nothing_begins_on_a_loop_while_nixl_may_take_long(connector, peer, monkeypatch):
+    """NIXL lets in one at a time: a prepared transfer, and loading new regions, go to a thread."""
     small = peer.do("passive", kind="readable", sizes=[8])
     new = peer.do("passive", kind="readable", sizes=[64], seed=3)
-    told = [nc.RdmaMetadata.model_validate(item["metadata"]) for item in (large, small, new)]
-    array = np.ones(size, np.uint8)
+    told = [nc.RdmaMetadata.model_validate(item["metadata"]) for item in (small, new)]
+    engine = connector._open()._engine
+    threads = []
 
-    async def main():
-        read = await connector.prepare_read(told[1], nc.Descriptor(bytearray(8)))
-        copy = await connector.begin_read(told[0], nc.Descriptor(array))
-        engine = connector._open()._engine
-        assert engine._reactor.is_copying
-        threads = []
+    def not_quick():
+        raise NotQuickError
 
+    def noted(call):
         def note(*arguments, **options):
             threads.append(threading.current_thread())
-            return post(*arguments, **options)
+            return call(*arguments, **options)
 
-        post, read._post = read._post, note
-        await read.transfer(10)
-        if not copy.status.is_final:
-            assert threads[0] is not threading.main_thread()
-        other = await connector.begin_read(told[2], nc.Descriptor(bytearray(64)))
-        await other.wait_for_completion(10)
-        await copy.wait_for_completion(30)
-        del read._post
-        read.close()
+        return note
+
+    async def main():
+        async with await connector.prepare_read(told[0], nc.Descriptor(bytearray(8))) as read:
+            monkeypatch.setattr(read, "_post", noted(read._post))
+            monkeypatch.setattr(engine.peers, "admit", noted(engine.peers.admit))
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.starter, "need_quickness", not_quick)
+                await read.transfer(10)
+                other = await connector.begin_read(told[1], nc.Descriptor(bytearray(64)))
+                await other.wait_for_completion(10)
 
     asyncio.run(main())
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 def test_a_reconnected_peer(connector, peer, content):
