@@ -28,13 +28,14 @@ from nixl_connect.errors import (
 )
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.loops import Loops
+from nixl_connect.messenger import Messenger
 from nixl_connect.metadata import deflate
 from nixl_connect.options import Options
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations, Row
 from nixl_connect.starter import Starter
-from nixl_connect.startup import start_agent
+from nixl_connect.startup import describe_agent, start_agent
 
 if TYPE_CHECKING:
     from nixl_connect.prepared import PreparedTransfer
@@ -93,11 +94,20 @@ class Engine:
         self.library = library.load()
         self.name = name
         self.options = options
-        self._agent, connections, described = start_agent(name, options.plugins, self.library)
+        self._agent = start_agent(name, options.plugins)
+        connections, described = describe_agent(self._agent, self.library)
         self._head = connections[: described.sections_at]
-        self._reactor = Reactor(self._agent, options.progress_interval)
+        # Nobody learns its name but those whom it tells that their bytes have been moved.
+        self._messenger = start_agent(f"{name}/messenger", options.plugins)
+        self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
         self.registrations = Registrations(self._agent)
-        self.peers = Peers(self._agent, options.max_peer_regions, self._pump, described.connections)
+        self.peers = Peers(
+            self._agent,
+            Messenger(self._messenger, self._reactor.introduced, connections, described),
+            options.max_peer_regions,
+            self._pump,
+            described.connections,
+        )
         self.keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
@@ -250,6 +260,7 @@ class Engine:
     def _end_agent(self, clean: bool, at_exit: bool) -> None:
         if clean:
             self._agent.close()
+            self._messenger.close()
             return
         # A transfer did not end: neither the agent nor the memory may ever be freed.
         _immortal.append(self)

@@ -30,9 +30,9 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
+from nixl_connect.messenger import PROBE, Messenger
 from nixl_connect.permit import Permit
 
-_PROBE = b"nixl_connect:probe"
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
 _IDLE = 600.0
@@ -42,6 +42,8 @@ _QUICK_BYTES = 16 * 1024
 # A connection that stood so recently (seconds) is taken to stand: a burst of metadata of new
 # regions costs one probe.
 _PROVED = 1e-3
+# And so recently, if the messenger's stands. A probe of its own holds up the next transfer.
+_PROVED_ITSELF = 1.0
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -55,7 +57,16 @@ class _Verdict(Enum):
 class Peer(PeerState):
     """One remote agent."""
 
-    __slots__ = ("connections", "last_used", "ledgers", "name", "proved", "regions")
+    __slots__ = (
+        "connections",
+        "last_used",
+        "ledgers",
+        "name",
+        "proved",
+        "proved_itself",
+        "regions",
+        "reliable",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -65,7 +76,11 @@ class Peer(PeerState):
         self.regions = 0
         self.last_used = time.monotonic()
         self.proved = -math.inf
-        """When the connection was last seen to stand, monotonic seconds."""
+        """When the messenger's connection was last seen to stand, monotonic seconds."""
+        self.proved_itself = -math.inf
+        """When the agent's was."""
+        self.reliable = math.inf
+        """From when on the messenger may be relied on."""
 
     def compare(self, envelope: Envelope, limit: int) -> _Verdict:
         """Compare metadata with what is loaded."""
@@ -112,6 +127,8 @@ class Peers:
     ----------
     agent : Agent
         The local agent.
+    messenger : Messenger
+        Meets those peers, too.
     limit : int
         Most regions to keep of one peer.
     pump : callable
@@ -121,9 +138,15 @@ class Peers:
     """
 
     def __init__(
-        self, agent: Agent, limit: int, pump: Callable[[float], None], own: dict[str, bytes]
+        self,
+        agent: Agent,
+        messenger: Messenger,
+        limit: int,
+        pump: Callable[[float], None],
+        own: dict[str, bytes],
     ) -> None:
         self._agent = agent
+        self._messenger = messenger
         self._own = own
         self.calls = 0
         """Threads that connect a peer just now; others would wait for NIXL."""
@@ -194,7 +217,7 @@ class Peers:
                 permit.need_patience()
                 self._disconnect(peer, end, permit)
             loading = True
-            self._load(envelope, blob)
+            self._load(peer, envelope, blob)
             loaded = True
         finally:
             with self._changed:
@@ -261,6 +284,7 @@ class Peers:
             for peer in idle:
                 with contextlib.suppress(NativeError):  # NIXL may have dropped it already
                     self._agent.invalidate_remote(peer.name.encode())
+                self._messenger.forget(peer.name)
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
@@ -297,19 +321,19 @@ class Peers:
         """
         now = time.monotonic()
         if now >= peer.proved + _PROVED:
-            if not self.answers(peer):
+            if not self._messenger.reaches(peer.name):
                 return False
             peer.proved = now
+        if now >= peer.proved_itself + _PROVED_ITSELF:
+            if not self.answers(peer):
+                return False
+            peer.proved_itself = now
         return True
 
     def answers(self, peer: Peer) -> bool:
-        """Whether the connection to a peer stands, as far as UCX knows.
-
-        NIXL has no way to ask, but refuses to send over a broken one. The message says nothing;
-        peers find no operation of that key.
-        """
+        """Whether the agent's connection to a peer stands, as far as UCX knows."""
         try:
-            self._agent.notify(peer.name.encode(), _PROBE)
+            self._agent.notify(peer.name.encode(), PROBE)
         except (AgentClosedError, NativeError):
             return False
         return True
@@ -340,8 +364,10 @@ class Peers:
             peer.ledgers.clear()
             peer.regions = 0
 
-    def _load(self, envelope: Envelope, blob: bytes) -> None:
+    def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         try:
+            if not peer.connections:
+                peer.reliable = self._messenger.meet(envelope, blob)
             name = self._agent.load_remote(blob)
         except NativeError as error:
             status = status_name(error.status)

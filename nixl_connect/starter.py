@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -234,6 +235,7 @@ class Starter:
                 target.mem_type,
                 hold.peer.name.encode(),
                 target.key,
+                time.monotonic() < hold.peer.reliable,
             )
             hold.registrations += self._registrations.acquire_covering(
                 local.regions, local.mem_type

@@ -1,4 +1,4 @@
-"""Starts an agent with its transports, and proves what the rest of the package relies on."""
+"""Starts agents with their transports, and proves what the rest of the package relies on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from nixl_connect.errors import BackendError
 from nixl_connect.library import Library
 
 
-def start_agent(
-    name: str,
-    plugins: Mapping[bytes, Mapping[bytes, bytes]],
-    library: Library,
-) -> tuple[Agent, bytes, Envelope]:
-    """Start an agent.
+def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Agent:
+    """Start an agent with its transports.
 
     Parameters
     ----------
@@ -25,24 +21,11 @@ def start_agent(
         The agent's name.
     plugins : mapping of bytes to mapping of bytes to bytes
         Transports to start, and their options.
-    library : Library
-        Where NIXL came from, for messages.
-
-    Returns
-    -------
-    agent : Agent
-        With its transports started.
-    connections : bytes
-        Its metadata with connection info and no regions.
-    described : Envelope
-        The same, parsed.
 
     Raises
     ------
     BackendError
-        NIXL cannot start the agent or a transport, or was used before this process was forked, or
-        lays out its metadata in a way that the parser does not know: then nothing could be checked
-        before NIXL reads it.
+        NIXL cannot start the agent or a transport, or was used before this process was forked.
     """
     try:
         agent = Agent(name.encode())
@@ -62,6 +45,26 @@ def start_agent(
             f"NIXL cannot start the transport {plugin.decode()!r}: {status_name(error.status)}. "
             f"Found: {', '.join(agent.plugins())}"
         ) from None
+    return agent
+
+
+def describe_agent(agent: Agent, library: Library) -> tuple[bytes, Envelope]:
+    """Return an agent's metadata with connection info and no regions, as it is and parsed.
+
+    Parameters
+    ----------
+    agent : Agent
+        With its transports started.
+    library : Library
+        Where NIXL came from, for messages.
+
+    Raises
+    ------
+    BackendError
+        NIXL lays out its metadata in a way that the parser does not know: then nothing could be
+        checked before NIXL reads it.
+    """
+    name = agent.name.decode()
     try:
         connections = agent.partial_metadata(None, 0)
         proof = envelope.parse(connections)
@@ -75,4 +78,4 @@ def start_agent(
             f"NIXL {library.version or ''} at {library.path} lays out its metadata in a way that "
             f"this version of nixl-connect does not know: {error}"
         ) from None
-    return agent, connections, proof
+    return connections, proof

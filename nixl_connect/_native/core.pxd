@@ -9,7 +9,8 @@ from nixl_connect._native.record cimport Record
 
 cdef struct Core:
     const Api* nixl
-    void* agent                 # borrowed: outlives the thread
+    void* agent                 # borrowed, as the next: outlives the thread
+    void* messenger             # a second agent, that tells peers
     void* notifications         # a NIXL notification map, the thread's own
     pthread_t thread
     pthread_mutex_t lock
@@ -49,6 +50,8 @@ cdef struct Core:
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
     int64_t last_told           # when a notification was last sent
+    int64_t last_errand         # when the messenger's connections were last looked at
+    int64_t errands_until       # and until when to do so at every turn
     int64_t next_deadline       # no deadline is earlier
     int64_t drain_until         # when stopping: give up on active records then
     uint64_t rings              # how often the doorbell woke the thread

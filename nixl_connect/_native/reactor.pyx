@@ -7,12 +7,13 @@ from libc.string cimport strdup
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.bell cimport Address, address_of
 from nixl_connect._native.capi cimport check
-from nixl_connect._native.core cimport Core
+from nixl_connect._native.core cimport Core, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
     pthread_cond_signal,
+    now_ns,
     pthread_cond_wait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
@@ -27,6 +28,11 @@ from collections import deque
 from nixl_connect._native.agent import AgentForkedError
 
 
+cdef enum:
+    # How long (nanoseconds) connecting to a peer may take.
+    INTRODUCTION = 1_000_000_000
+
+
 cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
 
@@ -38,12 +44,15 @@ cdef class Reactor:
     Parameters
     ----------
     agent : Agent
-        Kept alive by the reactor. Stop the reactor before closing the agent.
+        Kept alive by the reactor, as the next. Stop the reactor before closing them.
+    messenger : Agent
+        Tells peers when their bytes have been moved. To be closed after `agent`.
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
     """
 
     cdef Agent agent
+    cdef Agent messenger
     cdef Core* core
     cdef int generation
     cdef uint64_t last_id
@@ -51,8 +60,9 @@ cdef class Reactor:
     cdef Address last_bell
     cdef bint stopped
 
-    def __cinit__(self, Agent agent not None, double idle_interval):
+    def __cinit__(self, Agent agent not None, Agent messenger not None, double idle_interval):
         self.agent = agent
+        self.messenger = messenger
         self.generation = fork_generation()
         cdef int64_t interval = <int64_t>(idle_interval * 1e9)
         cdef Address bell = address_of(agent.name)
@@ -60,7 +70,12 @@ cdef class Reactor:
         with nogil:
             rc = agent.enter()
             if rc == 0:
-                self.core = new_core(agent.nixl, agent.handle, bell, interval)
+                rc = messenger.enter()
+                if rc == 0:
+                    self.core = new_core(
+                        agent.nixl, agent.handle, messenger.handle, bell, interval
+                    )
+                    messenger.leave()
                 agent.leave()
         check(rc, "reactor")
         if self.core is NULL:
@@ -92,7 +107,7 @@ cdef class Reactor:
 
     def active(
         self, int kind, Regions local not None, int local_mem, Regions remote not None,
-        int remote_mem, bytes peer not None, bytes key not None
+        int remote_mem, bytes peer not None, bytes key not None, bint direct
     ) -> Operation:
         """Make a transfer; `Operation.start` posts it.
 
@@ -108,6 +123,8 @@ cdef class Reactor:
             Name of the agent that owns `remote`.
         key : bytes
             What to notify the peer with when the transfer is done.
+        direct : bool
+            Whether to notify it through the agent itself, and not through the messenger.
 
         Raises
         ------
@@ -120,6 +137,7 @@ cdef class Reactor:
         record.is_active = True
         record.bell = self._bell_of(peer)
         record.peer = strdup(peer)
+        record.voice = self.core.agent if direct else self.core.messenger
         if record.peer is NULL:
             raise MemoryError
         with nogil:
@@ -135,6 +153,15 @@ cdef class Reactor:
         cdef Address bell = self._bell_of(peer)
         if self.generation == fork_generation():
             announce(self.core, bell)
+
+    def introduced(self) -> None:
+        """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
+        if self.generation == fork_generation():
+            pthread_mutex_lock(&self.core.lock)
+            self.core.last_activity = now_ns()
+            self.core.errands_until = self.core.last_activity + INTRODUCTION
+            rouse(self.core)
+            pthread_mutex_unlock(&self.core.lock)
 
     cdef Address _bell_of(self, bytes peer):
         if peer != self.last_peer:

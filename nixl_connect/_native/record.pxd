@@ -44,6 +44,7 @@ cdef struct Record:
     size_t key_size
     char* peer                  # active: the peer's name
     Address bell                # active: the peer's doorbell
+    void* voice                 # active: the agent that tells the peer when the bytes are there
     void* request               # active: NIXL's request; whoever moves the record owns it
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine

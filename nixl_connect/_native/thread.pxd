@@ -7,7 +7,7 @@ from nixl_connect._native.capi cimport Api
 from nixl_connect._native.core cimport Core
 
 cdef Core* new_core(
-    const Api* nixl, void* agent, Address own, int64_t idle_interval
+    const Api* nixl, void* agent, void* messenger, Address own, int64_t idle_interval
 ) noexcept nogil
 cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
 cdef void close_descriptors(Core* core) noexcept nogil

@@ -92,6 +92,8 @@ cdef enum:
     QUARANTINE_NAP = 100_000_000
     # How long the last notification may take to leave the process before the agent is destroyed.
     FLUSH = 20_000_000
+    # How often to look after the messenger's connections when it has nothing to say.
+    ERRANDS = 50_000_000
 
 
 cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
@@ -125,6 +127,15 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         finish(core, record, status, reason, 0)
         retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
     pthread_mutex_unlock(&core.lock)
+
+
+cdef void _poll_messenger(Core* core) noexcept nogil:
+    """Let messages leave that wait for a connection, or for a slow peer."""
+    cdef int64_t now = now_ns()
+    if now < core.errands_until or now >= core.last_errand + ERRANDS:
+        core.last_errand = now
+        core.nixl.get_notifs(core.messenger, core.notifications, NULL)
+        core.nixl.notif_map_clear(core.notifications)  # nobody has its address
 
 
 cdef void _poll_notifications(Core* core) noexcept nogil:
@@ -297,6 +308,8 @@ cdef void _nap(Core* core) noexcept nogil:
             length = HEARD_NAP
         else:
             length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+    elif now < core.errands_until:
+        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
     elif idle > LINGER and not core.stopping:
         if core.active_count:
             length = LEISURE_NAP
@@ -359,6 +372,7 @@ cdef void* _run(void* argument) noexcept nogil:
         pthread_mutex_unlock(&core.lock)
         # Whether or not somebody listens: this is also what answers peers.
         _poll_notifications(core)
+        _poll_messenger(core)
         if due:
             _poll_transfers(core, patient)
         _check_deadlines(core)
@@ -369,6 +383,8 @@ cdef void* _run(void* argument) noexcept nogil:
         pthread_mutex_unlock(&core.lock)
         while now_ns() < core.last_told + FLUSH:
             usleep(1000)
+            core.errands_until = INT64_MAX
+            _poll_messenger(core)
         pthread_mutex_lock(&core.lock)
     pthread_cond_broadcast(&core.ended)
     pthread_cond_signal(&core.garbage)
@@ -386,7 +402,7 @@ cdef void close_descriptors(Core* core) noexcept nogil:
 
 
 cdef Core* new_core(
-    const Api* nixl, void* agent, Address own, int64_t idle_interval
+    const Api* nixl, void* agent, void* messenger, Address own, int64_t idle_interval
 ) noexcept nogil:
     """Make a core and start its thread. Returns NULL when out of memory, threads or descriptors."""
     cdef pthread_condattr_t monotonic
@@ -395,6 +411,7 @@ cdef Core* new_core(
         return NULL
     core.nixl = nixl
     core.agent = agent
+    core.messenger = messenger
     core.next_deadline = INT64_MAX
     core.idle_interval = idle_interval
     core.work = core.bell = -1

@@ -2,6 +2,10 @@
 
 A transfer is posted without NIXL's own notification. Whoever sees its end tells the peer: the key
 when the operation completes, another message when it had been given up.
+
+The key goes through a second agent, the messenger. NIXL ends each transfer with a flush of the
+connection, and where a message went over the same connection before, UCX's flush waits until the
+peer has seen it: a peer that naps would hold up the next transfer.
 """
 
 from libc.stdint cimport int64_t
@@ -41,6 +45,8 @@ from nixl_connect._native.status cimport (
 cdef enum:
     # After this many nanoseconds a peer that was rung may have stopped to look.
     AGAIN = 100_000
+    # How long a message may wait, where a peer is slow to take it, for somebody to look.
+    ERRAND = 2_000_000
 
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
@@ -93,7 +99,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     core.nixl.destroy_xfer_req(record.request)
     record.request = NULL
     if claimed:
-        rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
+        rc = core.nixl.gen_notif(record.voice, record.peer, record.key, record.key_size, NULL)
         if rc == NIXL_SUCCESS:
             status, reason = COMPLETE, REASON_NONE
         else:
@@ -113,6 +119,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     core.last_rung = 0  # it has something, and stops to look: the next ring is to be heard
     if told:
         core.last_told = core.last_activity
+        core.errands_until = max(core.errands_until, core.last_told + ERRAND)
     core.active_count -= 1
     if record.large:
         core.large_count -= 1
