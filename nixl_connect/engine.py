@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixl_connect import library
 from nixl_connect._native import envelope
-from nixl_connect._native.agent import AgentClosedError
+from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
@@ -27,6 +27,7 @@ from nixl_connect.errors import (
     StateError,
 )
 from nixl_connect.keeper import Hold, Keeper
+from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
 from nixl_connect.messenger import Messenger
 from nixl_connect.metadata import deflate
@@ -111,6 +112,7 @@ class Engine:
         self.keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
+        self._lanes = Lanes(name, options.plugins, self._lane)
         self._loops = Loops(self._reactor.look, self.collect)
         self._usable = _Usable(self)
         self.starter = Starter(
@@ -118,6 +120,7 @@ class Engine:
             self.registrations,
             self.peers,
             self.keeper,
+            self._lanes,
             quarantine=options.quarantine,
             usable=self._usable,
         )
@@ -130,6 +133,13 @@ class Engine:
         self.forked = False
         self._shut_down = False
         _engines.add(self)
+
+    def _lane(self, agent: Agent) -> Lane:
+        """Make a lane of its agent."""
+        limit = self.options.max_peer_regions
+        lane = Lane(agent, self._reactor.lane(agent), Peers(agent, None, limit, self._pump, {}))
+        self.keeper.add_lane(lane)
+        return lane
 
     # --- operations -------------------------------------------------------------------------
 
@@ -259,7 +269,13 @@ class Engine:
 
     def _end_agent(self, clean: bool, at_exit: bool) -> None:
         if clean:
+            lanes = self._lanes.all
+            for lane in lanes:
+                lane.stop()
+            # First: who is in a call on it may use the others.
             self._agent.close()
+            for lane in lanes:
+                lane.close()
             self._messenger.close()
             return
         # A transfer did not end: neither the agent nor the memory may ever be freed.

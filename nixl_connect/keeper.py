@@ -15,6 +15,7 @@ from typing import Any
 
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
+from nixl_connect.lanes import Lane
 from nixl_connect.peers import Peer, Peers
 from nixl_connect.registrations import Registration, Registrations
 
@@ -22,14 +23,19 @@ from nixl_connect.registrations import Registration, Registrations
 _GRACE = 0.05
 # More of them than this are not deregistered on whichever thread comes by.
 _QUICK_REGISTRATIONS = 256
+_LOST = frozenset({Reason.PEER_LOST, Reason.NOT_TOLD})
+_FAILED = frozenset({Reason.PEER_LOST, Reason.TRANSFER})
 # Seconds to wait for the reaper at the end, which may be in somebody's finalizer.
 _LONGEST_JOIN = 10.0
 
 
 class Hold:
-    """What one operation holds: registrations, memory, and a place in its peer's count."""
+    """What one operation holds: registrations, memory, and a place in its peer's count.
 
-    __slots__ = ("memory", "nbytes", "peer", "registrations")
+    And `parts`, for each lane that it uses: the lane, the peer there, and registrations there.
+    """
+
+    __slots__ = ("memory", "nbytes", "parts", "peer", "registrations")
 
     def __init__(
         self, registrations: list[Registration], memory: list[Any], nbytes: int, peer: Peer | None
@@ -38,6 +44,7 @@ class Hold:
         self.memory = memory
         self.nbytes = nbytes
         self.peer = peer
+        self.parts: list[tuple[Lane, Peer, list[Registration]]] = []
 
 
 class Keeper:
@@ -74,6 +81,7 @@ class Keeper:
         self._collecting = threading.RLock()
         self._ended: deque[tuple[int, int, int]] = deque()
         self._quarantine: list[tuple[float, Hold]] = []
+        self._lanes: list[Lane] = []
         self.holds: dict[int, Hold] = {}
         """By the operation's number."""
         self._reaper = threading.Thread(target=self._reap, name="nixl-reaper", daemon=True)
@@ -100,8 +108,7 @@ class Keeper:
         """
         while self._reactor.has_garbage or self._deferred or self._ended:
             if (
-                self._registrations.is_held_here
-                or self._peers.is_held_here
+                self._is_held_here()
                 or (not patient and self._would_wait())
                 or self._collecting._is_owned()  # type: ignore[attr-defined]
                 or not self._collecting.acquire(blocking=False)
@@ -114,9 +121,28 @@ class Keeper:
             finally:
                 self._collecting.release()
 
+    def add_lane(self, lane: Lane) -> None:
+        """Have holds refer to a lane."""
+        self._lanes.append(lane)
+
+    def _is_held_here(self) -> bool:
+        """Whether this thread is in the middle of a change to registrations or peers."""
+        return (
+            self._registrations.is_held_here
+            or self._peers.is_held_here
+            or any(
+                lane.registrations.is_held_here or lane.peers.is_held_here for lane in self._lanes
+            )
+        )
+
     def _would_wait(self) -> bool:
         """Whether another thread is in a call to NIXL that may take long."""
-        return self._reactor.is_copying or self._registrations.is_busy or self._peers.calls > 0
+        return (
+            self._reactor.is_copying
+            or self._registrations.is_busy
+            or self._peers.calls > 0
+            or any(lane.registrations.is_busy or lane.peers.calls > 0 for lane in self._lanes)
+        )
 
     def _collect(self, *, patient: bool) -> bool:
         """Let go, one by one: an exception, a signal handler's say, loses none. Lock held.
@@ -143,8 +169,10 @@ class Keeper:
         if stage == Stage.QUARANTINED:
             self._registrations.release(hold.registrations)
             return
-        if reason == Reason.PEER_LOST and hold.peer is not None:
+        if reason in _LOST and hold.peer is not None:
             self._peers.mark_broken(hold.peer)
+        if reason in _FAILED:
+            self.break_lanes(hold)
         self.release(hold)
         if stage == Stage.UNKNOWN:
             with self._lock:
@@ -157,6 +185,15 @@ class Keeper:
         peer, hold.peer = hold.peer, None
         if peer is not None:
             self._peers.leave(peer)
+        while hold.parts:
+            lane, peer, registrations = hold.parts.pop()
+            lane.registrations.release(registrations)
+            lane.peers.leave(peer)
+
+    def break_lanes(self, hold: Hold) -> None:
+        """Have lanes connect the peer of a hold anew: NIXL may have dropped it there."""
+        for lane, peer, _ in hold.parts:
+            lane.peers.mark_broken(peer)
 
     def release_later(self, registration: list[Registration], memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""

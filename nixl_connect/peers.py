@@ -127,7 +127,7 @@ class Peers:
     ----------
     agent : Agent
         The local agent.
-    messenger : Messenger
+    messenger : Messenger or None
         Meets those peers, too.
     limit : int
         Most regions to keep of one peer.
@@ -140,7 +140,7 @@ class Peers:
     def __init__(
         self,
         agent: Agent,
-        messenger: Messenger,
+        messenger: Messenger | None,
         limit: int,
         pump: Callable[[float], None],
         own: dict[str, bytes],
@@ -224,6 +224,8 @@ class Peers:
                 peer.busy = False
                 self.calls -= 1
                 if loaded:
+                    if not peer.connections:
+                        peer.proved_itself = time.monotonic()
                     peer.note(envelope)
                     peer.join()
                 elif not peer.connections:
@@ -284,7 +286,8 @@ class Peers:
             for peer in idle:
                 with contextlib.suppress(NativeError):  # NIXL may have dropped it already
                     self._agent.invalidate_remote(peer.name.encode())
-                self._messenger.forget(peer.name)
+                if self._messenger is not None:
+                    self._messenger.forget(peer.name)
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
@@ -321,19 +324,19 @@ class Peers:
         """
         now = time.monotonic()
         if now >= peer.proved + _PROVED:
-            if not self._messenger.reaches(peer.name):
+            if not (self._messenger or self).reaches(peer.name):
                 return False
             peer.proved = now
         if now >= peer.proved_itself + _PROVED_ITSELF:
-            if not self.answers(peer):
+            if not self.reaches(peer.name):
                 return False
             peer.proved_itself = now
         return True
 
-    def answers(self, peer: Peer) -> bool:
+    def reaches(self, name: str) -> bool:
         """Whether the agent's connection to a peer stands, as far as UCX knows."""
         try:
-            self._agent.notify(peer.name.encode(), PROBE)
+            self._agent.notify(name.encode(), PROBE)
         except (AgentClosedError, NativeError):
             return False
         return True
@@ -366,7 +369,7 @@ class Peers:
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         try:
-            if not peer.connections:
+            if self._messenger is not None and not peer.connections:
                 peer.reliable = self._messenger.meet(envelope, blob)
             name = self._agent.load_remote(blob)
         except NativeError as error:

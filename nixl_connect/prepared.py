@@ -235,7 +235,7 @@ class PreparedTransfer:
                 f"a prepared transfer with peer {name!r} did not end within {patience} s",
                 peer=name,
             )
-        lost = not self._engine.peers.answers(self._peer)
+        lost = not self._engine.peers.reaches(name)
         self._engine.peers.mark_broken(self._peer)
         self._break_off(Reason.TRANSFER, failed=True)
         kind, text = (PeerLostError, "is gone") if lost else (TransferError, "failed the transfer")

@@ -5,25 +5,47 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from nixl_connect._native import prepared as native_prepared
 from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.lane import Lane
 from nixl_connect._native.operation import Operation, Stage
+from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.errors import InternalError, MetadataError, TransferError
 from nixl_connect.keeper import Hold, Keeper
+from nixl_connect.lanes import FEW, LEAST_BYTES, Lanes
 from nixl_connect.peers import Peer, Peers
 from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.regions import Local, Plan, Target
-from nixl_connect.registrations import Registrations
+from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.used import UsedKeys
 
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
+# NIXL's memory type of host memory.
+_HOST = 0
 # Calls to NIXL for more than this may copy for a millisecond and longer.
 LARGE_BYTES = 1024 * 1024
+
+
+class Part(NamedTuple):
+    """What one request of a transfer is made of."""
+
+    lane: Lane | None
+    """The connection's own agent, if there is none."""
+
+    registrations: Registrations
+    """Those of its agent."""
+
+    held: list[Registration]
+    """Which of them it needs: to be filled."""
+
+    local: Regions
+    remote: Regions
 
 
 class Starter:
@@ -31,7 +53,7 @@ class Starter:
 
     Parameters
     ----------
-    reactor, registrations, peers, keeper
+    reactor, registrations, peers, keeper, lanes
         Those of the engine.
     quarantine : float
         Seconds for which the memory of an abandoned passive operation is kept.
@@ -45,6 +67,7 @@ class Starter:
         registrations: Registrations,
         peers: Peers,
         keeper: Keeper,
+        lanes: Lanes,
         *,
         quarantine: float,
         usable: AbstractContextManager[None],
@@ -53,6 +76,7 @@ class Starter:
         self._registrations = registrations
         self._peers = peers
         self._keeper = keeper
+        self._lanes = lanes
         self._quarantine = quarantine
         self._usable = usable
         self._used = UsedKeys()
@@ -60,7 +84,9 @@ class Starter:
     def hold(self, local: Local, permit: Permit) -> Hold:
         """Register memory for a passive operation. `listen` takes the hold over, or release it."""
         with self._usable:
-            self._enter(permit)
+            if not permit.patient:
+                self.need_quickness()
+            self._registrations.enter(permit)
             try:
                 permit.check()
                 registrations = self._registrations.acquire(
@@ -69,12 +95,6 @@ class Starter:
             finally:
                 self._registrations.lock.release()
         return Hold(registrations, local.memory, local.regions.nbytes, None)
-
-    def _enter(self, permit: Permit) -> None:
-        """Take the lock of the registrations, unless that, or a call to NIXL, would take long."""
-        if not permit.patient:
-            self.need_quickness()
-        self._registrations.enter(permit)
 
     def need_quickness(self) -> None:
         """Raise NotQuickError while calls to NIXL may take long."""
@@ -204,6 +224,8 @@ class Starter:
                 start(operation)
             return operation, peer
         except NativeError as error:
+            if hold is not None:
+                self._keeper.break_lanes(hold)
             self._explain(error, peer, target, last=last)
             return None
         finally:
@@ -215,34 +237,75 @@ class Starter:
                     self._used.give_back(target.key)
 
     def _request(self, plan: Plan, hold: Hold, permit: Permit) -> Operation:
+        """Make an operation of a plan, with what `hold` has to hold for it."""
+        assert hold.peer is not None
+        local, target = plan.local, plan.target
+        peer = hold.peer.name.encode()
+        operation = self._reactor.active(peer, target.key, time.monotonic() < hold.peer.reliable)
+        if self._is_long_copy(plan, peer):
+            self._add_lanes(operation, plan, hold, permit)
+        else:
+            part = Part(
+                None, self._registrations, hold.registrations, local.regions, target.regions
+            )
+            self._add_part(operation, plan, part, permit)
+        return operation
+
+    def _is_long_copy(self, plan: Plan, peer: bytes) -> bool:
+        """Whether lanes serve a transfer: between the memory of two processes of this host."""
+        return (
+            plan.local.regions.nbytes >= LEAST_BYTES
+            and plan.local.mem_type == plan.target.mem_type == _HOST
+            and self._lanes.exist
+            and sum(len(section.regions) for section in plan.target.described.sections) <= FEW
+            and peer != self._reactor.name
+            and self._reactor.is_near(peer)
+        )
+
+    def _add_lanes(self, operation: Operation, plan: Plan, hold: Hold, permit: Permit) -> None:
+        """Share a transfer among the lanes."""
+        if not self._lanes.are_open:
+            permit.need_patience()
+        lanes = self._lanes.open()
+        local = plan.local.regions.split(len(lanes))
+        remote = plan.target.regions.split(len(lanes))
+        for lane, here, there in zip(lanes, local, remote, strict=True):
+            peer = lane.peers.admit(plan.target.described, plan.target.blob, plan.timeout, permit)
+            held: list[Registration] = []
+            hold.parts.append((lane, peer, held))
+            # What is registered as a whole here is so there, however many rows are in it.
+            whole = self._registrations.acquire_covering(here, plan.local.mem_type)
+            hold.registrations += whole
+            rows = list({known.row: None for known in whole})
+            if rows:
+                lane.registrations.enter(permit)
+                try:
+                    held += lane.registrations.acquire(
+                        Regions(rows), plan.local.mem_type, patient=permit.patient
+                    )
+                finally:
+                    lane.registrations.lock.release()
+            part = Part(lane.native, lane.registrations, held, here, there)
+            self._add_part(operation, plan, part, permit)
+
+    def _add_part(self, operation: Operation, plan: Plan, part: Part, permit: Permit) -> None:
         """Build a transfer request whose local registrations outlive it.
 
         NIXL picks, for each row, any registration that covers it, and the request refers to that
         one for as long as it lives. So all that cover a row are held, from before any could leave.
         """
-        assert hold.peer is not None
-        local, target = plan.local, plan.target
-        self._enter(permit)
+        table, mem_type = part.registrations, plan.local.mem_type
+        if not permit.patient:
+            self.need_quickness()
+        table.enter(permit)
         try:
-            hold.registrations = self._registrations.acquire(
-                local.regions, local.mem_type, patient=permit.patient
+            part.held.extend(table.acquire(part.local, mem_type, patient=permit.patient))
+            operation.add_part(
+                part.lane, plan.kind, part.local, mem_type, part.remote, plan.target.mem_type
             )
-            operation = self._reactor.active(
-                plan.kind,
-                local.regions,
-                local.mem_type,
-                target.regions,
-                target.mem_type,
-                hold.peer.name.encode(),
-                target.key,
-                time.monotonic() < hold.peer.reliable,
-            )
-            hold.registrations += self._registrations.acquire_covering(
-                local.regions, local.mem_type
-            )
+            part.held.extend(table.acquire_covering(part.local, mem_type))
         finally:
-            self._registrations.lock.release()
-        return operation
+            table.lock.release()
 
     def _explain(self, error: NativeError, peer: Peer, target: Target, *, last: bool) -> None:
         """Say why NIXL refused a request, or prepare the second attempt."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -87,6 +88,34 @@ def run(program, deadline=30):
 )
 def test_exit_without_closing_is_silent(program):
     assert run(program) == (0, "")
+
+
+def test_a_thread_waits_longer_than_the_interpreter_lives():
+    """The process goes on for a while without an interpreter, to which no thread may come back."""
+    program = """
+        import ctypes
+        libc = ctypes.CDLL(None)
+        # After the interpreter's end, until standard input ends.
+        libc['__cxa_atexit'](libc.getchar, None, None)
+        passive = one.create_readable_blocking(nc.Descriptor(b'abc'))
+        threading.Thread(
+            target=lambda: passive.wait_for_completion_blocking(60), daemon=True
+        ).start()
+        print('goes', flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+    ) as process:
+        try:
+            assert process.stdout.readline() == b"goes\n"
+            time.sleep(1)  # several of the thread's looks at signals
+            process.stdin.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_an_exception_ends_as_usual():

@@ -9,5 +9,5 @@ cdef struct Address:
 
 cdef Address address_of(bytes agent)
 cdef int open_bell(Address address) noexcept nogil
-cdef void ring(int fd, Address address) noexcept nogil
+cdef bint ring(int fd, Address address) noexcept nogil
 cdef bint was_rung(int fd) noexcept nogil

@@ -9,6 +9,7 @@ Peers on other hosts, or in other network namespaces, have no socket of that nam
 sent.
 """
 
+from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset
 
 from nixl_connect._native.posix cimport (
@@ -72,11 +73,13 @@ cdef int open_bell(Address address) noexcept nogil:
     return fd
 
 
-cdef void ring(int fd, Address address) noexcept nogil:
-    """Ring a peer's doorbell, if it is on this host. Never blocks."""
+cdef bint ring(int fd, Address address) noexcept nogil:
+    """Ring a peer's doorbell; whether there is one on this host. Never blocks."""
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
-    sendto(fd, PREFIX, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size)
+    return sendto(fd, PREFIX, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size) == 1 or (
+        errno == EAGAIN
+    )
 
 
 cdef bint was_rung(int fd) noexcept nogil:

@@ -15,6 +15,7 @@ cdef class Operation:
     cdef object reactor     # keeps `core` alive
     cdef Core* core
     cdef Agent agent
+    cdef list lanes         # those of its parts, kept alive
     cdef Record* record
     cdef int generation
     cdef bint started

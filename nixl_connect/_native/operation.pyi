@@ -1,6 +1,8 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
 from enum import IntEnum
 
+from nixl_connect._native.lane import Lane
+from nixl_connect._native.packing import Regions
 from nixl_connect._native.waker import Waker
 
 class Reason(IntEnum):
@@ -21,6 +23,15 @@ class Stage(IntEnum):
 
 class Operation:
     def discard(self) -> None: ...
+    def add_part(
+        self,
+        lane: Lane | None,
+        kind: int,
+        local: Regions,
+        local_mem: int,
+        remote: Regions,
+        remote_mem: int,
+    ) -> None: ...
     @property
     def id(self) -> int: ...
     @property

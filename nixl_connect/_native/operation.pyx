@@ -11,9 +11,15 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
+from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.capi cimport check
 from nixl_connect._native.core cimport Core, retain_passive
 from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.lane cimport Lane
+from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
+    getpid,
+    gettid,
     now_ns,
     pthread_cond_timedwait,
     pthread_mutex_lock,
@@ -21,6 +27,7 @@ from nixl_connect._native.posix cimport (
     timespec,
 )
 from nixl_connect._native.record cimport (
+    MOST_PARTS,
     REASON_CLOSED,
     REASON_LOCAL,
     REASON_NONE,
@@ -33,12 +40,13 @@ from nixl_connect._native.record cimport (
     STAGE_CLEAN,
     STAGE_QUARANTINED,
     STAGE_UNKNOWN,
+    Part,
     Record,
     live_records,
     release_record,
 )
-from nixl_connect._native.status cimport CANCELLED, advance, is_final, read_status
-from nixl_connect._native.transfer cimport LOOK, cancel, look, start_active
+from nixl_connect._native.status cimport CANCELLED, INITIALIZED, advance, is_final, read_status
+from nixl_connect._native.transfer cimport LOOK, cancel, look, release_requests, start_active
 from nixl_connect._native.waker cimport Waiter, Waker, free_waiter, new_waiter
 
 from enum import IntEnum
@@ -100,6 +108,9 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
         pthread_mutex_unlock(&core.lock)
         if ok or end == until:
             return ok
+        if core.stopping and not core.cancelling and gettid() != getpid():
+            # The interpreter ends, and a daemon thread must not ask for its lock once it is gone.
+            continue
         with gil:
             PyErr_CheckSignals()
 
@@ -134,12 +145,9 @@ cdef class Operation:
         release_record(self.record)
 
     cdef void _discard(self) noexcept nogil:
-        if self.record.request is not NULL and self.agent.enter() == 0:
-            self.agent.nixl.release_xfer_req(
-                self.agent.handle, self.record.request
-            )
-            self.agent.nixl.destroy_xfer_req(self.record.request)
-            self.record.request = NULL
+        # The lanes' agents are closed after this one.
+        if self.record.is_active and self.agent.enter() == 0:
+            release_requests(self.core, self.record)
             self.agent.leave()
 
     def discard(self) -> None:
@@ -148,6 +156,47 @@ cdef class Operation:
             raise RuntimeError("the operation has been started")
         with nogil:
             self._discard()
+
+    def add_part(
+        self, lane: Lane | None, int kind, Regions local not None, int local_mem,
+        Regions remote not None, int remote_mem
+    ) -> None:
+        """Add what to transfer: one request, of this connection's agent or of a lane's.
+
+        Parameters
+        ----------
+        lane : Lane or None
+            Where to transfer it; each part of an operation on another lane.
+        kind : int
+            0 to read, 1 to write.
+        local, remote : Regions
+            What is transferred, row by row, within registered regions.
+        local_mem, remote_mem : int
+            Their memory types.
+
+        Raises
+        ------
+        NativeError
+            NIXL refuses the transfer.
+        """
+        cdef int rc
+        cdef Lane its = lane
+        cdef Agent agent = self.agent if its is None else its.agent
+        if self.started or self.record.part_count == MOST_PARTS:
+            raise RuntimeError("the operation takes no more parts")
+        cdef Part* part = &self.record.parts[self.record.part_count]
+        with nogil:
+            rc = agent.create_request(
+                kind, local, local_mem, remote, remote_mem, self.record.peer, &part.request
+            )
+        check(rc, "create_xfer_req")
+        part.record = self.record
+        part.agent = agent.handle
+        if its is not None:
+            part.lane = its.state
+            self.lanes = [its] if self.lanes is None else [*self.lanes, its]
+        self.record.part_count += 1
+        advance(&self.record.status, INITIALIZED)
 
     @property
     def id(self) -> int:
@@ -183,7 +232,10 @@ cdef class Operation:
     @property
     def is_small(self) -> bool:
         """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
-        return self.record.is_active and self.record.posted and not self.record.large
+        return (
+            self.record.is_active and self.record.posted and not self.record.large
+            and self.record.parts[0].lane is NULL
+        )
 
     def start(self, timeout: float | None, bint inline_post, bint large) -> bool:
         """Start the transfer, on this thread or on the reactor's.
@@ -193,7 +245,7 @@ cdef class Operation:
         timeout : float or None
             Seconds from now to its deadline.
         inline_post : bool
-            Whether to post it on this thread.
+            Whether to post it on this thread. Lanes have threads of their own.
         large : bool
             Whether NIXL may take milliseconds for it at a stretch.
 
@@ -205,6 +257,10 @@ cdef class Operation:
         cdef bint ended = True
         cdef int rc
         self.record.deadline = deadline_of(timeout)
+        if self.record.part_count == 0:
+            raise RuntimeError("the operation has no parts")
+        if self.record.parts[0].lane is not NULL:
+            inline_post, large = True, False
         self.record.large = large
         with nogil:
             # The agent stays open until a post on this thread is over.
@@ -286,7 +342,10 @@ cdef class Operation:
         if self.generation != fork_generation():
             raise AgentForkedError
         with nogil:
-            if self.record.is_active and self.record.posted and self.agent.enter() == 0:
+            if (
+                self.record.is_active and self.record.posted
+                and self.record.parts[0].lane is NULL and self.agent.enter() == 0
+            ):
                 _look_out(self.core, self.record, min(until, now_ns() + LOOK))
                 self.agent.leave()
             ended = wait_until(self.core, self.record, _has_ended, until)

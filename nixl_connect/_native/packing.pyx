@@ -19,6 +19,10 @@ from libc.string cimport memcpy
 from nixl_connect._native.capi cimport Api
 
 
+cdef enum:
+    PAGE = 4096
+
+
 cdef class Regions:
     """An immutable ``uint64[n, 3]`` table: address, length in bytes, device number.
 
@@ -119,6 +123,34 @@ cdef class Regions:
         if not 0 <= i < self.count:
             raise IndexError("row index out of range")
         return self.rows[3 * i], self.rows[3 * i + 1], self.rows[3 * i + 2]
+
+    def split(self, Py_ssize_t count) -> list[Regions]:
+        """Cut the rows into `count` tables of about the same size in bytes, in order.
+
+        There must be as many pages. Two tables with rows of the same sizes are cut alike.
+        """
+        cdef uint64_t share = ((self.nbytes - 1) // count + PAGE) // PAGE * PAGE
+        cdef uint64_t left = share
+        cdef uint64_t start = 0
+        cdef uint64_t length
+        cdef uint64_t* row
+        cdef Py_ssize_t i = 0
+        tables = []
+        rows = []
+        while i < self.count:
+            row = &self.rows[3 * i]
+            length = min(row[1] - start, left)
+            rows.append((row[0] + start, length, row[2]))
+            left -= length
+            start += length
+            if start == row[1]:
+                i, start = i + 1, 0
+            if left == 0:
+                tables.append(Regions(rows))
+                rows, left = [], share
+        if rows:
+            tables.append(Regions(rows))
+        return tables
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         if flags & PyBUF_WRITABLE:

@@ -56,6 +56,8 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void*, size_t)
     int close(int fd)
     int usleep(unsigned int microseconds)
+    int getpid()
+    int gettid()
 
 cdef extern from *:
     """

@@ -11,19 +11,22 @@ While a post is in flight the operation is counted as active, so that closing wa
 from libc.stdint cimport int64_t
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED
+from nixl_connect._native.atomic cimport atomic_load
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport Core, finish, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.posix cimport (
     now_ns,
+    pthread_cond_timedwait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     relax,
+    timespec,
     usleep,
 )
 from nixl_connect._native.record cimport Record, retain_record
 from nixl_connect._native.status cimport CANCELLED, ERRORED, IN_PROGRESS, advance
-from nixl_connect._native.transfer cimport LOOK, announce, settle
+from nixl_connect._native.transfer cimport LOOK, announce, begin, progress_of, settle
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 
@@ -31,6 +34,8 @@ cdef enum:
     # Sleeps between looks at what takes long, in microseconds, the shortest and the longest.
     FIRST_NAP = 50
     LONGEST_NAP = 5000
+    # A wait for lanes looks this often (nanoseconds) whether the connection stops.
+    STOP_INTERVAL = 50_000_000
 
 
 cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept nogil:
@@ -51,12 +56,15 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
     if not record.counted:
         return AGENT_CLOSED
     if again:
-        rc = core.nixl.post_xfer_req(core.agent, record.request, NULL)
+        rc = begin(core, record)
     while rc == NIXL_IN_PROGRESS and not core.stopping:
-        rc = core.nixl.get_xfer_status(core.agent, record.request)
+        rc = progress_of(core, record)
         now = now_ns()
         if rc != NIXL_IN_PROGRESS or now >= until:
             break
+        if record.parts[0].lane is not NULL:
+            _await_lanes(core, record, min(until, now + STOP_INTERVAL))
+            continue
         announce(core, record.bell)
         if spin_until == 0:
             spin_until = now + LOOK if again else now
@@ -68,6 +76,19 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
     if rc != NIXL_IN_PROGRESS:
         _discount(core, record)
     return rc
+
+
+cdef void _await_lanes(Core* core, Record* record, int64_t until) noexcept nogil:
+    """Sleep until the lanes have done with a record, or until then."""
+    cdef timespec t
+    t.tv_sec = until // 1000000000
+    t.tv_nsec = until % 1000000000
+    pthread_mutex_lock(&core.lock)
+    core.sleepers += 1
+    while atomic_load(&record.unfinished) and not core.stopping and now_ns() < until:
+        pthread_cond_timedwait(&core.ended, &core.lock, &t)
+    core.sleepers -= 1
+    pthread_mutex_unlock(&core.lock)
 
 
 cdef void _discount(Core* core, Record* record) noexcept nogil:
@@ -112,7 +133,7 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
     cdef int64_t until = deadline_of(patience)
     cdef int rc
     if again:
-        operation.record.large = large
+        operation.record.large = large and operation.record.parts[0].lane is NULL
     with nogil:
         rc = operation.agent.enter()
         if rc == 0:

@@ -5,12 +5,12 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
-from nixl_connect._native.bell cimport Address, address_of
+from nixl_connect._native.bell cimport Address, address_of, ring
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.core cimport Core, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
 from nixl_connect._native.fork cimport fork_generation
-from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.lane cimport Lane
 from nixl_connect._native.posix cimport (
     pthread_cond_signal,
     now_ns,
@@ -105,54 +105,52 @@ cdef class Reactor:
         advance(&operation.record.status, INITIALIZED)
         return operation
 
-    def active(
-        self, int kind, Regions local not None, int local_mem, Regions remote not None,
-        int remote_mem, bytes peer not None, bytes key not None, bint direct
-    ) -> Operation:
-        """Make a transfer; `Operation.start` posts it.
+    def active(self, bytes peer not None, bytes key not None, bint direct) -> Operation:
+        """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------
-        kind : int
-            0 to read, 1 to write.
-        local, remote : Regions
-            What is transferred, row by row, within registered regions.
-        local_mem, remote_mem : int
-            Their memory types.
         peer : bytes
-            Name of the agent that owns `remote`.
+            Name of the other agent.
         key : bytes
             What to notify the peer with when the transfer is done.
         direct : bool
             Whether to notify it through the agent itself, and not through the messenger.
-
-        Raises
-        ------
-        NativeError
-            NIXL refuses the transfer.
         """
         cdef Operation operation = self._operation(key)
         cdef Record* record = operation.record
-        cdef int rc
         record.is_active = True
         record.bell = self._bell_of(peer)
         record.peer = strdup(peer)
         record.voice = self.core.agent if direct else self.core.messenger
         if record.peer is NULL:
             raise MemoryError
-        with nogil:
-            rc = self.agent.create_request(
-                kind, local, local_mem, remote, remote_mem, record.peer, &record.request
-            )
-        check(rc, "create_xfer_req")
-        advance(&record.status, INITIALIZED)
         return operation
+
+    def lane(self, Agent agent not None) -> Lane:
+        """Start a lane on an agent of its own, to be closed after the connection's.
+
+        Stop the lane after the reactor, and before closing its agent.
+        """
+        cdef Lane lane = Lane.__new__(Lane)
+        lane.open(agent, self, self.core)
+        return lane
 
     def announce(self, bytes peer not None) -> None:
         """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
         cdef Address bell = self._bell_of(peer)
         if self.generation == fork_generation():
             announce(self.core, bell)
+
+    def is_near(self, bytes peer not None) -> bool:
+        """Whether a peer has a doorbell on this host. Rings it."""
+        cdef Address bell = self._bell_of(peer)
+        cdef bint near = False
+        if self.generation == fork_generation():
+            pthread_mutex_lock(&self.core.lock)
+            near = self.core.bell >= 0 and ring(self.core.bell, bell)
+            pthread_mutex_unlock(&self.core.lock)
+        return near
 
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
@@ -181,6 +179,11 @@ cdef class Reactor:
         operation.agent = self.agent
         operation.generation = self.generation
         return operation
+
+    @property
+    def name(self) -> bytes:
+        """Name of the agent."""
+        return self.agent.name
 
     @property
     def is_copying(self) -> bool:

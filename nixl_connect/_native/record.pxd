@@ -23,6 +23,21 @@ cdef enum Stage:
     STAGE_CLEAN = 1             # nobody can touch the memory any more
     STAGE_UNKNOWN = 2           # the connection closed before that was known
 
+cdef enum:
+    MOST_PARTS = 2
+
+cdef struct Record
+
+# One request of a transfer: on the connection's agent, and then whoever owns the record posts it
+# and looks at it, or on a lane's, whose thread does.
+cdef struct Part:
+    Record* record
+    void* agent
+    void* request
+    void* lane                  # a Lane, or NULL
+    Part* next                  # of the lane's list
+    int rc                      # what became of it, once the lane has done with it
+
 # One operation. `status` is atomic; what is not marked otherwise is constant once the record is
 # shared, or guarded by the core's lock.
 cdef struct Record:
@@ -45,7 +60,9 @@ cdef struct Record:
     char* peer                  # active: the peer's name
     Address bell                # active: the peer's doorbell
     void* voice                 # active: the agent that tells the peer when the bytes are there
-    void* request               # active: NIXL's request; whoever moves the record owns it
+    Part[2] parts               # active: MOST_PARTS, of which there are
+    int part_count
+    int unfinished              # atomic: those that lanes have yet to do with
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine
     Waiter* waiters

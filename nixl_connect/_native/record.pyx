@@ -4,13 +4,8 @@ from libc.stdint cimport INT64_MAX, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.waker cimport Waiter, free_waiter
-
-cdef extern from *:
-    """
-    #define NC_ADD(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_ACQ_REL)
-    """
-    int NC_ADD(int* cell, int n) nogil
 
 
 cdef int _live = 0
@@ -18,7 +13,7 @@ cdef int _live = 0
 
 cdef int live_records() noexcept nogil:
     """Return how many records there are in the process."""
-    return NC_ADD(&_live, 0)
+    return atomic_add(&_live, 0)
 
 
 cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil:
@@ -33,7 +28,7 @@ cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept 
     memcpy(record.key, key, key_size)
     record.key[key_size] = 0
     record.key_size = key_size
-    NC_ADD(&_live, 1)
+    atomic_add(&_live, 1)
     record.refs = 1
     record.id = id
     record.deadline = INT64_MAX
@@ -42,19 +37,19 @@ cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept 
 
 cdef void retain_record(Record* record) noexcept nogil:
     """Add one reference."""
-    NC_ADD(&record.refs, 1)
+    atomic_add(&record.refs, 1)
 
 
 cdef void release_record(Record* record) noexcept nogil:
     """Drop one reference."""
     cdef Waiter* waiter
-    if NC_ADD(&record.refs, -1):
+    if atomic_add(&record.refs, -1):
         return
     while record.waiters is not NULL:
         waiter = record.waiters
         record.waiters = waiter.next
         free_waiter(waiter)
-    NC_ADD(&_live, -1)
+    atomic_add(&_live, -1)
     free(record.key)
     free(record.peer)
     free(record)

@@ -20,6 +20,9 @@ cdef enum:
     FAILED_PREFIX_SIZE = 20
     PROBE_SIZE = 18
 
+cdef int begin(Core* core, Record* record) noexcept nogil
+cdef int progress_of(Core* core, Record* record) noexcept nogil
+cdef void release_requests(Core* core, Record* record) noexcept nogil
 cdef void announce(Core* core, Address bell) noexcept nogil
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
 cdef bint post(Core* core, Record* record, bint queue) noexcept nogil

@@ -14,7 +14,9 @@ from libc.string cimport memcpy
 
 from nixl_connect._native.bell cimport Address, ring
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
+from nixl_connect._native.atomic cimport atomic_load, atomic_store
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
+from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_mutex_lock,
@@ -23,12 +25,14 @@ from nixl_connect._native.posix cimport (
     relax,
 )
 from nixl_connect._native.record cimport (
+    MOST_PARTS,
     REASON_CLOSED,
     REASON_NONE,
     REASON_NOT_TOLD,
     REASON_PEER_LOST,
     REASON_TRANSFER,
     STAGE_CLEAN,
+    Part,
     release_record,
     retain_record,
 )
@@ -81,6 +85,54 @@ cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noe
     return rc == NIXL_SUCCESS
 
 
+cdef int begin(Core* core, Record* record) noexcept nogil:
+    """Post all parts; return NIXL's status."""
+    cdef int i
+    if record.parts[0].lane is NULL:
+        return core.nixl.post_xfer_req(core.agent, record.parts[0].request, NULL)
+    atomic_store(&record.unfinished, record.part_count)
+    for i in range(record.part_count):
+        hand_over(&record.parts[i])
+    return NIXL_IN_PROGRESS
+
+
+cdef int progress_of(Core* core, Record* record) noexcept nogil:
+    """Return NIXL's status of what has been posted."""
+    cdef int i
+    cdef int rc = NIXL_SUCCESS
+    if record.parts[0].lane is NULL:
+        return core.nixl.get_xfer_status(core.agent, record.parts[0].request)
+    if atomic_load(&record.unfinished):
+        return NIXL_IN_PROGRESS
+    for i in range(record.part_count):
+        if rc == NIXL_SUCCESS:
+            rc = record.parts[i].rc
+    return rc
+
+
+cdef void release_requests(Core* core, Record* record) noexcept nogil:
+    """Give up all parts, none of which is in flight."""
+    cdef Part* part
+    cdef int i
+    for i in range(MOST_PARTS):
+        part = &record.parts[i]
+        if part.request is not NULL:
+            core.nixl.release_xfer_req(part.agent, part.request)
+            core.nixl.destroy_xfer_req(part.request)
+            part.request = NULL
+
+
+cdef bint _lanes_stand(Core* core, Record* record) noexcept nogil:
+    """Whether the connections of all lanes stand, as far as NIXL knows."""
+    cdef int i
+    for i in range(record.part_count):
+        if record.parts[i].lane is not NULL and core.nixl.gen_notif(
+            record.parts[i].agent, record.peer, PROBE, PROBE_SIZE, NULL
+        ) != NIXL_SUCCESS:
+            return False
+    return True
+
+
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     """End a transfer that NIXL reports as over. Called by the record's owner, lock not held.
 
@@ -95,11 +147,12 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         pthread_mutex_lock(&core.lock)
         claimed = record.claimed = not is_final(read_status(&record.status))
         pthread_mutex_unlock(&core.lock)
-    core.nixl.release_xfer_req(core.agent, record.request)
-    core.nixl.destroy_xfer_req(record.request)
-    record.request = NULL
+    release_requests(core, record)
     if claimed:
         rc = core.nixl.gen_notif(record.voice, record.peer, record.key, record.key_size, NULL)
+        if rc != NIXL_SUCCESS and record.voice != core.agent:
+            # The messenger has lost its connection; the transfer's own has just been good.
+            rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
         if rc == NIXL_SUCCESS:
             status, reason = COMPLETE, REASON_NONE
         else:
@@ -109,7 +162,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
             told = _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
         else:
             told = _tell(core, record, FAILED_PREFIX, FAILED_PREFIX_SIZE)
-        if not told:
+        if not told or not _lanes_stand(core, record):
             # The C API reports a lost peer as any other backend error; but nothing can be sent to
             # it either.
             reason = REASON_PEER_LOST
@@ -139,7 +192,7 @@ cdef bint post(Core* core, Record* record, bint queue) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
     rc = NIXL_SUCCESS
     if record.posted:
-        rc = core.nixl.post_xfer_req(core.agent, record.request, NULL)
+        rc = begin(core, record)
     if rc == NIXL_IN_PROGRESS:
         return False
     settle(core, record, rc, queue)
@@ -159,7 +212,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     if record.large:
         core.large_count += 1
     core.last_activity = now_ns()
-    if inline_post and core.active_count == 1:
+    if inline_post and core.active_count == 1 and record.parts[0].lane is NULL:
         # The thread is not needed for a while. It would only get in the way of this one.
         core.looked_until = core.last_activity + 2 * LOOK
     core.next_deadline = min(core.next_deadline, record.deadline)
@@ -204,7 +257,7 @@ cdef size_t poll_active(Core* core) noexcept nogil:
     link = &core.active
     while link[0] is not NULL:
         record = link[0]
-        rc = core.nixl.get_xfer_status(core.agent, record.request)
+        rc = progress_of(core, record)
         if rc == NIXL_IN_PROGRESS:
             link = &record.next
         else:

@@ -8,6 +8,7 @@ no Python object is ever touched from a native thread.
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
+from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
     EFD_CLOEXEC,
@@ -22,15 +23,9 @@ from nixl_connect._native.posix cimport (
     write,
 )
 
-cdef extern from *:
-    """
-    #define NC_ADD(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_ACQ_REL)
-    """
-    int NC_ADD(int* cell, int n) nogil
-
 
 cdef void _release(WakerState* state) noexcept nogil:
-    if NC_ADD(&state.refs, -1) == 0:
+    if atomic_add(&state.refs, -1) == 0:
         close(state.fd)
         pthread_mutex_destroy(&state.lock)
         free(state)
@@ -40,7 +35,7 @@ cdef Waiter* new_waiter(WakerState* waker, uint64_t token) noexcept nogil:
     """Return a wait that holds a reference to `waker`, or NULL when out of memory."""
     cdef Waiter* waiter = <Waiter*>malloc(sizeof(Waiter))
     if waiter is not NULL:
-        NC_ADD(&waker.refs, 1)
+        atomic_add(&waker.refs, 1)
         waiter.next = NULL
         waiter.waker = waker
         waiter.token = token

@@ -1,0 +1,209 @@
+"""Lanes: agents with a thread each, for long copies.
+
+Between processes of one host UCX copies memory in one system call, inside NIXL's post, on the
+thread that posts and under the agent's lock. A lane makes such a post on a thread and an agent of
+its own: two lanes copy two halves at once, and nothing else of the connection waits for them.
+
+A part belongs to its lane from `hand_over` until the lane counts it as finished. The record, which
+holds it, stays with its owner: the completion thread, or whoever prepared the transfer.
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.atomic cimport atomic_add
+from nixl_connect._native.capi cimport NIXL_IN_PROGRESS
+from nixl_connect._native.core cimport rouse
+from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.posix cimport (
+    CLOCK_MONOTONIC,
+    PR_SET_NAME,
+    SIG_SETMASK,
+    now_ns,
+    prctl,
+    pthread_cond_broadcast,
+    pthread_cond_destroy,
+    pthread_cond_init,
+    pthread_cond_signal,
+    pthread_cond_timedwait,
+    pthread_cond_wait,
+    pthread_condattr_destroy,
+    pthread_condattr_init,
+    pthread_condattr_setclock,
+    pthread_condattr_t,
+    pthread_create,
+    pthread_join,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    pthread_sigmask,
+    relax,
+    sigfillset,
+    sigset_t,
+    timespec,
+)
+
+cdef enum:
+    # How a lane waits for what is in flight, in nanoseconds: it spins, then naps.
+    SPIN = 100_000
+    NAP = 200_000
+
+
+cdef void hand_over(Part* part) noexcept nogil:
+    """Have a part posted by its lane, whose part it is from here on."""
+    cdef LaneState* lane = <LaneState*>part.lane
+    part.next = NULL
+    pthread_mutex_lock(&lane.lock)
+    if lane.first is NULL:
+        lane.first = part
+    else:
+        lane.last.next = part
+    lane.last = part
+    pthread_cond_signal(&lane.work)
+    pthread_mutex_unlock(&lane.lock)
+
+
+cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
+    """Give a part back, and wake the record's owner with the last one."""
+    cdef Core* core = lane.core
+    part.rc = rc
+    if atomic_add(&part.record.unfinished, -1) == 0:
+        # The record is its owner's again, and may be gone.
+        pthread_mutex_lock(&core.lock)
+        rouse(core)
+        if core.sleepers:
+            pthread_cond_broadcast(&core.ended)
+        pthread_mutex_unlock(&core.lock)
+
+
+cdef void _post_all(LaneState* lane, Part* part) noexcept nogil:
+    cdef Part* rest
+    cdef int rc
+    while part is not NULL:
+        rest = part.next
+        rc = lane.nixl.post_xfer_req(part.agent, part.request, NULL)
+        if rc == NIXL_IN_PROGRESS:
+            part.next = lane.active
+            lane.active = part
+        else:
+            _finish(lane, part, rc)
+        part = rest
+
+
+cdef bint _poll(LaneState* lane) noexcept nogil:
+    """Look once at what is in flight; return whether something ended."""
+    cdef Part** link = &lane.active
+    cdef Part* part
+    cdef bint ended = False
+    cdef int rc
+    while link[0] is not NULL:
+        part = link[0]
+        rc = lane.nixl.get_xfer_status(part.agent, part.request)
+        if rc == NIXL_IN_PROGRESS:
+            link = &part.next
+        else:
+            link[0] = part.next
+            _finish(lane, part, rc)
+            ended = True
+    return ended
+
+
+cdef void* _run(void* argument) noexcept nogil:
+    cdef LaneState* lane = <LaneState*>argument
+    cdef Part* batch
+    cdef int64_t since = 0
+    cdef int64_t now
+    cdef timespec t
+    cdef unsigned int turns = 0
+    cdef sigset_t all_signals
+    # Signals are the interpreter's threads' affair.
+    sigfillset(&all_signals)
+    pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
+    prctl(PR_SET_NAME, <const char*>b"nixl-lane", 0, 0, 0)
+    pthread_mutex_lock(&lane.lock)
+    while True:
+        if lane.first is NULL and lane.active is NULL:
+            if lane.stopping:
+                break
+            pthread_cond_wait(&lane.work, &lane.lock)
+            since = now_ns()
+            continue
+        now = now_ns()
+        if lane.first is NULL and now > since + SPIN:
+            t.tv_sec = (now + NAP) // 1000000000
+            t.tv_nsec = (now + NAP) % 1000000000
+            pthread_cond_timedwait(&lane.work, &lane.lock, &t)
+        batch = lane.first
+        lane.first = NULL
+        pthread_mutex_unlock(&lane.lock)
+        _post_all(lane, batch)
+        if _poll(lane):
+            since = now_ns()
+        else:
+            relax(&turns)
+        pthread_mutex_lock(&lane.lock)
+    pthread_mutex_unlock(&lane.lock)
+    return NULL
+
+
+cdef LaneState* _open(const Api* nixl, Core* core) noexcept nogil:
+    """Start a lane's thread. Returns NULL when out of memory or threads."""
+    cdef pthread_condattr_t monotonic
+    cdef LaneState* lane = <LaneState*>calloc(1, sizeof(LaneState))
+    if lane is NULL:
+        return NULL
+    lane.nixl = nixl
+    lane.core = core
+    pthread_mutex_init(&lane.lock, NULL)
+    pthread_condattr_init(&monotonic)
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC)
+    pthread_cond_init(&lane.work, &monotonic)
+    pthread_condattr_destroy(&monotonic)
+    if pthread_create(&lane.thread, NULL, _run, lane):
+        _free(lane)
+        return NULL
+    return lane
+
+
+cdef void _free(LaneState* lane) noexcept nogil:
+    pthread_cond_destroy(&lane.work)
+    pthread_mutex_destroy(&lane.lock)
+    free(lane)
+
+
+cdef class Lane:
+    """A lane. Made by `Reactor.lane`."""
+
+    cdef void open(self, Agent agent, object reactor, Core* core) except *:
+        """Start the thread. `reactor` keeps `core` alive."""
+        self.agent = agent
+        self.reactor = reactor
+        self.generation = fork_generation()
+        self.state = _open(agent.nixl, core)
+        if self.state is NULL:
+            raise MemoryError("cannot start a lane's thread")
+
+    def __dealloc__(self):
+        # Operations that use the lane keep it alive, so nothing is in flight.
+        if self.state is not NULL and self.generation == fork_generation():
+            self._end()
+
+    cdef void _end(self):
+        with nogil:
+            pthread_mutex_lock(&self.state.lock)
+            self.state.stopping = True
+            pthread_cond_signal(&self.state.work)
+            pthread_mutex_unlock(&self.state.lock)
+            pthread_join(self.state.thread, NULL)
+            _free(self.state)
+        self.state = NULL
+
+    def stop(self) -> None:
+        """End the thread, once nothing is in flight: not before the reactor has stopped.
+
+        Idempotent. Waits for what has been handed over.
+        """
+        if self.state is not NULL and self.generation == fork_generation():
+            self._end()

@@ -1,0 +1,250 @@
+"""Long copies between processes of one host: shared among lanes, beside all else."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nixl_connect as nc
+from nixl_connect import lanes
+from nixl_connect._native.packing import Regions
+
+LARGE = lanes.LEAST_BYTES
+
+
+@pytest.fixture(params=[1, 2], autouse=True)
+def count(request, monkeypatch):
+    """However many processors there are, one lane and two."""
+    monkeypatch.setattr(lanes, "COUNT", request.param)
+    return request.param
+
+
+def engine_of(connector):
+    return connector._open()._engine
+
+
+def told(made):
+    return nc.RdmaMetadata.model_validate(made["metadata"])
+
+
+def counts(connector):
+    """Return what the lanes hold: registrations, and transfers in flight."""
+    opened = engine_of(connector)._lanes.all
+    return (
+        sum(len(lane.registrations) for lane in opened),
+        sum(peer.in_flight for lane in opened for peer in lane.peers._peers.values()),
+    )
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [LARGE],
+        [LARGE - 1, 1],
+        [LARGE + 4097],
+        [1, 4095, 3 * LARGE + 17, 4097],
+        [100_003] * 60,
+    ],
+    ids=str,
+)
+def test_read(connector, peer, content, count, sizes):
+    made = peer.do("passive", kind="readable", sizes=sizes)
+    arrays = [np.zeros(size, np.uint8) for size in sizes]
+    read = connector.begin_read_blocking(told(made), [nc.Descriptor(a) for a in arrays])
+    read.wait_for_completion_blocking(20)
+    for i, array in enumerate(arrays):
+        assert (array == content(i, array.size)).all()
+    peer.do("wait", number=made["id"])
+    assert len(engine_of(connector)._lanes.all) == count
+    assert counts(connector) == (0, 0)
+
+
+def test_write(connector, peer, content, digest):
+    sizes = [LARGE + 3, 5, 2 * LARGE]
+    made = peer.do("passive", kind="writable", sizes=sizes)
+    arrays = [content(i, size) for i, size in enumerate(sizes)]
+    write = connector.begin_write_blocking([nc.Descriptor(a) for a in arrays], told(made))
+    write.wait_for_completion_blocking(20)
+    peer.do("wait", number=made["id"])
+    assert peer.do("digests", number=made["id"])["digests"] == [digest(a) for a in arrays]
+
+
+def test_prepared_again_and_again(connector, peer, content):
+    size = LARGE + 12_345
+    made = peer.do("passive", kind="readable", sizes=[size], timeout=60)
+    array = np.zeros(size, np.uint8)
+    with connector.prepare_read_blocking(told(made), nc.Descriptor(array)) as read:
+        for seed in range(5):
+            peer.do("refill", number=made["id"], seed=seed)
+            read.transfer_blocking(20)
+            assert (array == content(seed, size)).all()
+    peer.do("wait", number=made["id"])
+    assert counts(connector) == (0, 0)
+
+
+def test_many_at_once(connector, peer, content):
+    size = LARGE + 1
+    made = [peer.do("passive", kind="readable", sizes=[size], seed=i) for i in range(12)]
+    arrays = [np.zeros(size, np.uint8) for _ in made]
+    reads = [
+        connector.begin_read_blocking(told(item), nc.Descriptor(array))
+        for item, array in zip(made, arrays, strict=True)
+    ]
+    for read in reads:
+        read.wait_for_completion_blocking(20)
+    for seed, array in enumerate(arrays):
+        assert (array == content(seed, size)).all()
+
+
+def test_rows_of_a_registered_pool_are_registered_as_one(connector, peer, content, count):
+    """As caches of many blocks are: the lanes do not register each block."""
+    blocks, size = 2000, 16 * 1024
+    made = peer.do("passive", kind="readable", sizes=[blocks * size])
+    whole = told(made)
+    item = whole.descriptors[0]
+    each = [
+        nc.SerializedDescriptor(device="cpu", ptr=item.ptr + i * size, size=size)
+        for i in range(blocks)
+    ]
+    metadata = nc.RdmaMetadata(
+        descriptors=each,
+        nixl_metadata=whole.nixl_metadata,
+        notification_key=whole.notification_key,
+        operation_kind=whole.operation_kind,
+    )
+    pool = np.zeros(blocks * size, np.uint8)
+    descriptor = nc.Descriptor(pool)
+    descriptor.register_memory(connector)
+    opened = engine_of(connector)._lanes
+    seen = []
+    for lane in opened.open():
+        register = lane.registrations._agent.register
+
+        class Noted:
+            def __init__(self, agent, register):
+                self.agent, self._register = agent, register
+
+            def register(self, regions, mem_type):
+                seen.append(len(regions))
+                self._register(regions, mem_type)
+
+            def __getattr__(self, name):
+                return getattr(self.agent, name)
+
+        lane.registrations._agent = Noted(lane.registrations._agent, register)
+    rows = [nc.Descriptor(pool[i * size : (i + 1) * size]) for i in range(blocks)]
+    read = connector.begin_read_blocking(metadata, rows)
+    read.wait_for_completion_blocking(20)
+    assert (pool == content(0, pool.size)).all()
+    assert seen == [1] * count
+
+
+def test_what_is_not_large_goes_without(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[LARGE - 1])
+    array = np.zeros(LARGE - 1, np.uint8)
+    connector.begin_read_blocking(told(made), nc.Descriptor(array)).wait_for_completion_blocking(20)
+    assert not engine_of(connector)._lanes.all
+
+
+@pytest.mark.parametrize(
+    ("transports", "exist"),
+    [
+        (None, True),
+        ("all", True),
+        ("^ib", True),
+        ("tcp", False),
+        ("^cma", False),
+        ("tcp,cma", True),
+    ],
+)
+def test_only_where_ucx_may_copy(monkeypatch, transports, exist):
+    if transports is None:
+        monkeypatch.delenv("UCX_TLS", raising=False)
+    else:
+        monkeypatch.setenv("UCX_TLS", transports)
+    assert lanes.Lanes("name", {b"UCX": {}}, None).exist is exist
+
+
+def test_options_of_the_transport_are_kept():
+    options = {b"engine_config": b"RNDV_THRESH=8", b"num_workers": b"1"}
+    made = lanes.Lanes("name", {b"UCX": options, b"GDS": {}}, None)._plugins
+    assert set(made) == {b"UCX"}
+    assert made[b"UCX"] == {
+        b"engine_config": b"RNDV_THRESH=8,NET_DEVICES=lo",
+        b"num_workers": b"1",
+    }
+    assert not lanes.Lanes("name", {b"POSIX": {}}, None).exist
+
+
+def test_a_peer_that_hangs_holds_up_no_other(connector, start_peer, content):
+    """The lanes wait for its connection, and serve others meanwhile."""
+    hung, other = start_peer(), start_peer()
+    theirs = hung.do("passive", kind="readable", sizes=[LARGE], seed=1)
+    hung.stop()
+    slow = np.zeros(LARGE, np.uint8)
+    waiting = connector.begin_read_blocking(told(theirs), nc.Descriptor(slow))
+    for seed in (2, 3):
+        made = other.do("passive", kind="readable", sizes=[LARGE], seed=seed)
+        array = np.zeros(LARGE, np.uint8)
+        read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
+        read.wait_for_completion_blocking(20)
+        assert (array == content(seed, LARGE)).all()
+    hung.resume()
+    waiting.wait_for_completion_blocking(20)
+    assert (slow == content(1, LARGE)).all()
+
+
+def test_cancelled_while_the_peer_hangs(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[LARGE])
+    peer.stop()
+    read = connector.begin_read_blocking(told(made), nc.Descriptor(np.zeros(LARGE, np.uint8)))
+    read.cancel()
+    with pytest.raises(nc.OperationCancelledError):
+        read.wait_for_completion_blocking(10)
+    peer.resume()
+    end = time.monotonic() + 10
+    while connector.stats()["operations"]["held"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert counts(connector) == (0, 0)
+
+
+def test_a_dead_peer_and_its_successor(connector, start_peer, content):
+    first = start_peer(name="twice")
+    made = first.do("passive", kind="readable", sizes=[LARGE])
+    array = np.zeros(LARGE, np.uint8)
+    connector.begin_read_blocking(told(made), nc.Descriptor(array)).wait_for_completion_blocking(20)
+    late = first.do("passive", kind="readable", sizes=[LARGE])
+    first.kill()
+    with pytest.raises((nc.PeerLostError, nc.TransferError)):
+        connector.begin_read_blocking(
+            told(late), nc.Descriptor(array)
+        ).wait_for_completion_blocking(20)
+    second = start_peer(name="twice")
+    for seed in (5, 6):
+        made = second.do("passive", kind="readable", sizes=[LARGE], seed=seed)
+        read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
+        read.wait_for_completion_blocking(20)
+        assert (array == content(seed, LARGE)).all()
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30_000), min_size=1, max_size=20),
+    pages=st.integers(1, 4),
+)
+def test_split_loses_nothing(sizes, pages):
+    rows = [((i + 1) << 32, size, i % 3) for i, size in enumerate(sizes)]
+    regions = Regions([*rows, (1 << 20, 4096 * pages, 0)])
+    tables = regions.split(pages)
+    assert 1 <= len(tables) <= pages
+    assert sum(table.nbytes for table in tables) == regions.nbytes
+    joined = []
+    for start, size, device in (row for table in tables for row in table):
+        if joined and joined[-1][0] + joined[-1][1] == start and joined[-1][2] == device:
+            joined[-1][1] += size
+        else:
+            joined.append([start, size, device])
+    assert [tuple(row) for row in joined] == [*rows, (1 << 20, 4096 * pages, 0)]
+    assert max(table.nbytes for table in tables) <= -(-regions.nbytes // pages) + 4096

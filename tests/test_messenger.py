@@ -1,0 +1,105 @@
+"""The second agent of a connection, which tells peers that their bytes have been moved."""
+
+import numpy as np
+import pytest
+
+import nixl_connect as nc
+from nixl_connect import messenger
+
+
+@pytest.fixture(autouse=True)
+def relied_on(monkeypatch):
+    """The messenger is relied on from the start."""
+    monkeypatch.setattr(messenger, "_INTRODUCTION", 0.0)
+
+
+def passive(peer, **arguments):
+    made = peer.do("passive", kind="readable", **arguments)
+    return made["id"], nc.RdmaMetadata.model_validate(made["metadata"])
+
+
+def with_key(metadata, key):
+    """The same memory under a key of the caller's own, of which no operation knows."""
+    return nc.RdmaMetadata(
+        descriptors=metadata.descriptors,
+        nixl_metadata=metadata.nixl_metadata,
+        notification_key=key,
+        operation_kind=metadata.operation_kind,
+    )
+
+
+def read(connector, metadata, array):
+    operation = connector.begin_read_blocking(metadata, nc.Descriptor(array))
+    operation.wait_for_completion_blocking(10)
+
+
+def test_a_small_read_needs_no_help_of_its_peer(connector, peer, content):
+    """Not after a notification either: that went over another connection."""
+    _, metadata = passive(peer, sizes=[64], seed=3)
+    array = np.zeros(64, np.uint8)
+    read(connector, with_key(metadata, "a"), array)
+    peer.stop()
+    for key in "bcd":
+        array[:] = 0
+        read(connector, with_key(metadata, key), array)
+        assert (array == content(3, 64)).all()
+    peer.resume()
+
+
+def test_the_peer_is_told_once_by_either(connector, peer, monkeypatch):
+    """By the agent itself for as long as the messenger connects, and then by that."""
+    array = np.zeros(64, np.uint8)
+    for introduction in (60.0, 0.0):
+        monkeypatch.setattr(messenger, "_INTRODUCTION", introduction)
+        for _ in range(3):
+            number, metadata = passive(peer, sizes=[64])
+            read(connector, metadata, array)
+            peer.do("wait", number=number)
+        # The peer is met again.
+        engine = connector._open()._engine
+        (known,) = engine.peers._peers.values()
+        engine.peers.mark_broken(known)
+        engine.peers._messenger.forget(known.name)
+    notifications = peer.do("stats")["stats"]["notifications"]
+    assert notifications["received"] == 6
+    assert notifications["unmatched"] == 0
+
+
+def test_a_messenger_that_lost_its_connection(connector, peer, content):
+    """The agent tells the peer; the next metadata has the messenger connect again."""
+    array = np.zeros(64, np.uint8)
+    number, metadata = passive(peer, sizes=[64], seed=1)
+    engine = connector._open()._engine
+    agent = engine._messenger
+    connector_name = metadata_agent(metadata)
+    read(connector, with_key(metadata, "first"), array)
+    agent.invalidate_remote(connector_name.encode())
+    read(connector, metadata, array)
+    peer.do("wait", number=number)
+    assert (array == content(1, 64)).all()
+    number, metadata = passive(peer, sizes=[64], seed=2)
+    read(connector, metadata, array)
+    peer.do("wait", number=number)
+    assert (array == content(2, 64)).all()
+    assert engine.peers._messenger.reaches(connector_name)
+
+
+def metadata_agent(metadata):
+    from nixl_connect.connection import read_nixl_metadata
+
+    return read_nixl_metadata(metadata.nixl_metadata, 1 << 20)[1].agent
+
+
+def test_its_name_is_not_handed_out(connector):
+    operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
+    with operation:
+        assert metadata_agent(operation.metadata()) == f"{connector.name}-1"
+        assert b"messenger" not in connector._open().metadata
+
+
+def test_an_agent_reads_from_itself(connector, content):
+    source, target = content(4, 4096), np.zeros(4096, np.uint8)
+    readable = connector.create_readable_blocking(nc.Descriptor(source))
+    read(connector, readable.metadata(), target)
+    readable.wait_for_completion_blocking(10)
+    assert (source == target).all()
