@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
+from nixl_connect.blocking import BlockingTwins, Descriptors
 from nixl_connect.connection import Connection
-from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, ClosedError
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.offload import on_thread
@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
 _LONGEST_NAME = 512
-Descriptors = Descriptor | Sequence[Descriptor]
-
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
-class Connector:
+class Connector(BlockingTwins):
     """Makes operations. One is enough for a process; it may be used from every loop and thread.
 
     Nothing is opened before the first operation. Every coroutine has a blocking twin, whose name
@@ -306,70 +304,6 @@ class Connector:
             WriteOperation(
                 connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
             ),
-        )
-
-    # --- the same, blocking -------------------------------------------------------------------
-
-    def create_readable_blocking(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
-    ) -> ReadableOperation:
-        """Let a peer read memory: `create_readable` without an event loop."""
-        return ReadableOperation(self._open(), local_descriptors, timeout=timeout)
-
-    def create_writable_blocking(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
-    ) -> WritableOperation:
-        """Let a peer write to memory: `create_writable` without an event loop."""
-        return WritableOperation(self._open(), local_descriptors, timeout=timeout)
-
-    def begin_read_blocking(
-        self,
-        remote_metadata: RdmaMetadata,
-        local_descriptors: Descriptors,
-        *,
-        timeout: float | None = None,
-    ) -> ReadOperation:
-        """Begin to read a peer's memory: `begin_read` without an event loop."""
-        return ReadOperation(self._open(), remote_metadata, local_descriptors, timeout=timeout)
-
-    def begin_write_blocking(
-        self,
-        local_descriptors: Descriptors,
-        remote_metadata: RdmaMetadata,
-        *,
-        timeout: float | None = None,
-    ) -> WriteOperation:
-        """Begin to write to a peer's memory: `begin_write` without an event loop."""
-        return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
-
-    def prepare_read_blocking(
-        self,
-        remote_metadata: RdmaMetadata,
-        local_descriptors: Descriptors,
-        *,
-        timeout: float | None = None,
-    ) -> PreparedRead:
-        """Prepare a read: `prepare_read` without an event loop."""
-        return PreparedRead(
-            ReadOperation(
-                self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
-            ),
-            Permit(),
-        )
-
-    def prepare_write_blocking(
-        self,
-        local_descriptors: Descriptors,
-        remote_metadata: RdmaMetadata,
-        *,
-        timeout: float | None = None,
-    ) -> PreparedWrite:
-        """Prepare a write: `prepare_write` without an event loop."""
-        return PreparedWrite(
-            WriteOperation(
-                self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False
-            ),
-            Permit(),
         )
 
     # --- lifecycle --------------------------------------------------------------------------

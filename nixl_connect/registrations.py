@@ -103,6 +103,9 @@ class Registrations:
                 # What was registered for one row may hide what another one shares.
                 while None in (found := self._found(regions, mem_type)):
                     self._make(regions, found, mem_type, made, patient=patient)
+                    if len(found) == 1:
+                        found = made
+                        break
                 with self._maps_lock:
                     for known in found:
                         known.holders += 1
@@ -128,8 +131,11 @@ class Registrations:
         patient: bool,
     ) -> None:
         """Register the regions for which nothing was found, yet without holders. `lock` held."""
-        rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
-        missing = regions if len(rows) == len(found) else Regions(rows)
+        if len(found) == 1:
+            rows, missing = [regions[0]], regions
+        else:
+            rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
+            missing = regions if len(rows) == len(found) else Regions(rows)
         if not patient and (missing.nbytes > _QUICK_BYTES or len(rows) > _QUICK_ROWS):
             raise NotQuickError
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
 
 from nixl_connect.errors import StateError
 
 # Keys of this package have so many hexadecimal digits, and the seal if there is one.
 _DIGITS = 32
-# How many are remembered.
+# So many are remembered at least, and twice as many at most.
 _LIMIT = 4096
 
 
@@ -19,7 +19,11 @@ class UsedKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, object] = {}
+        # Reentrant: a signal handler may begin an operation in the middle of it.
+        self._lock = threading.RLock()
+        # Two generations: to take the oldest out of one set, one by one, takes ever longer.
+        self._keys: set[bytes] = set()
+        self._older: set[bytes] = set()
 
     def claim(self, key: bytes) -> None:
         """Take a key for a transfer. Give it back unless that starts.
@@ -31,16 +35,18 @@ class UsedKeys:
         """
         if len(key) != _DIGITS and key[_DIGITS : _DIGITS + 4] != b".s1.":
             return
-        mine = object()
-        if self._keys.setdefault(key, mine) is not mine:
-            raise StateError(
-                "this metadata has been used: an operation serves one transfer, so ask the peer "
-                "for a new one"
-            )
-        while len(self._keys) > _LIMIT:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread's turn
-                del self._keys[next(iter(self._keys))]
+        with self._lock:
+            if key in self._keys or key in self._older:
+                raise StateError(
+                    "this metadata has been used: an operation serves one transfer, so ask the "
+                    "peer for a new one"
+                )
+            self._keys.add(key)
+            if len(self._keys) >= _LIMIT:
+                self._keys, self._older = set(), self._keys
 
     def give_back(self, key: bytes) -> None:
         """Undo `claim`."""
-        self._keys.pop(key, None)
+        with self._lock:
+            self._keys.discard(key)
+            self._older.discard(key)

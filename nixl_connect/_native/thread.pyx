@@ -5,26 +5,24 @@ posts those that were too large for their caller's thread, and keeps deadlines. 
 ends it hands the waits to their wakers and the record to a list, from which Python collects.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
-from nixl_connect._native.bell cimport Address, open_bell, was_rung
+from nixl_connect._native.bell cimport Address, open_bell
 from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
+from nixl_connect._native.nap cimport AFTER, MOST_RINGS, nap
 from nixl_connect._native.posix cimport (
     CLOCK_MONOTONIC,
     EFD_CLOEXEC,
     EFD_NONBLOCK,
-    POLLIN,
     PR_SET_NAME,
     PR_SET_TIMERSLACK,
     SIG_SETMASK,
     close,
     eventfd,
     now_ns,
-    pollfd,
-    ppoll,
     prctl,
     pthread_cond_broadcast,
     pthread_cond_destroy,
@@ -43,10 +41,7 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_unlock,
     pthread_sigmask,
     sigfillset,
-    read,
-    relax,
     sigset_t,
-    timespec,
     usleep,
 )
 from nixl_connect._native.record cimport (
@@ -72,24 +67,7 @@ from nixl_connect._native.transfer cimport (
     post,
 )
 
-# How the thread sleeps, in nanoseconds. While operations wait: for a twentieth of the time since
-# something happened, within these bounds; but not at all when a peer has said that something comes.
 cdef enum:
-    SHORTEST_NAP = 50_000
-    LONGEST_NAP = 1_000_000
-    HEARD_NAP = 2_000_000       # instead of all that, where peers ring
-    RUNG = 200_000              # how long to expect something after the doorbell
-    AFTER = 5_000               # how long to expect more after it came
-    # So many rings in a row may bring nothing. Then one counts every so often, and for the others
-    # the thread is deaf for a while: whoever rings for the fun of it gets 2% of a processor.
-    MOST_RINGS = 64
-    REFILL = 10_000_000
-    DEAF = 1_000_000
-    # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
-    LINGER = 5_000_000
-    # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
-    LEISURE_NAP = 20_000_000
-    QUARANTINE_NAP = 100_000_000
     # How long the last notification may take to leave the process before the agent is destroyed.
     FLUSH = 20_000_000
     # How often to look after the messenger's connections when it has nothing to say.
@@ -254,72 +232,6 @@ cdef void _cancel_all(Core* core) noexcept nogil:
     _cancel_list(core, core.posted)
 
 
-cdef void _sleep(Core* core, int64_t until) noexcept nogil:
-    """Sleep until a moment, INT64_MAX for without end, the doorbell, or `rouse`. Lock held."""
-    cdef pollfd[2] sources
-    cdef timespec left
-    cdef int64_t now
-    cdef uint64_t count
-    sources[0].fd = core.work
-    now = now_ns()
-    # A descriptor below 0 is passed over.
-    sources[1].fd = core.bell if now >= core.deaf_until else -1
-    if now < core.deaf_until:
-        until = min(until, core.deaf_until)
-    sources[0].events = sources[1].events = POLLIN
-    sources[0].revents = sources[1].revents = 0
-    core.asleep_until = until
-    core.asleep = True
-    pthread_mutex_unlock(&core.lock)
-    left.tv_sec = max(until - now, 0) // 1000000000
-    left.tv_nsec = max(until - now, 0) % 1000000000
-    ppoll(sources, 2, NULL if until == INT64_MAX else &left, NULL)
-    if sources[0].revents:
-        read(core.work, &count, 8)
-    pthread_mutex_lock(&core.lock)
-    core.asleep = False
-    if sources[1].revents and was_rung(core.bell):
-        core.rings += 1
-        now = now_ns()
-        if core.credit == 0 and now > core.refilled + REFILL:
-            core.credit = 1
-        if core.credit:
-            core.credit -= 1
-            core.refilled = now
-            core.rung_until = now + RUNG
-        else:
-            core.deaf_until = now + DEAF
-
-
-cdef void _nap(Core* core) noexcept nogil:
-    """Sleep for as long as the state of things allows, or until roused. Lock held."""
-    cdef int64_t now = now_ns()
-    cdef int64_t idle = now - core.last_activity
-    cdef int64_t length = LONGEST_NAP
-    if now < core.rung_until:
-        pthread_mutex_unlock(&core.lock)
-        relax(&core.turns)
-        pthread_mutex_lock(&core.lock)
-        return
-    if core.waiting and not core.stopping:
-        if core.passive_count == 0 and now < core.looked_until:
-            length = core.looked_until - now
-        elif core.active_count == 0 and core.heard:
-            length = HEARD_NAP
-        else:
-            length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
-    elif now < core.errands_until:
-        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
-    elif idle > LINGER and not core.stopping:
-        if core.active_count:
-            length = LEISURE_NAP
-        elif core.passive_count:
-            length = QUARANTINE_NAP
-        else:
-            length = core.idle_interval
-    _sleep(core, min(now + length if length else INT64_MAX, max(core.next_deadline, now)))
-
-
 cdef bint _is_due(Core* core) noexcept nogil:
     """Whether active transfers are this thread's to look at. Lock held."""
     return core.active_count > 0 and (
@@ -364,7 +276,7 @@ cdef void* _run(void* argument) noexcept nogil:
         if swept and (core.active_count == 0 or now_ns() >= core.drain_until):
             break
         if core.incoming is NULL and (swept or not stopping):
-            _nap(core)
+            nap(core)
             stopping = core.stopping
         # Another thread may be looking at small transfers, for some tens of microseconds.
         patient = stopping or core.incoming is not NULL

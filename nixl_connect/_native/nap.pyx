@@ -1,0 +1,99 @@
+"""How the completion thread sleeps: on the doorbell, and for as long as nothing is to be done."""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+
+from nixl_connect._native.bell cimport was_rung
+from nixl_connect._native.posix cimport (
+    POLLIN,
+    now_ns,
+    pollfd,
+    ppoll,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
+    read,
+    relax,
+    timespec,
+)
+
+# How the thread sleeps, in nanoseconds. While operations wait: for a twentieth of the time since
+# something happened, within these bounds; but not at all when a peer has said that something comes.
+cdef enum:
+    SHORTEST_NAP = 50_000
+    LONGEST_NAP = 1_000_000
+    HEARD_NAP = 2_000_000       # instead of all that, where peers ring
+    RUNG = 200_000              # how long to expect something after the doorbell
+    # When MOST_RINGS in a row have brought nothing, one counts every so often, and for the others
+    # the thread is deaf for a while: whoever rings for the fun of it gets 2% of a processor.
+    REFILL = 10_000_000
+    DEAF = 1_000_000
+    # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
+    LINGER = 5_000_000
+    # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
+    LEISURE_NAP = 20_000_000
+    QUARANTINE_NAP = 100_000_000
+
+
+cdef void _sleep(Core* core, int64_t until) noexcept nogil:
+    """Sleep until a moment, INT64_MAX for without end, the doorbell, or `rouse`. Lock held."""
+    cdef pollfd[2] sources
+    cdef timespec left
+    cdef int64_t now
+    cdef uint64_t count
+    sources[0].fd = core.work
+    now = now_ns()
+    # A descriptor below 0 is passed over.
+    sources[1].fd = core.bell if now >= core.deaf_until else -1
+    if now < core.deaf_until:
+        until = min(until, core.deaf_until)
+    sources[0].events = sources[1].events = POLLIN
+    sources[0].revents = sources[1].revents = 0
+    core.asleep_until = until
+    core.asleep = True
+    pthread_mutex_unlock(&core.lock)
+    left.tv_sec = max(until - now, 0) // 1000000000
+    left.tv_nsec = max(until - now, 0) % 1000000000
+    ppoll(sources, 2, NULL if until == INT64_MAX else &left, NULL)
+    if sources[0].revents:
+        read(core.work, &count, 8)
+    pthread_mutex_lock(&core.lock)
+    core.asleep = False
+    if sources[1].revents and was_rung(core.bell):
+        core.rings += 1
+        now = now_ns()
+        if core.credit == 0 and now > core.refilled + REFILL:
+            core.credit = 1
+        if core.credit:
+            core.credit -= 1
+            core.refilled = now
+            core.rung_until = now + RUNG
+        else:
+            core.deaf_until = now + DEAF
+
+
+cdef void nap(Core* core) noexcept nogil:
+    """Sleep for as long as the state of things allows, or until roused. Lock held."""
+    cdef int64_t now = now_ns()
+    cdef int64_t idle = now - core.last_activity
+    cdef int64_t length = LONGEST_NAP
+    if now < core.rung_until:
+        pthread_mutex_unlock(&core.lock)
+        relax(&core.turns)
+        pthread_mutex_lock(&core.lock)
+        return
+    if core.waiting and not core.stopping:
+        if core.passive_count == 0 and now < core.looked_until:
+            length = core.looked_until - now
+        elif core.active_count == 0 and core.heard:
+            length = HEARD_NAP
+        else:
+            length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+    elif now < core.errands_until:
+        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+    elif idle > LINGER and not core.stopping:
+        if core.active_count:
+            length = LEISURE_NAP
+        elif core.passive_count:
+            length = QUARANTINE_NAP
+        else:
+            length = core.idle_interval
+    _sleep(core, min(now + length if length else INT64_MAX, max(core.next_deadline, now)))

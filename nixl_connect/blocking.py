@@ -1,0 +1,88 @@
+"""The blocking twins of what a connector does, for programs with no event loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from nixl_connect.active import ReadOperation, WriteOperation
+from nixl_connect.connection import Connection
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.passive import ReadableOperation, WritableOperation
+from nixl_connect.permit import Permit
+from nixl_connect.prepared import PreparedRead, PreparedWrite
+
+Descriptors = Descriptor | Sequence[Descriptor]
+
+
+class BlockingTwins(ABC):
+    """Makes operations on the caller's thread, and blocks where that takes long."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _open(self) -> Connection:
+        """Return the connection, opened at the first call."""
+
+    def create_readable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> ReadableOperation:
+        """Let a peer read memory: `create_readable` without an event loop."""
+        return ReadableOperation(self._open(), local_descriptors, timeout=timeout)
+
+    def create_writable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> WritableOperation:
+        """Let a peer write to memory: `create_writable` without an event loop."""
+        return WritableOperation(self._open(), local_descriptors, timeout=timeout)
+
+    def begin_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> ReadOperation:
+        """Begin to read a peer's memory: `begin_read` without an event loop."""
+        return ReadOperation(self._open(), remote_metadata, local_descriptors, timeout=timeout)
+
+    def begin_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> WriteOperation:
+        """Begin to write to a peer's memory: `begin_write` without an event loop."""
+        return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
+
+    def prepare_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedRead:
+        """Prepare a read: `prepare_read` without an event loop."""
+        return PreparedRead(
+            ReadOperation(
+                self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
+            ),
+            Permit(),
+        )
+
+    def prepare_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedWrite:
+        """Prepare a write: `prepare_write` without an event loop."""
+        return PreparedWrite(
+            WriteOperation(
+                self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False
+            ),
+            Permit(),
+        )
