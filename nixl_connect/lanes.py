@@ -43,7 +43,7 @@ class Lane:
 
     def __init__(self, agent: Agent, native: native_lane.Lane, peers: Peers) -> None:
         self.native = native
-        self.registrations = Registrations(agent)
+        self.registrations = Registrations(agent, pins=False)  # of no network device
         self.peers = peers
         self._agent = agent
 

@@ -43,10 +43,18 @@ class Registrations:
     `_maps_lock` guards the maps alone and is never held across a call into NIXL. Both are
     reentrant, since the garbage collector may run a finalizer, and with it anything, in any thread
     that holds them; but what would change them then waits (see `Keeper.collect`).
+
+    Parameters
+    ----------
+    agent : Agent
+        Whose.
+    pins : bool
+        Whether it may have devices that pin pages, which takes long for many.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, *, pins: bool = True) -> None:
         self._agent = agent
+        self._pins = pins
         # By memory type and device number.
         self._maps: dict[int, dict[int, RangeMap]] = {}
         self._maps_lock = threading.RLock()
@@ -136,7 +144,8 @@ class Registrations:
         else:
             rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
             missing = regions if len(rows) == len(found) else Regions(rows)
-        if not patient and (missing.nbytes > _QUICK_BYTES or len(rows) > _QUICK_ROWS):
+        large = self._pins and missing.nbytes > _QUICK_BYTES
+        if not patient and (large or len(rows) > _QUICK_ROWS):
             raise NotQuickError
         try:
             self._agent.register(missing, mem_type)

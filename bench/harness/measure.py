@@ -105,6 +105,7 @@ class Measurement:
     def _run_case(self, case: Case, pairs: dict[str, Any]) -> None:
         gathered: dict[str, dict[str, list[float]]] = {}
         costs: dict[str, list[dict[str, dict[str, float]]]] = {}
+        failed: list[str] = []
         began = time.monotonic()
         # The first turn warms up: it is left out.
         for turn in range(case.turns + (case.turns > 1)):
@@ -121,12 +122,20 @@ class Measurement:
                     self.missing[f"{name}, {case.name}"] = str(error).strip().splitlines()[-1]
                     _say(f"{name}, {case.name}: {error}")
                     pairs.pop(name).close()
+                    # A new one for the next case; this one is left out.
+                    failed.append(name)
                     continue
                 pairs[name].pause()
                 if turn or case.turns == 1:
                     for figure, samples in result.samples.items():
                         gathered.setdefault(name, {}).setdefault(figure, []).extend(samples)
                     costs.setdefault(name, []).append(result.cost)
+        for name in failed:
+            gathered.pop(name, None)
+            fresh = self._start(name, case)
+            if fresh is not None:
+                pairs[name] = fresh
+                fresh.pause()
         self.results[case.name] = {
             name: {"figures": _summaries(figures), "cost": costs[name]}
             for name, figures in gathered.items()
