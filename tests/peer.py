@@ -5,6 +5,7 @@ a seed, so that both sides know every byte.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -135,6 +136,31 @@ class Peer:
     def stats(self) -> dict:
         """Tell the connector's statistics."""
         return {"stats": self.connector.stats()}
+
+    def misbehave(
+        self, call: str, action: str, value: int = 0, skip: int = 0, count: int = 1
+    ) -> dict:
+        """Add a rule: what a call of NIXL does, from the one after `skip` on, so many times."""
+        library = ctypes.CDLL(os.environ["NIXL_CONNECT_LIBRARY"])
+        number = ctypes.c_long
+        if library.scripted_rule(
+            call.encode(), number(skip), number(count), action.encode(), value
+        ):
+            raise ValueError(f"no such rule: {call} {action}")
+        return {}
+
+    def behave(self) -> dict:
+        """Drop all rules, and let what is held back go on."""
+        library = ctypes.CDLL(os.environ["NIXL_CONNECT_LIBRARY"])
+        library.scripted_clear()
+        library.scripted_release()
+        return {}
+
+    def calls(self, call: str) -> dict:
+        """Tell how often NIXL was called so."""
+        library = ctypes.CDLL(os.environ["NIXL_CONNECT_LIBRARY"])
+        library.scripted_calls.restype = ctypes.c_long
+        return {"count": library.scripted_calls(call.encode())}
 
     def close(self) -> dict:
         """Close the connector."""

@@ -127,8 +127,8 @@ def _regions(measured: Measurement, _: Any) -> tuple[str, bool]:
 # What keeps a target from being met, by the beginning of its row; shown where one is missed.
 LIMITS = {
     "8-byte read, fresh": (
-        "The interpreter. Samples of the reading side's thread (perf, 5 kHz): 50% CPython, 31% kernel "
-        "(messages, wake-ups), 15% NIXL, UCX and libc, 3% this library's native code, 2% others. "
+        "The interpreter. Samples of the reading side's thread (perf, 5 kHz): 50% CPython, 31% "
+        "kernel (messages, wake-ups), 15% NIXL, UCX and libc, 3% this library's native code, 2% others. "
         "The wait after begin_read is 2 us. NIXL's own Python API, spinning on both sides, is in "
         "the case `fresh` below; decision record 16 has the parts."
     ),
