@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixl_connect import library
 from nixl_connect._native import envelope
-from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
@@ -47,8 +47,6 @@ logger = logging.getLogger(__name__)
 _EXIT_DRAIN = 0.5
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-# What may never be freed: engines whose transfers did not end when they were closed.
-_immortal: list[Engine] = []
 
 
 class _Usable:
@@ -268,18 +266,16 @@ class Engine:
         self.keeper.join()
 
     def _end_agent(self, clean: bool, at_exit: bool) -> None:
+        lanes = self._lanes.stop(abandon=not clean)
         if clean:
-            lanes = self._lanes.all
-            for lane in lanes:
-                lane.stop()
             # First: who is in a call on it may use the others.
             self._agent.close()
             for lane in lanes:
                 lane.close()
             self._messenger.close()
             return
-        # A transfer did not end: neither the agent nor the memory may ever be freed.
-        _immortal.append(self)
+        # A transfer did not end: neither the agents nor the memory may ever be freed.
+        keep_forever(self)
         level = logging.DEBUG if at_exit else logging.WARNING
         logger.log(
             level, "%s: transfers in flight did not end in time; their memory stays", self.name

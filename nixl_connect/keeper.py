@@ -141,7 +141,10 @@ class Keeper:
             self._reactor.is_copying
             or self._registrations.is_busy
             or self._peers.calls > 0
-            or any(lane.registrations.is_busy or lane.peers.calls > 0 for lane in self._lanes)
+            or any(
+                lane.native.is_busy or lane.registrations.is_busy or lane.peers.calls > 0
+                for lane in self._lanes
+            )
         )
 
     def _collect(self, *, patient: bool) -> bool:

@@ -7,15 +7,19 @@ copies.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
 
 from nixl_connect._native import lane as native_lane
-from nixl_connect._native.agent import Agent
+from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect.errors import BackendError
 from nixl_connect.peers import Peers
 from nixl_connect.registrations import Registrations
 from nixl_connect.startup import start_agent
+
+logger = logging.getLogger(__name__)
 
 # How many share a transfer. Two copy faster than one, but a copy is a long system call, and event
 # loops are to find a processor that is free.
@@ -47,10 +51,6 @@ class Lane:
         self.peers = peers
         self._agent = agent
 
-    def stop(self) -> None:
-        """End the thread, after the reactor."""
-        self.native.stop()
-
     def close(self) -> None:
         """Destroy the agent, after the connection's."""
         self._agent.close()
@@ -78,14 +78,11 @@ class Lanes:
         self._name = name
         self._plugins = _local(plugins)
         self._make = make
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may begin a large transfer in the middle of it.
+        self._lock = threading.RLock()
+        self._stopped = False
         self.all: list[Lane] = []
         """Those that are open."""
-
-    @property
-    def are_open(self) -> bool:
-        """Whether `open` would return at once."""
-        return len(self.all) == COUNT
 
     @property
     def exist(self) -> bool:
@@ -93,12 +90,54 @@ class Lanes:
         return bool(self._plugins)
 
     def open(self) -> list[Lane]:
-        """Return the lanes."""
+        """Return the lanes: none where they cannot be opened, and from then on.
+
+        Raises
+        ------
+        AgentClosedError
+            They have been stopped.
+        """
         with self._lock:
-            while len(self.all) < COUNT:
-                agent = start_agent(f"{self._name}/lane-{len(self.all) + 1}", self._plugins)
-                self.all.append(self._make(agent))
+            if self._stopped:
+                raise AgentClosedError
+            if not self.all and self.exist:
+                made: list[Lane] = []
+                try:
+                    made.extend(self._start(number) for number in range(1, COUNT + 1))
+                except (BackendError, MemoryError) as error:
+                    self._plugins = {}
+                    text = str(error)
+                    logger.warning("%s: large transfers hold up others: %s", self._name, text)
+                    _close(made)
+                else:
+                    if self.all:
+                        _close(made)  # a signal handler was faster
+                    else:
+                        self.all = made
             return self.all
+
+    def _start(self, number: int) -> Lane:
+        return self._make(start_agent(f"{self._name}/lane-{number}", self._plugins))
+
+    def stop(self, *, abandon: bool) -> list[Lane]:
+        """End the threads, after the reactor; return the lanes, whose agents are still open.
+
+        Parameters
+        ----------
+        abandon : bool
+            Leave what is in flight as it is: the lanes may never be closed.
+        """
+        with self._lock:
+            self._stopped = True
+            for lane in self.all:
+                lane.native.stop(abandon)
+            return self.all
+
+
+def _close(lanes: list[Lane]) -> None:
+    for lane in lanes:
+        lane.native.stop(False)
+        lane.close()
 
 
 def _local(

@@ -42,8 +42,6 @@ _QUICK_BYTES = 16 * 1024
 # A connection that stood so recently (seconds) is taken to stand: a burst of metadata of new
 # regions costs one probe.
 _PROVED = 1e-3
-# And so recently, if the messenger's stands. A probe of its own holds up the next transfer.
-_PROVED_ITSELF = 1.0
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -63,7 +61,6 @@ class Peer(PeerState):
         "ledgers",
         "name",
         "proved",
-        "proved_itself",
         "regions",
         "reliable",
     )
@@ -76,9 +73,7 @@ class Peer(PeerState):
         self.regions = 0
         self.last_used = time.monotonic()
         self.proved = -math.inf
-        """When the messenger's connection was last seen to stand, monotonic seconds."""
-        self.proved_itself = -math.inf
-        """When the agent's was."""
+        """When the connection was last seen to stand, monotonic seconds."""
         self.reliable = math.inf
         """From when on the messenger may be relied on."""
 
@@ -224,8 +219,6 @@ class Peers:
                 peer.busy = False
                 self.calls -= 1
                 if loaded:
-                    if not peer.connections:
-                        peer.proved_itself = time.monotonic()
                     peer.note(envelope)
                     peer.join()
                 elif not peer.connections:
@@ -324,13 +317,9 @@ class Peers:
         """
         now = time.monotonic()
         if now >= peer.proved + _PROVED:
-            if not (self._messenger or self).reaches(peer.name):
-                return False
-            peer.proved = now
-        if now >= peer.proved_itself + _PROVED_ITSELF:
             if not self.reaches(peer.name):
                 return False
-            peer.proved_itself = now
+            peer.proved = now
         return True
 
     def reaches(self, name: str) -> bool:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from nixl_connect._native import lane as native_lane
 from nixl_connect._native import prepared as native_prepared
 from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
-from nixl_connect._native.lane import Lane
 from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.errors import InternalError, MetadataError, TransferError
 from nixl_connect.keeper import Hold, Keeper
-from nixl_connect.lanes import FEW, LEAST_BYTES, Lanes
+from nixl_connect.lanes import FEW, LEAST_BYTES, Lane, Lanes
 from nixl_connect.peers import Peer, Peers
 from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.regions import Local, Plan, Target
@@ -35,7 +35,7 @@ LARGE_BYTES = 1024 * 1024
 class Part(NamedTuple):
     """What one request of a transfer is made of."""
 
-    lane: Lane | None
+    lane: native_lane.Lane | None
     """The connection's own agent, if there is none."""
 
     registrations: Registrations
@@ -156,7 +156,7 @@ class Starter:
             For `Peer.enter`, before each transfer.
         """
         with self._usable:
-            operation, peer = self._made(plan, permit, lambda _: None, claimed=anew)
+            operation, peer = self._made(plan, permit, None, claimed=anew)
         # A prepared transfer does not keep its peer from being reconnected; each post does.
         generation = peer.generation
         self._keeper.holds[operation.id].peer = None
@@ -179,7 +179,7 @@ class Starter:
         self,
         plan: Plan,
         permit: Permit,
-        start: Callable[[Operation], None],
+        start: Callable[[Operation], None] | None,
         *,
         claimed: bool = False,
     ) -> tuple[Operation, Peer]:
@@ -195,7 +195,7 @@ class Starter:
         self,
         plan: Plan,
         permit: Permit,
-        start: Callable[[Operation], None],
+        start: Callable[[Operation], None] | None,
         *,
         claimed: bool,
         last: bool,
@@ -214,14 +214,17 @@ class Starter:
             self._reactor.announce(target.described.agent.encode())
             peer = self._peers.admit(target.described, target.blob, plan.timeout, permit)
             hold = Hold([], local.memory, local.regions.nbytes, peer)
-            operation = self._request(plan, hold, permit)
+            # A prepared one keeps no lane from being connected anew: it does without.
+            lanes = [] if start is None else self._lanes_for(plan, permit)
+            operation = self._request(plan, hold, permit, lanes)
             with permit.lock:
                 permit.check()
                 self._keeper.holds[operation.id] = hold
                 # From here on nothing is taken back: an exception of a signal handler may leak the
                 # hold, but must not release what NIXL uses.
                 started = True
-                start(operation)
+                if start is not None:
+                    start(operation)
             return operation, peer
         except NativeError as error:
             if hold is not None:
@@ -236,37 +239,52 @@ class Starter:
                 if not claimed:
                     self._used.give_back(target.key)
 
-    def _request(self, plan: Plan, hold: Hold, permit: Permit) -> Operation:
+    def _request(self, plan: Plan, hold: Hold, permit: Permit, lanes: list[Lane]) -> Operation:
         """Make an operation of a plan, with what `hold` has to hold for it."""
         assert hold.peer is not None
         local, target = plan.local, plan.target
         peer = hold.peer.name.encode()
         operation = self._reactor.active(peer, target.key, time.monotonic() < hold.peer.reliable)
-        if self._is_long_copy(plan, peer):
-            self._add_lanes(operation, plan, hold, permit)
-        else:
-            part = Part(
-                None, self._registrations, hold.registrations, local.regions, target.regions
-            )
-            self._add_part(operation, plan, part, permit)
+        try:
+            if lanes:
+                self._add_lanes(operation, plan, hold, permit, lanes)
+            else:
+                held = hold.registrations
+                part = Part(None, self._registrations, held, local.regions, target.regions)
+                self._add_part(operation, plan, part, permit)
+        except BaseException:
+            # Whatever keeps this frame alive: the requests go before what they refer to.
+            operation.discard()
+            raise
         return operation
 
-    def _is_long_copy(self, plan: Plan, peer: bytes) -> bool:
-        """Whether lanes serve a transfer: between the memory of two processes of this host."""
-        return (
-            plan.local.regions.nbytes >= LEAST_BYTES
-            and plan.local.mem_type == plan.target.mem_type == _HOST
-            and self._lanes.exist
-            and sum(len(section.regions) for section in plan.target.described.sections) <= FEW
-            and peer != self._reactor.name
-            and self._reactor.is_near(peer)
-        )
-
-    def _add_lanes(self, operation: Operation, plan: Plan, hold: Hold, permit: Permit) -> None:
-        """Share a transfer among the lanes."""
-        if not self._lanes.are_open:
+    def _lanes_for(self, plan: Plan, permit: Permit) -> list[Lane]:
+        """Return the lanes for a transfer: none, but for long copies within this host."""
+        peer = plan.target.described.agent.encode()
+        if (
+            plan.local.regions.nbytes < LEAST_BYTES
+            or not plan.local.mem_type == plan.target.mem_type == _HOST
+            or sum(len(section.regions) for section in plan.target.described.sections) > FEW
+            or peer == self._reactor.name
+            or not self._lanes.exist
+            or not self._reactor.is_near(peer)
+        ):
+            return []
+        if not self._lanes.all:
             permit.need_patience()
-        lanes = self._lanes.open()
+        return self._lanes.open()
+
+    def _add_lanes(
+        self,
+        operation: Operation,
+        plan: Plan,
+        hold: Hold,
+        permit: Permit,
+        lanes: list[Lane],
+    ) -> None:
+        """Share a transfer among lanes."""
+        if not permit.patient and any(lane.native.is_busy for lane in lanes):
+            raise NotQuickError
         local = plan.local.regions.split(len(lanes))
         remote = plan.target.regions.split(len(lanes))
         for lane, here, there in zip(lanes, local, remote, strict=True):

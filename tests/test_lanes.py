@@ -1,5 +1,6 @@
 """Long copies between processes of one host: shared among lanes, beside all else."""
 
+import asyncio
 import time
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_write(connector, peer, content, digest):
     assert peer.do("digests", number=made["id"])["digests"] == [digest(a) for a in arrays]
 
 
-def test_prepared_again_and_again(connector, peer, content):
+def test_prepared_ones_go_without(connector, peer, content):
+    """They last, and would keep a lane's peer from being connected anew."""
     size = LARGE + 12_345
     made = peer.do("passive", kind="readable", sizes=[size], timeout=60)
     array = np.zeros(size, np.uint8)
@@ -81,7 +83,7 @@ def test_prepared_again_and_again(connector, peer, content):
             read.transfer_blocking(20)
             assert (array == content(seed, size)).all()
     peer.do("wait", number=made["id"])
-    assert counts(connector) == (0, 0)
+    assert not engine_of(connector)._lanes.all
 
 
 def test_many_at_once(connector, peer, content):
@@ -185,6 +187,8 @@ def test_a_peer_that_hangs_holds_up_no_other(connector, start_peer, content):
     hung.stop()
     slow = np.zeros(LARGE, np.uint8)
     waiting = connector.begin_read_blocking(told(theirs), nc.Descriptor(slow))
+    assert all(lane.native.is_busy for lane in engine_of(connector)._lanes.all)
+    assert engine_of(connector).keeper._would_wait()
     for seed in (2, 3):
         made = other.do("passive", kind="readable", sizes=[LARGE], seed=seed)
         array = np.zeros(LARGE, np.uint8)
@@ -194,6 +198,62 @@ def test_a_peer_that_hangs_holds_up_no_other(connector, start_peer, content):
     hung.resume()
     waiting.wait_for_completion_blocking(20)
     assert (slow == content(1, LARGE)).all()
+
+
+def test_on_a_loop_beside_a_peer_that_hangs(connector, start_peer, content):
+    """A beginning that might wait for a lane's agent goes to a thread."""
+    hung, other = start_peer(), start_peer()
+    theirs = hung.do("passive", kind="readable", sizes=[LARGE], seed=1)
+    made = [other.do("passive", kind="readable", sizes=[LARGE], seed=i) for i in range(3)]
+    arrays = [np.zeros(LARGE, np.uint8) for _ in range(4)]
+
+    async def main():
+        hung.stop()
+        waiting = await connector.begin_read(told(theirs), nc.Descriptor(arrays[3]))
+        for item, array in zip(made, arrays, strict=False):
+            read = await connector.begin_read(told(item), nc.Descriptor(array))
+            await read.wait_for_completion(20)
+        hung.resume()
+        await waiting.wait_for_completion(20)
+
+    asyncio.run(main())
+    for seed, array in zip((0, 1, 2, 1), arrays, strict=True):
+        assert (array == content(seed, LARGE)).all()
+
+
+def test_a_process_ends_while_a_lane_waits(start_peer):
+    """Nobody waits for what does not end; the copy's memory is left as it is."""
+    hung, active = start_peer(), start_peer()
+    made = hung.do("passive", kind="readable", sizes=[LARGE])
+    hung.stop()
+    active.do("active", kind="read", metadata=made["metadata"], sizes=[LARGE])
+    active.process.stdin.close()
+    assert active.process.wait(10) == 0
+    hung.resume()
+
+
+def test_without_lanes_the_agent_does_it(connector, peer, content, monkeypatch, caplog):
+    def start(name, plugins):
+        raise nc.BackendError("no descriptors left")
+
+    monkeypatch.setattr(lanes, "start_agent", start)
+    for seed in range(2):
+        made = peer.do("passive", kind="readable", sizes=[LARGE], seed=seed)
+        array = np.zeros(LARGE, np.uint8)
+        read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
+        read.wait_for_completion_blocking(20)
+        assert (array == content(seed, LARGE)).all()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{connector.name}-1: large transfers hold up others: no descriptors left"
+    ]
+
+
+def test_none_is_opened_once_closed(connector, peer):
+    made = peer.do("passive", kind="readable", sizes=[LARGE])
+    engine_of(connector)._lanes.stop(abandon=False)
+    with pytest.raises(nc.ClosedError):
+        connector.begin_read_blocking(told(made), nc.Descriptor(np.zeros(LARGE, np.uint8)))
+    assert connector.stats()["operations"]["held"] == 0
 
 
 def test_cancelled_while_the_peer_hangs(connector, peer):

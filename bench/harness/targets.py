@@ -128,9 +128,9 @@ def _regions(measured: Measurement, _: Any) -> tuple[str, bool]:
 LIMITS = {
     "8-byte read, fresh": (
         "The interpreter. Samples of the reading side's thread (perf, 5 kHz): 50% CPython, 31% "
-        "kernel (messages, wake-ups), 15% NIXL, UCX and libc, 3% this library's native code, 2% others. "
-        "The wait after begin_read is 2 us. NIXL's own Python API, spinning on both sides, is in "
-        "the case `fresh` below; decision record 16 has the parts."
+        "kernel (messages, wake-ups), 15% NIXL, UCX and libc, 3% native code of this library, 2% "
+        "others. The wait after begin_read is 2 us. NIXL's own Python API, spinning on both "
+        "sides, is in the case `fresh` below; decision record 16 has the parts."
     ),
     "whole 8-byte cycle": (
         "The interpreter, on both sides (50% and 60% of the samples), and two changes of process, "

@@ -9,6 +9,7 @@ generation (see `fork`) refuses every call before it touches the gate.
 """
 
 cimport cython
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
@@ -39,6 +40,11 @@ class AgentClosedError(Exception):
 
 class AgentForkedError(Exception):
     """The agent was made by the parent of this process, or NIXL was used there."""
+
+
+def keep_forever(thing: object) -> None:
+    """Have something never be freed, not at the interpreter's exit either."""
+    Py_INCREF(thing)
 
 
 cdef int _check(int status, const char* call) except -1:

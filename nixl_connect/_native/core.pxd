@@ -23,6 +23,7 @@ cdef struct Core:
     bint cancelling             # while stopping: end every operation
     bint stopped                # the thread is gone
     bint asleep
+    bint roused                 # while awake: look again before sleeping
     int64_t asleep_until        # when asleep: when it wakes by itself
     bint reaper_asleep
     bint poked                  # Python has work for its reaper

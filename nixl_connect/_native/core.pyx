@@ -76,6 +76,8 @@ cdef void rouse(Core* core) noexcept nogil:
     if core.asleep:
         core.asleep = False
         write(core.work, &one, 8)
+    else:
+        core.roused = True
 
 
 cdef void rouse_soon(Core* core) noexcept nogil:

@@ -15,6 +15,8 @@ cdef struct LaneState:
     Part* first                 # to be posted, in order; guarded by `lock`, as the next two
     Part* last
     bint stopping
+    bint abandoned
+    int busy                    # atomic: parts that have been handed over and not ended
     Part* active                # posted; the thread's own
 
 cdef void hand_over(Part* part) noexcept nogil
@@ -25,4 +27,4 @@ cdef class Lane:
     cdef LaneState* state
     cdef int generation
     cdef void open(self, Agent agent, object reactor, Core* core) except *
-    cdef void _end(self)
+    cdef void _end(self, bint abandon)

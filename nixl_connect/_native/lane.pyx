@@ -8,12 +8,13 @@ A part belongs to its lane from `hand_over` until the lane counts it as finished
 holds it, stays with its owner: the completion thread, or whoever prepared the transfer.
 """
 
+cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 from nixl_connect._native.agent cimport Agent
-from nixl_connect._native.atomic cimport atomic_add
-from nixl_connect._native.capi cimport NIXL_IN_PROGRESS
+from nixl_connect._native.atomic cimport atomic_add, atomic_load
+from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport rouse
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
@@ -44,6 +45,7 @@ from nixl_connect._native.posix cimport (
     sigset_t,
     timespec,
 )
+from nixl_connect._native.record cimport PROBE, PROBE_SIZE
 
 cdef enum:
     # How a lane waits for what is in flight, in nanoseconds: it spins, then naps.
@@ -55,6 +57,7 @@ cdef void hand_over(Part* part) noexcept nogil:
     """Have a part posted by its lane, whose part it is from here on."""
     cdef LaneState* lane = <LaneState*>part.lane
     part.next = NULL
+    atomic_add(&lane.busy, 1)
     pthread_mutex_lock(&lane.lock)
     if lane.first is NULL:
         lane.first = part
@@ -66,9 +69,20 @@ cdef void hand_over(Part* part) noexcept nogil:
 
 
 cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
-    """Give a part back, and wake the record's owner with the last one."""
+    """Give a part back, and wake the record's owner with the last one.
+
+    The request ends here, where a call to the lane's agent waits for nobody's copy.
+    """
     cdef Core* core = lane.core
     part.rc = rc
+    # NIXL refuses to send to a peer that it knows to be lost.
+    part.lost = rc != NIXL_SUCCESS and lane.nixl.gen_notif(
+        part.agent, part.record.peer, PROBE, PROBE_SIZE, NULL
+    ) != NIXL_SUCCESS
+    lane.nixl.release_xfer_req(part.agent, part.request)
+    lane.nixl.destroy_xfer_req(part.request)
+    part.request = NULL
+    atomic_add(&lane.busy, -1)
     if atomic_add(&part.record.unfinished, -1) == 0:
         # The record is its owner's again, and may be gone.
         pthread_mutex_lock(&core.lock)
@@ -123,7 +137,7 @@ cdef void* _run(void* argument) noexcept nogil:
     pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
     prctl(PR_SET_NAME, <const char*>b"nixl-lane", 0, 0, 0)
     pthread_mutex_lock(&lane.lock)
-    while True:
+    while not lane.abandoned:
         if lane.first is NULL and lane.active is NULL:
             if lane.stopping:
                 break
@@ -173,6 +187,7 @@ cdef void _free(LaneState* lane) noexcept nogil:
     free(lane)
 
 
+@cython.no_gc  # it refers downwards only, and must not be cleared before its thread has ended
 cdef class Lane:
     """A lane. Made by `Reactor.lane`."""
 
@@ -186,24 +201,34 @@ cdef class Lane:
             raise MemoryError("cannot start a lane's thread")
 
     def __dealloc__(self):
-        # Operations that use the lane keep it alive, so nothing is in flight.
+        # Stopped before, if anything was in flight: its engine sees to that.
         if self.state is not NULL and self.generation == fork_generation():
-            self._end()
+            self._end(True)
 
-    cdef void _end(self):
+    cdef void _end(self, bint abandon):
         with nogil:
             pthread_mutex_lock(&self.state.lock)
             self.state.stopping = True
+            self.state.abandoned = abandon
             pthread_cond_signal(&self.state.work)
             pthread_mutex_unlock(&self.state.lock)
             pthread_join(self.state.thread, NULL)
             _free(self.state)
         self.state = NULL
 
-    def stop(self) -> None:
-        """End the thread, once nothing is in flight: not before the reactor has stopped.
+    @property
+    def is_busy(self) -> bool:
+        """Whether something has been handed over and not ended: a call to the agent may wait."""
+        return self.state is not NULL and atomic_load(&self.state.busy) > 0
 
-        Idempotent. Waits for what has been handed over.
+    def stop(self, bint abandon) -> None:
+        """End the thread, after the reactor. Idempotent.
+
+        Parameters
+        ----------
+        abandon : bool
+            Leave what is in flight as it is: neither the agent nor the memory may ever be freed.
+            Waits for a copy that is going on, and no longer.
         """
         if self.state is not NULL and self.generation == fork_generation():
-            self._end()
+            self._end(abandon)

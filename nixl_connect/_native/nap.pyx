@@ -31,6 +31,8 @@ cdef enum:
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
     LEISURE_NAP = 20_000_000
     QUARANTINE_NAP = 100_000_000
+    # How long a message may wait for a peer that is slow to connect, where nobody else looks.
+    DELIVERY = 10_000_000_000
 
 
 cdef void _sleep(Core* core, int64_t until) noexcept nogil:
@@ -75,6 +77,9 @@ cdef void nap(Core* core) noexcept nogil:
     cdef int64_t now = now_ns()
     cdef int64_t idle = now - core.last_activity
     cdef int64_t length = LONGEST_NAP
+    if core.roused:
+        core.roused = False
+        return
     if now < core.rung_until:
         pthread_mutex_unlock(&core.lock)
         relax(&core.turns)
@@ -96,4 +101,6 @@ cdef void nap(Core* core) noexcept nogil:
             length = QUARANTINE_NAP
         else:
             length = core.idle_interval
+            if length == 0 and now < core.last_told + DELIVERY:
+                length = QUARANTINE_NAP
     _sleep(core, min(now + length if length else INT64_MAX, max(core.next_deadline, now)))

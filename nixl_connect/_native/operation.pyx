@@ -25,6 +25,7 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
     timespec,
+    usleep,
 )
 from nixl_connect._native.record cimport (
     MOST_PARTS,
@@ -106,11 +107,13 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
             ok = done(core, record)
         core.sleepers -= 1
         pthread_mutex_unlock(&core.lock)
-        if ok or end == until:
-            return ok
         if core.stopping and not core.cancelling and gettid() != getpid():
             # The interpreter ends, and a daemon thread must not ask for its lock once it is gone.
+            until = INT64_MAX
+            usleep(SIGNAL_INTERVAL // 1000)
             continue
+        if ok or end == until:
+            return ok
         with gil:
             PyErr_CheckSignals()
 

@@ -11,17 +11,14 @@ While a post is in flight the operation is counted as active, so that closing wa
 from libc.stdint cimport int64_t
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED
-from nixl_connect._native.atomic cimport atomic_load
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport Core, finish, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.posix cimport (
     now_ns,
-    pthread_cond_timedwait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     relax,
-    timespec,
     usleep,
 )
 from nixl_connect._native.record cimport Record, retain_record
@@ -34,8 +31,6 @@ cdef enum:
     # Sleeps between looks at what takes long, in microseconds, the shortest and the longest.
     FIRST_NAP = 50
     LONGEST_NAP = 5000
-    # A wait for lanes looks this often (nanoseconds) whether the connection stops.
-    STOP_INTERVAL = 50_000_000
 
 
 cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept nogil:
@@ -62,9 +57,6 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
         now = now_ns()
         if rc != NIXL_IN_PROGRESS or now >= until:
             break
-        if record.parts[0].lane is not NULL:
-            _await_lanes(core, record, min(until, now + STOP_INTERVAL))
-            continue
         announce(core, record.bell)
         if spin_until == 0:
             spin_until = now + LOOK if again else now
@@ -76,19 +68,6 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
     if rc != NIXL_IN_PROGRESS:
         _discount(core, record)
     return rc
-
-
-cdef void _await_lanes(Core* core, Record* record, int64_t until) noexcept nogil:
-    """Sleep until the lanes have done with a record, or until then."""
-    cdef timespec t
-    t.tv_sec = until // 1000000000
-    t.tv_nsec = until % 1000000000
-    pthread_mutex_lock(&core.lock)
-    core.sleepers += 1
-    while atomic_load(&record.unfinished) and not core.stopping and now_ns() < until:
-        pthread_cond_timedwait(&core.ended, &core.lock, &t)
-    core.sleepers -= 1
-    pthread_mutex_unlock(&core.lock)
 
 
 cdef void _discount(Core* core, Record* record) noexcept nogil:
@@ -133,7 +112,7 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
     cdef int64_t until = deadline_of(patience)
     cdef int rc
     if again:
-        operation.record.large = large and operation.record.parts[0].lane is NULL
+        operation.record.large = large
     with nogil:
         rc = operation.agent.enter()
         if rc == 0:

@@ -25,6 +25,10 @@ cdef enum Stage:
 
 cdef enum:
     MOST_PARTS = 2
+    PROBE_SIZE = 18
+
+# A message that says nothing, sent to learn whether a connection stands.
+cdef const char* PROBE
 
 cdef struct Record
 
@@ -37,6 +41,7 @@ cdef struct Part:
     void* lane                  # a Lane, or NULL
     Part* next                  # of the lane's list
     int rc                      # what became of it, once the lane has done with it
+    bint lost                   # and whether its peer is lost
 
 # One operation. `status` is atomic; what is not marked otherwise is constant once the record is
 # shared, or guarded by the core's lock.

@@ -8,6 +8,8 @@ from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.waker cimport Waiter, free_waiter
 
 
+PROBE = b"nixl_connect:probe"
+
 cdef int _live = 0
 
 

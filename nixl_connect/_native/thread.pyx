@@ -51,6 +51,8 @@ from nixl_connect._native.record cimport (
     REASON_PEER_FAILED,
     REASON_TIMEOUT,
     STAGE_CLEAN,
+    PROBE,
+    PROBE_SIZE,
     STAGE_UNKNOWN,
     Record,
     release_record,
@@ -61,8 +63,6 @@ from nixl_connect._native.transfer cimport (
     CANCELLED_PREFIX_SIZE,
     FAILED_PREFIX,
     FAILED_PREFIX_SIZE,
-    PROBE,
-    PROBE_SIZE,
     poll_active,
     post,
 )

@@ -10,15 +10,12 @@ from nixl_connect._native.record cimport Record
 # messages find no operation of that key and ignore them.
 cdef const char* CANCELLED_PREFIX
 cdef const char* FAILED_PREFIX
-# What it sends to learn whether the connection stands.
-cdef const char* PROBE
 cdef enum:
     # How long (nanoseconds) whoever waits for small transfers looks at them before it sleeps: what
     # a change of threads would cost.
     LOOK = 300_000
     CANCELLED_PREFIX_SIZE = 23
     FAILED_PREFIX_SIZE = 20
-    PROBE_SIZE = 18
 
 cdef int begin(Core* core, Record* record) noexcept nogil
 cdef int progress_of(Core* core, Record* record) noexcept nogil

@@ -54,7 +54,6 @@ cdef enum:
 
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
-PROBE = b"nixl_connect:probe"
 
 
 cdef void announce(Core* core, Address bell) noexcept nogil:
@@ -122,15 +121,13 @@ cdef void release_requests(Core* core, Record* record) noexcept nogil:
             part.request = NULL
 
 
-cdef bint _lanes_stand(Core* core, Record* record) noexcept nogil:
-    """Whether the connections of all lanes stand, as far as NIXL knows."""
+cdef bint _is_lost(const Record* record) noexcept nogil:
+    """Whether a lane has lost the peer."""
     cdef int i
     for i in range(record.part_count):
-        if record.parts[i].lane is not NULL and core.nixl.gen_notif(
-            record.parts[i].agent, record.peer, PROBE, PROBE_SIZE, NULL
-        ) != NIXL_SUCCESS:
-            return False
-    return True
+        if record.parts[i].lost:
+            return True
+    return False
 
 
 cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
@@ -162,7 +159,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
             told = _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
         else:
             told = _tell(core, record, FAILED_PREFIX, FAILED_PREFIX_SIZE)
-        if not told or not _lanes_stand(core, record):
+        if not told or _is_lost(record):
             # The C API reports a lost peer as any other backend error; but nothing can be sent to
             # it either.
             reason = REASON_PEER_LOST
