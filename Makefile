@@ -43,7 +43,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check
-.PHONY: bench bench-hot docs build format install clean distclean
+.PHONY: fuzz bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +54,9 @@ demo: $(INSTALLED) ## install and run the demo: two processes, every byte verifi
 
 test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the installed package
 	$(BIN)/pytest $(ARGS)
+
+fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
+	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)
 
 check: lint types stubs-check ## linters, types, and stubs against the built modules
 
@@ -77,6 +80,9 @@ stubs: $(LINT_READY) ## write the type stubs of the extension modules anew
 
 bench: $(INSTALLED) $(TEST_READY) $(BENCH_READY) ## measure beside others, and write docs/benchmarks.md
 	PYTHONPATH=bench $(BIN)/python -m harness $(ARGS)
+
+bench-steady: $(INSTALLED) $(TEST_READY) ## ten minutes of an idle pair: processor time and memory
+	PYTHONPATH=bench $(BIN)/python -m harness.steady $(ARGS)
 
 bench-hot: $(INSTALLED) $(TEST_READY) ## measure the hot paths, and compare them with the baseline
 	$(BIN)/pytest bench --benchmark-only --check-baseline $(ARGS)

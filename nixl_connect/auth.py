@@ -40,7 +40,9 @@ class Seal:
         elif isinstance(keys, Iterable):
             ordered = list(keys)
         else:
-            raise ArgumentTypeError(f"keys must be bytes, one or several, not {keys!r}")
+            raise ArgumentTypeError(
+                f"keys must be bytes, one or several, not {type(keys).__name__}"
+            )
         if not ordered:
             raise ArgumentError("keys must not be empty")
         for key in ordered:

@@ -27,7 +27,13 @@ class PairingError(NixlConnectError, RuntimeError, ValueError):
 
 
 class MetadataError(NixlConnectError, ValueError):
-    """Metadata is malformed, truncated or over a limit; nothing of it was used."""
+    """Metadata is malformed, truncated or over a limit; nothing of it was used.
+
+    The text, which may repeat some of the metadata, has no more than 500 characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= 500 else message[:497] + "...")
 
 
 class AuthenticationError(NixlConnectError, PermissionError):

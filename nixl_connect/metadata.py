@@ -54,7 +54,7 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return obj
         try:
             return msgspec.convert(obj, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"{cls.__name__}: {error}") from None
 
     @classmethod
@@ -68,7 +68,7 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """
         try:
             return msgspec.json.decode(json_data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"{cls.__name__}: {error}") from None
         except TypeError:
             raise ArgumentTypeError(
@@ -137,6 +137,8 @@ class SerializedDescriptor(_Model, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "device", normal)
         if type(ptr) is not int or type(size) is not int:
             raise MetadataError(f"ptr and size must be integers, not {ptr!r} and {size!r}")
+        if ptr.bit_length() > 64 or size.bit_length() > 64:
+            raise MetadataError("ptr and size must be of 64 bits")  # not to be printed
         if not 0 < ptr <= _U64 or not 0 <= size <= _U64 - ptr:
             raise MetadataError(
                 f"size {size} from ptr {ptr:#x} is null or leaves the address space"
@@ -232,7 +234,7 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
             raise ArgumentTypeError(f"data must be bytes, not {type(data).__name__}")
         try:
             version, kind, key, stream, rows = _unpacker.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"RdmaMetadata: {error}") from None
         if version != _BINARY_VERSION:
             raise MetadataError(f"RdmaMetadata: binary version {version}, not {_BINARY_VERSION}")

@@ -39,9 +39,6 @@ _IDLE = 600.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
-# A connection that stood so recently (seconds) is taken to stand: a burst of metadata of new
-# regions costs one probe.
-_PROVED = 1e-3
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -60,7 +57,6 @@ class Peer(PeerState):
         "last_used",
         "ledgers",
         "name",
-        "proved",
         "regions",
         "reliable",
     )
@@ -72,8 +68,6 @@ class Peer(PeerState):
         """What is loaded, with the keys: by backend and memory type, and device number."""
         self.regions = 0
         self.last_used = time.monotonic()
-        self.proved = -math.inf
-        """When the connection was last seen to stand, monotonic seconds."""
         self.reliable = math.inf
         """From when on the messenger may be relied on."""
 
@@ -204,15 +198,15 @@ class Peers:
                 peer = self._peers[envelope.agent] = Peer(envelope.agent)
             peer.busy = True
             self.calls += 1
-        loaded = loading = False
+        loaded = False
         try:
             if permit.patient:
                 self._evict_idle()
-            if verdict is _Verdict.CONFLICT or (peer.regions and not self._stands(peer)):
-                permit.need_patience()
-                self._disconnect(peer, end, permit)
-            loading = True
-            self._load(peer, envelope, blob)
+            if verdict is _Verdict.CONFLICT or not self._load_more(peer, blob):
+                if peer.connections:
+                    permit.need_patience()
+                    self._disconnect(peer, end, permit)
+                self._load(peer, envelope, blob)
             loaded = True
         finally:
             with self._changed:
@@ -223,7 +217,7 @@ class Peers:
                     peer.join()
                 elif not peer.connections:
                     del self._peers[peer.name]
-                elif loading:
+                else:
                     peer.broken = True
                 self._changed.notify_all()
         return peer
@@ -309,19 +303,6 @@ class Peers:
         finally:
             self._waiting -= 1
 
-    def _stands(self, peer: Peer) -> bool:
-        """Whether the connection to a peer stands, or did a moment ago.
-
-        Regions must not be loaded over a broken one: NIXL would forget the peer while UCX keeps
-        its name, and the peer could not be loaded again, not even after a restart.
-        """
-        now = time.monotonic()
-        if now >= peer.proved + _PROVED:
-            if not self.reaches(peer.name):
-                return False
-            peer.proved = now
-        return True
-
     def reaches(self, name: str) -> bool:
         """Whether the agent's connection to a peer stands, as far as UCX knows."""
         try:
@@ -356,18 +337,31 @@ class Peers:
             peer.ledgers.clear()
             peer.regions = 0
 
+    def _load_more(self, peer: Peer, blob: bytes) -> bool:
+        """Load more regions of a connected peer; False if it is not, or the connection broke."""
+        if not peer.connections:
+            return False
+        try:
+            return self._agent.load_more(peer.name.encode(), blob)
+        except NativeError as error:
+            raise _refused(peer.name, error) from None
+
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         try:
             if self._messenger is not None and not peer.connections:
                 peer.reliable = self._messenger.meet(envelope, blob)
             name = self._agent.load_remote(blob)
         except NativeError as error:
-            status = status_name(error.status)
-            raise PeerLostError(
-                f"peer {envelope.agent!r} cannot be connected, or NIXL refused its metadata "
-                f"(NIXL: {status})",
-                status=status,
-                peer=envelope.agent,
-            ) from None
+            raise _refused(envelope.agent, error) from None
         if name.decode("utf-8", "replace") != envelope.agent:
             raise MetadataError(f"NIXL read the peer's name as {name!r}, not {envelope.agent!r}")
+
+
+def _refused(name: str, error: NativeError) -> PeerLostError:
+    """Return the error of a peer whose metadata NIXL did not load."""
+    status = status_name(error.status)
+    return PeerLostError(
+        f"peer {name!r} cannot be connected, or NIXL refused its metadata (NIXL: {status})",
+        status=status,
+        peer=name,
+    )

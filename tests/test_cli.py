@@ -186,6 +186,8 @@ def test_no_process_outlives_the_demo(tmp_path, end):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
+        # A shell that runs the tests in the background has the signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"sys.path.insert(0, {str(tmp_path)!r}); from nixl_connect import cli; "
         "from nixl_connect.cli import demo; demo.PROCESS = 'nixl_connect_stand_in'; "
         "sys.exit(cli.main())"

@@ -1,6 +1,7 @@
 """Peers that register again, restart, or appear under a name that is known."""
 
 import base64
+import threading
 import zlib
 
 import numpy as np
@@ -122,3 +123,30 @@ def test_a_write_to_a_readable_operation_and_the_reverse_move_nothing(connector,
     assert connector.stats()["operations"]["started"] == 0
     assert connector.stats()["registrations"]["count"] == 0
     assert connector.stats()["peers"]["count"] == 0
+
+
+@pytest.mark.timeout(120)
+def test_killed_again_and_again_in_the_middle_of_new_regions(connector, start_peer, content):
+    """Whenever it dies, its successor of the same name is reached."""
+    for turn in range(10):
+        peer = start_peer(name="again and again")
+        sizes = [1000 + 64 * i for i in range(20)]
+        made = [
+            peer.do("passive", kind="readable", sizes=[size], seed=turn + i)
+            for i, size in enumerate(sizes)
+        ]
+        killer = threading.Timer(0.001 * turn, peer.process.kill)
+        for i, (item, size) in enumerate(zip(made, sizes, strict=True)):
+            array = np.zeros(size, np.uint8)
+            try:
+                read = connector.begin_read_blocking(
+                    nc.RdmaMetadata.model_validate(item["metadata"]), nc.Descriptor(array)
+                )
+                read.wait_for_completion_blocking(10)
+            except (nc.PeerLostError, nc.TransferError):
+                assert i > 0  # it was alive
+            else:
+                assert (array == content(turn + i, size)).all()
+            if i == 0:
+                killer.start()
+        killer.join()

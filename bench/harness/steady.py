@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.steady", description=__doc__)
     parser.add_argument("--minutes", type=int, default=10, metavar="N", help="10 if not given")
     minutes = parser.parse_args().minutes
-    pair = Pair("nixl_connect")
+    pair = Pair("nixl_connect_")
     try:
         print("minute   passive: CPU, grown    active: CPU, grown")
         for minute in range(1, minutes + 1):

@@ -2,7 +2,7 @@
 
 from nixl_connect._native.capi cimport Api
 from nixl_connect._native.packing cimport Regions
-from nixl_connect._native.posix cimport pthread_rwlock_t
+from nixl_connect._native.posix cimport pthread_mutex_t, pthread_rwlock_t
 
 cdef enum:
     # Beside NIXL's own statuses: the agent is closed, or belongs to the parent of this process.
@@ -16,6 +16,7 @@ cdef class Agent:
     cdef list backends
     cdef int generation
     cdef pthread_rwlock_t gate
+    cdef pthread_mutex_t progress
     cdef int enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef void _destroy(self)

@@ -4,6 +4,10 @@ Every native call is made without the GIL. `gate` keeps the agent alive across a
 shared, `close` holds it alone, so the handle cannot vanish under a call that another thread is in.
 NIXL itself is created with its strict thread mode, which serialises what enters an agent.
 
+Whether a connection stands changes when UCX makes progress, and then only. Calls that make it, and
+a load that relies on a connection, hold `progress`. NIXL's own lock serialises the same calls, so
+nobody waits for longer.
+
 A forked child inherits the object but neither its threads nor a usable lock: an agent of another
 generation (see `fork`) refuses every call before it touches the gate.
 """
@@ -22,12 +26,17 @@ from nixl_connect._native.capi cimport (
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_lock,
+    pthread_mutex_unlock,
     pthread_rwlock_destroy,
     pthread_rwlock_init,
     pthread_rwlock_rdlock,
     pthread_rwlock_unlock,
     pthread_rwlock_wrlock,
 )
+from nixl_connect._native.record cimport PROBE, PROBE_SIZE
 
 # In which generation the first agent was made, or -1. UCX has threads and sockets of its own that a
 # fork breaks for good, so no agent is made in a later one.
@@ -85,7 +94,7 @@ cdef class Agent:
         config.progress_delay_us = 0
         config.listen_delay_us = 0
         config.capture_telemetry = False
-        if pthread_rwlock_init(&self.gate, NULL):
+        if pthread_rwlock_init(&self.gate, NULL) or pthread_mutex_init(&self.progress, NULL):
             raise MemoryError("pthread_rwlock_init")
         with nogil:
             rc = self.nixl.create_configured_agent(c_name, &config, &self.handle)
@@ -97,6 +106,7 @@ cdef class Agent:
         if self.generation == fork_generation():
             self._destroy()
             pthread_rwlock_destroy(&self.gate)
+            pthread_mutex_destroy(&self.progress)
 
     cdef int enter(self) noexcept nogil:
         """Hold the agent open until `leave`; return 0, AGENT_CLOSED or AGENT_FORKED."""
@@ -274,6 +284,37 @@ cdef class Agent:
             return <bytes>name
         finally:
             free(name)
+
+    def load_more(self, bytes name not None, bytes metadata not None) -> bool:
+        """Load more regions of a connected peer, if the connection stands.
+
+        NIXL has no way to ask, but refuses to send over a broken one: the peer gets a message that
+        says nothing. Over a broken connection NIXL would forget the peer while UCX keeps its name,
+        and the peer could not be loaded again for the life of the agent, not even after a restart.
+
+        Returns
+        -------
+        bool
+            False, and nothing, if the connection is known to be broken.
+        """
+        cdef char* loaded = NULL
+        cdef const char* c_name = name
+        cdef const char* data = metadata
+        cdef size_t size = len(metadata)
+        cdef int sent = 0
+        cdef int rc
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                pthread_mutex_lock(&self.progress)
+                sent = self.nixl.gen_notif(self.handle, c_name, PROBE, PROBE_SIZE, NULL)
+                if sent == 0:
+                    rc = self.nixl.load_remote_md(self.handle, data, size, &loaded)
+                pthread_mutex_unlock(&self.progress)
+                self.leave()
+        free(loaded)
+        _check(rc, "load_remote_md")
+        return sent == 0
 
     def invalidate_remote(self, bytes name) -> None:
         """Disconnect a peer and forget its regions; what is in flight to it fails."""

@@ -10,6 +10,7 @@ from nixl_connect._native.record cimport Record
 cdef struct Core:
     const Api* nixl
     void* agent                 # borrowed, as the next: outlives the thread
+    pthread_mutex_t* progress   # the agent's: held in calls that make progress; taken last
     void* messenger             # a second agent, that tells peers
     void* notifications         # a NIXL notification map, the thread's own
     pthread_t thread

@@ -73,7 +73,7 @@ cdef class Reactor:
                 rc = messenger.enter()
                 if rc == 0:
                     self.core = new_core(
-                        agent.nixl, agent.handle, messenger.handle, bell, interval
+                        agent.nixl, agent.handle, &agent.progress, messenger.handle, bell, interval
                     )
                     messenger.leave()
                 agent.leave()

@@ -5,9 +5,11 @@ from libc.stdint cimport int64_t
 from nixl_connect._native.bell cimport Address
 from nixl_connect._native.capi cimport Api
 from nixl_connect._native.core cimport Core
+from nixl_connect._native.posix cimport pthread_mutex_t
 
 cdef Core* new_core(
-    const Api* nixl, void* agent, void* messenger, Address own, int64_t idle_interval
+    const Api* nixl, void* agent, pthread_mutex_t* progress, void* messenger, Address own,
+    int64_t idle_interval
 ) noexcept nogil
 cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
 cdef void close_descriptors(Core* core) noexcept nogil

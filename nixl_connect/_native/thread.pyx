@@ -37,6 +37,7 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
+    pthread_mutex_t,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
     pthread_sigmask,
@@ -125,7 +126,9 @@ cdef void _poll_notifications(Core* core) noexcept nogil:
     cdef size_t j
     cdef const char* name
     cdef const void* data
+    pthread_mutex_lock(core.progress)
     nixl.get_notifs(core.agent, core.notifications, NULL)
+    pthread_mutex_unlock(core.progress)
     nixl.notif_map_size(core.notifications, &agents)
     if agents == 0:
         return
@@ -314,7 +317,8 @@ cdef void close_descriptors(Core* core) noexcept nogil:
 
 
 cdef Core* new_core(
-    const Api* nixl, void* agent, void* messenger, Address own, int64_t idle_interval
+    const Api* nixl, void* agent, pthread_mutex_t* progress, void* messenger, Address own,
+    int64_t idle_interval
 ) noexcept nogil:
     """Make a core and start its thread. Returns NULL when out of memory, threads or descriptors."""
     cdef pthread_condattr_t monotonic
@@ -323,6 +327,7 @@ cdef Core* new_core(
         return NULL
     core.nixl = nixl
     core.agent = agent
+    core.progress = progress
     core.messenger = messenger
     core.next_deadline = INT64_MAX
     core.idle_interval = idle_interval

@@ -87,8 +87,12 @@ cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noe
 cdef int begin(Core* core, Record* record) noexcept nogil:
     """Post all parts; return NIXL's status."""
     cdef int i
+    cdef int rc
     if record.parts[0].lane is NULL:
-        return core.nixl.post_xfer_req(core.agent, record.parts[0].request, NULL)
+        pthread_mutex_lock(core.progress)
+        rc = core.nixl.post_xfer_req(core.agent, record.parts[0].request, NULL)
+        pthread_mutex_unlock(core.progress)
+        return rc
     atomic_store(&record.unfinished, record.part_count)
     for i in range(record.part_count):
         hand_over(&record.parts[i])
@@ -100,7 +104,10 @@ cdef int progress_of(Core* core, Record* record) noexcept nogil:
     cdef int i
     cdef int rc = NIXL_SUCCESS
     if record.parts[0].lane is NULL:
-        return core.nixl.get_xfer_status(core.agent, record.parts[0].request)
+        pthread_mutex_lock(core.progress)
+        rc = core.nixl.get_xfer_status(core.agent, record.parts[0].request)
+        pthread_mutex_unlock(core.progress)
+        return rc
     if atomic_load(&record.unfinished):
         return NIXL_IN_PROGRESS
     for i in range(record.part_count):

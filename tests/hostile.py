@@ -1,0 +1,197 @@
+"""Feed mutated metadata to all that parses it, and tell what came of it. Run by test_hostile.py.
+
+    python hostile.py COUNT SEED
+
+Prints, as JSON: how many messages there were, how many passed for metadata, the errors by kind, the
+longest time that one took (seconds), the longest text of an error, and how much the process grew
+(bytes). Anything but an error of the package ends it with a traceback. Nothing reaches NIXL.
+"""
+
+import base64
+import json
+import random
+import resource
+import sys
+import time
+import zlib
+from collections import Counter
+
+import nixl_connect as nc
+from nixl_connect.connection import parse_nixl_metadata, read_nixl_metadata
+
+LIMIT = 1 << 16
+EXTREMES = [0, 1, 2, 7, 255, 2**16, 2**31 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64]
+VALUES = [
+    *EXTREMES,
+    *(
+        -1,
+        -(2**63),
+        10**400,
+        10**4000,
+        0.5,
+        1e308,
+        -0.0,
+        True,
+        None,
+        "",
+        "0",
+        "cpu",
+        "cuda:0",
+        "cuda:-1",
+    ),
+    *("cuda:99999999999999999999", "\x00", "\ud800", "é" * 50, [], {}, [[]] * 20, {"ptr": 1}),
+    *("b64:", "b64:====", "b64:" + "A" * 5000, "00", "zz", "0" * 5000, [None], [1, "2", {}]),
+]
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    """Return something that is nearly the same bytes."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at = rng.randrange(len(changed) + 1)
+        kind = rng.randrange(8)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and at < len(changed):
+            changed[at] = rng.randrange(256)
+        elif kind == 2:
+            changed[at:at] = rng.randbytes(rng.choice((1, 2, 8, 100)))
+        elif kind == 3:
+            del changed[at : at + rng.choice((1, 2, 8, 100))]
+        elif kind == 4:
+            changed[at:at] = changed[at : at + rng.choice((1, 9, 60, 400))]
+        elif kind == 5:
+            del changed[at:]
+        elif kind == 6 and len(changed) >= 8:
+            at = rng.randrange(len(changed) - 7)
+            changed[at : at + 8] = min(rng.choice(EXTREMES), 2**64 - 1).to_bytes(8, "little")
+        elif kind == 7:
+            other = rng.randrange(len(changed) + 1)
+            size = rng.choice((1, 8, 33))
+            changed[at : at + size] = changed[other : other + size]
+    return bytes(changed)
+
+
+def mutate_fields(rng: random.Random, fields: dict) -> dict:
+    """Return something that is nearly the same JSON object."""
+    changed = json.loads(json.dumps(fields))
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        kind = rng.randrange(6)
+        name = rng.choice([*fields, "other"])
+        items = changed.get("descriptors")
+        item = rng.choice(items) if isinstance(items, list) and items else {}
+        if kind == 0:
+            changed[name] = rng.choice(VALUES)
+        elif kind == 1:
+            changed.pop(name, None)
+        elif kind == 2 and isinstance(item, dict):
+            item[rng.choice(["device", "ptr", "size", "other"])] = rng.choice(VALUES)
+        elif kind == 3 and isinstance(changed.get("descriptors"), list):
+            changed["descriptors"] = changed["descriptors"] * rng.choice((0, 2, 20))
+        elif kind == 4 and isinstance(changed.get(name), str):
+            text = mutate(rng, changed[name].encode("utf-8", "surrogatepass"))
+            changed[name] = text.decode("latin-1")
+        elif kind == 5 and isinstance(changed.get("descriptors"), list):
+            changed["descriptors"].append(rng.choice(VALUES))
+    return changed
+
+
+def bomb(rng: random.Random) -> bytes:
+    """Return a stream that is small and says that it is large."""
+    deflater = zlib.compressobj(9)
+    stream = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(rng.choice((1, 4, 16))))
+    return stream + deflater.flush()
+
+
+class Target:
+    """All that reads what a peer sends, short of NIXL."""
+
+    def __init__(self) -> None:
+        self.connector = nc.Connector("hostile", max_metadata_bytes=LIMIT, max_descriptors=50)
+        self.connection = self.connector._open()
+        self.buffer = bytearray(b"0123456789abcdef" * 4)
+        self.operation = self.connector.create_readable_blocking(nc.Descriptor(self.buffer))
+        self.metadata = self.operation.metadata()
+        self.fields = self.metadata.model_dump()
+        self.text = self.metadata.model_dump_json().encode()
+        self.packed = self.metadata.to_bytes()
+        self.blob = read_nixl_metadata(self.metadata.nixl_metadata, LIMIT)[0]
+        self.stream = zlib.compress(self.blob)
+        self.into = nc.Descriptor(bytearray(len(self.buffer)))
+
+    def close(self) -> None:
+        """Close the connector."""
+        self.connector.close_blocking()
+
+    def begin(self, metadata: nc.RdmaMetadata) -> None:
+        """Check everything that a read checks before it begins."""
+        nc.ReadOperation(self.connection, metadata, self.into, _begin=False)
+
+    def message(self, rng: random.Random) -> None:
+        """Send one message."""
+        kind = rng.randrange(8)
+        if kind == 7:
+            nested = rng.choice((b"[", b'{"descriptors":', b'{"other":[')) * rng.choice((3, 5000))
+            at = rng.randrange(len(self.text))
+            text = self.text[:at] + nested + self.text[at:] if rng.random() < 0.5 else nested
+            self.begin(nc.RdmaMetadata.model_validate_json(text))
+        elif kind == 0:
+            self.begin(nc.RdmaMetadata.model_validate_json(mutate(rng, self.text)))
+        elif kind == 1:
+            text = json.dumps(mutate_fields(rng, self.fields))
+            self.begin(nc.RdmaMetadata.model_validate_json(text))
+        elif kind == 2:
+            self.begin(nc.RdmaMetadata.model_validate(mutate_fields(rng, self.fields)))
+        elif kind == 3:
+            self.begin(nc.RdmaMetadata.from_bytes(mutate(rng, self.packed)))
+        elif kind == 4:
+            stream = bomb(rng) if rng.random() < 0.002 else mutate(rng, self.stream)
+            text = (
+                stream.hex() if rng.random() < 0.5 else "b64:" + base64.b64encode(stream).decode()
+            )
+            read_nixl_metadata(text, LIMIT)
+        elif kind == 5:
+            # With a checksum that holds: the strict parser is all that stands before NIXL.
+            text = "b64:" + base64.b64encode(zlib.compress(mutate(rng, self.blob))).decode()
+            read_nixl_metadata(text, LIMIT)
+        else:
+            parse_nixl_metadata(mutate(rng, self.blob))
+
+
+def main(count: int, seed: int) -> None:
+    """Send so many messages."""
+    rng = random.Random(seed)
+    target = Target()
+    errors: Counter[str] = Counter()
+    longest = 0.0
+    text = before = 0
+    for number in range(count):
+        if number == min(2000, count // 2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        try:
+            target.message(rng)
+        except nc.NixlConnectError as error:
+            errors[type(error).__name__] += 1
+            text = max(text, len(str(error)))
+        longest = max(longest, time.perf_counter() - began)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    # What was meant for NIXL has left no trace.
+    target.begin(target.metadata)
+    target.close()
+    print(
+        json.dumps(
+            {
+                "messages": count,
+                "passed": count - sum(errors.values()),
+                "errors": dict(errors),
+                "longest": longest,
+                "text": text,
+                "grown": grown * 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
