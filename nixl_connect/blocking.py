@@ -9,8 +9,9 @@ from nixl_connect.active import ReadOperation, WriteOperation
 from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.offload import Beginnings
 from nixl_connect.passive import ReadableOperation, WritableOperation
-from nixl_connect.permit import Permit
+from nixl_connect.permit import PATIENT
 from nixl_connect.prepared import PreparedRead, PreparedWrite
 
 Descriptors = Descriptor | Sequence[Descriptor]
@@ -19,7 +20,7 @@ Descriptors = Descriptor | Sequence[Descriptor]
 class BlockingTwins(ABC):
     """Makes operations on the caller's thread, and blocks where that takes long."""
 
-    __slots__ = ()
+    _beginnings: Beginnings
 
     @abstractmethod
     def _open(self) -> Connection:
@@ -69,7 +70,8 @@ class BlockingTwins(ABC):
             ReadOperation(
                 self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
             ),
-            Permit(),
+            self._beginnings,
+            PATIENT,
         )
 
     def prepare_write_blocking(
@@ -84,5 +86,6 @@ class BlockingTwins(ABC):
             WriteOperation(
                 self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False
             ),
-            Permit(),
+            self._beginnings,
+            PATIENT,
         )

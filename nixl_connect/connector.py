@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import socket
 import threading
-import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +14,12 @@ from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
 from nixl_connect.blocking import BlockingTwins, Descriptors
 from nixl_connect.connection import Connection
-from nixl_connect.errors import ArgumentError, ArgumentTypeError, ClosedError
+from nixl_connect.errors import ClosedError
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.offload import on_thread
-from nixl_connect.options import Options
+from nixl_connect.offload import Beginnings, on_thread
+from nixl_connect.options import Options, worker_name
 from nixl_connect.passive import ReadableOperation, WritableOperation
-from nixl_connect.permit import HASTY, NotQuickError, Permit
+from nixl_connect.permit import PATIENT, Permit
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
-_LONGEST_NAME = 512
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -94,16 +92,6 @@ class Connector(BlockingTwins):
         max_metadata_bytes: int = 4 * 1024 * 1024,
         max_peer_regions: int = 65_536,
     ) -> None:
-        if worker_id is None:
-            worker_id = uuid.uuid4().hex
-        elif not isinstance(worker_id, str):
-            raise ArgumentTypeError(
-                f"worker_id must be a str or None, not {type(worker_id).__name__}"
-            )
-        elif not worker_id.isprintable() or not 0 < len(worker_id.encode()) <= _LONGEST_NAME:
-            raise ArgumentError(
-                f"worker_id must be printable and of 1 to {_LONGEST_NAME} bytes, not {worker_id!r}"
-            )
         self._options = Options(
             keys=keys,
             seal_lifetime=seal_lifetime,
@@ -116,9 +104,10 @@ class Connector(BlockingTwins):
             max_metadata_bytes=max_metadata_bytes,
             max_peer_regions=max_peer_regions,
         )
-        self._worker_id = worker_id
+        self._worker_id = worker_name(worker_id)
         self._hostname = socket.gethostname()
         self._lock = threading.Lock()
+        self._beginnings = Beginnings()
         _connectors.add(self)
         self._connection: Connection | None = None
         self._closed = False
@@ -339,38 +328,28 @@ class Connector(BlockingTwins):
         """Return the connection, opened on a thread of its own at the first call."""
         connection = self._connection
         if connection is None or self._closed:
-            connection = await on_thread(self._open)
+            connection = await self._beginnings.begin(self._open)
         return connection
 
     async def _begun(self, operation: _Operation) -> _Operation:
-        """Begin an operation: here if that is quick, else on another thread.
-
-        If the task is cancelled meanwhile, what has not been started never is.
-        """
-        with contextlib.suppress(NotQuickError):
-            operation._begin(HASTY)
-            return operation
-        permit = Permit()
+        """Begin an operation, or have it cancelled."""
         try:
-            await on_thread(lambda: operation._begin(permit))
+            await self._beginnings.begin(operation._begin, operation._peer_name, operation._timeout)
         except BaseException:
-            permit.revoke()
             operation.cancel()
             raise
         return operation
 
     async def _prepared(self, kind: type[_Prepared], operation: ActiveOperation) -> _Prepared:
-        """Prepare an operation's transfer: here if that is quick, else on another thread."""
-        with contextlib.suppress(NotQuickError):
-            return kind(operation, HASTY)
-        permit = Permit()
-        try:
-            return await on_thread(lambda: kind(operation, permit))
-        except BaseException:
-            permit.revoke()
-            raise
+        """Prepare an operation's transfer."""
+        return await self._beginnings.begin(
+            functools.partial(kind, operation, self._beginnings),
+            operation._peer_name,
+            operation._timeout,
+        )
 
-    def _open(self) -> Connection:
+    def _open(self, permit: Permit = PATIENT) -> Connection:
+        permit.need_patience()
         with self._lock:
             if self._closed:
                 raise ClosedError(f"the connector {self._worker_id!r} is closed")
@@ -409,6 +388,7 @@ def _after_fork_in_child() -> None:
     # A thread that is not in the child may have held it.
     for connector in list(_connectors):
         connector._lock = threading.Lock()
+        connector._beginnings = Beginnings()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

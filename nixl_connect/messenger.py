@@ -10,12 +10,10 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
 
-# Says nothing; peers find no operation of that key.
-PROBE = b"nixl_connect:probe"
 # How long (seconds) a new connection may take to be made. Until then messages go another way.
 _INTRODUCTION = 0.25
 
@@ -55,28 +53,18 @@ class Messenger:
         NativeError
             NIXL refuses the connection info.
         """
+        name = peer.agent.encode()
         known = self._met.get(peer.agent)
         if known is not None:
-            if known[0] == peer.connections and self.reaches(peer.agent):
+            if known[0] == peer.connections and self._agent.reaches(name):
                 return known[1]
             self.forget(peer.agent)
         self._agent.load_remote(blob[: peer.sections_at] + self._no_sections)
         reliable = time.monotonic() + _INTRODUCTION
         self._met[peer.agent] = peer.connections, reliable
-        self.reaches(peer.agent)  # so that the connection is made now
+        self._agent.reaches(name)  # so that the connection is made now
         self._introduced()
         return reliable
-
-    def reaches(self, name: str) -> bool:
-        """Whether the connection to a peer stands, as far as UCX knows.
-
-        NIXL has no way to ask, but refuses to send over a broken one.
-        """
-        try:
-            self._agent.notify(name.encode(), PROBE)
-        except (AgentClosedError, NativeError):
-            return False
-        return True
 
     def forget(self, name: str) -> None:
         """Disconnect a peer, if it is known."""

@@ -1,20 +1,47 @@
-"""Runs what may take long on a thread of its own, for an event loop that goes on meanwhile."""
+"""Runs what may take long on other threads, for event loops that go on meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nixl_connect.errors import TransferTimeoutError
+from nixl_connect.permit import HASTY, NotQuickError, Permit
+
 Result = TypeVar("Result")
+_Job = Callable[[], None]
 
 
-async def on_thread(call: Callable[[], Result]) -> Result:
-    """Run a call on a thread of its own, and return its result.
+def _start(job: _Job) -> None:
+    # A daemon: a program that ends does not wait for it.
+    threading.Thread(target=job, name="nixl-begin", daemon=True).start()
 
-    Not in a pool: calls that wait for one peer must not keep those for others from running. And a
-    daemon: a program that ends does not wait for it.
+
+async def on_thread(
+    call: Callable[[], Result],
+    *,
+    start: Callable[[_Job], None] = _start,
+    timeout: float = math.inf,
+) -> Result:
+    """Run a call on a thread, and return its result.
+
+    Parameters
+    ----------
+    call : callable
+        What to run.
+    start : callable
+        Has a thread run something; by default, one of its own.
+    timeout : float
+        Seconds after which to give up on it. The call goes on, and its result is dropped.
+
+    Raises
+    ------
+    TransferTimeoutError
+        The timeout passed.
     """
     import asyncio  # late: see `loops`
 
@@ -37,5 +64,77 @@ async def on_thread(call: Callable[[], Result]) -> Result:
         else:
             future.set_exception(error)
 
-    threading.Thread(target=run, name="nixl-begin", daemon=True).start()
-    return await future
+    def give_up() -> None:
+        finish(None, TransferTimeoutError(f"could not begin within {timeout} s"))
+
+    start(run)
+    timer = None if math.isinf(timeout) else loop.call_later(timeout, give_up)
+    try:
+        return await future
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+class Beginnings:
+    """Begins what may take long: of all that concerns one peer one at a time, on one thread.
+
+    Not on one thread for all: what waits for a hung peer must not keep others from their work. And
+    not on one thread each: a burst of ten thousand to a peer that is just being connected would be
+    ten thousand threads, which wait for it and for each other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: dict[str, deque[_Job]] = {}
+
+    async def begin(
+        self, call: Callable[[Permit], Result], peer: str = "", timeout: float = math.inf
+    ) -> Result:
+        """Begin something: here if that is quick, else on the thread for its peer.
+
+        If the task is cancelled meanwhile, what has not been started never is.
+
+        Parameters
+        ----------
+        call : callable
+            Begins it, as far as its permit allows.
+        peer : str
+            The peer's name, if one is concerned.
+        timeout : float
+            Most seconds to wait for its beginning.
+        """
+        with contextlib.suppress(NotQuickError):
+            return call(HASTY)
+        permit = Permit(timeout)
+        try:
+            return await on_thread(
+                lambda: call(permit), start=lambda job: self._queue(peer, job), timeout=timeout
+            )
+        except BaseException:
+            permit.revoke()
+            raise
+
+    def _queue(self, peer: str, job: _Job) -> None:
+        """Have the peer's thread run a job after those that it has."""
+        with self._lock:
+            queue = self._queues.setdefault(peer, deque())
+            queue.append(job)
+            if len(queue) > 1:
+                return
+            try:
+                _start(lambda: self._work(peer, queue))
+            except BaseException:
+                del self._queues[peer]
+                raise
+
+    def _work(self, peer: str, queue: deque[_Job]) -> None:
+        """Run jobs until there are none. What runs stays in the queue: that has a thread."""
+        more = True
+        while more:
+            queue[0]()
+            with self._lock:
+                queue.popleft()
+                more = bool(queue)
+                if not more:
+                    del self._queues[peer]

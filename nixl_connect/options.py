@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 
 from nixl_connect.auth import Seal
@@ -11,6 +12,7 @@ from nixl_connect.errors import ArgumentError, ArgumentTypeError
 # Thirty years of seconds: what clocks can add without a second thought.
 _LONGEST = 1e9
 _SHORTEST_INTERVAL = 1e-3
+_LONGEST_NAME = 512
 
 
 def seconds(name: str, value: float, longest: float = math.inf) -> float:
@@ -30,6 +32,19 @@ def count(name: str, value: int) -> int:
         raise ArgumentTypeError(f"{name} must be an integer, not {value!r}")
     if value < 1:
         raise ArgumentError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def worker_name(value: str | None) -> str:
+    """Return `value` if it is the name of a worker; a random one for None."""
+    if value is None:
+        return uuid.uuid4().hex
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"worker_id must be a str or None, not {type(value).__name__}")
+    if not value.isprintable() or not 0 < len(value.encode()) <= _LONGEST_NAME:
+        raise ArgumentError(
+            f"worker_id must be printable and of 1 to {_LONGEST_NAME} bytes, not {value!r}"
+        )
     return value
 
 

@@ -23,14 +23,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum
 
-from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
-from nixl_connect.messenger import PROBE, Messenger
+from nixl_connect.messenger import Messenger
 from nixl_connect.permit import Permit
 
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
@@ -180,7 +180,7 @@ class Peers:
             itself = Peer(envelope.agent)
             itself.join()
             return itself
-        end = time.monotonic() + timeout
+        end = min(time.monotonic() + timeout, permit.end)
         with self._lock:
             peer = self._settled(envelope.agent, end, permit)
             verdict = _Verdict.NEW if peer is None else peer.compare(envelope, self._limit)
@@ -303,19 +303,16 @@ class Peers:
         finally:
             self._waiting -= 1
 
-    def reaches(self, name: str) -> bool:
+    def reaches(self, peer: Peer) -> bool:
         """Whether the agent's connection to a peer stands, as far as UCX knows."""
-        try:
-            self._agent.notify(name.encode(), PROBE)
-        except (AgentClosedError, NativeError):
-            return False
-        return True
+        return self._agent.reaches(peer.name.encode())
 
-    def wait_until_free(self, peer: Peer, timeout: float) -> None:
+    def wait_until_free(self, peer: Peer, timeout: float, permit: Permit) -> None:
         """Wait for a thread that is loading a peer."""
-        end = time.monotonic() + timeout
+        end = min(time.monotonic() + timeout, permit.end)
         with self._changed:
             while peer.busy:
+                permit.check()
                 self._wait(end, peer)
 
     def _disconnect(self, peer: Peer, end: float, permit: Permit) -> None:

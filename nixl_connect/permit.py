@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,24 +17,32 @@ class NotQuickError(Exception):
 
 
 class Permit:
-    """The permission to begin one operation on a thread that may wait."""
+    """The permission to begin one operation on a thread that may wait.
+
+    Parameters
+    ----------
+    patience : float
+        For how many seconds, from now on.
+    """
 
     patient = True
     """Whether it may wait: not on an event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = math.inf) -> None:
+        self.end = time.monotonic() + patience
+        """When to have begun."""
         self.lock: AbstractContextManager[Any] = threading.Lock()
         """Held while a transfer is started, so that it is either started or revoked."""
-        self._revoked = False
+        self.revoked = False
 
     def revoke(self) -> None:
         """Forbid what has not been started."""
         with self.lock:
-            self._revoked = True
+            self.revoked = True
 
     def check(self) -> None:
         """Raise OperationCancelledError once revoked."""
-        if self._revoked:
+        if self.revoked:
             raise OperationCancelledError("nobody waits for the operation to begin any more")
 
     def need_patience(self) -> None:
@@ -52,3 +62,5 @@ class _HastyPermit(Permit):
 
 
 HASTY = _HastyPermit()
+PATIENT = Permit()
+"""For those who block: nobody revokes it."""

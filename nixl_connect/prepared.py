@@ -23,9 +23,9 @@ from nixl_connect.errors import (
     TransferError,
     TransferTimeoutError,
 )
-from nixl_connect.offload import on_thread
+from nixl_connect.offload import Beginnings, on_thread
 from nixl_connect.options import seconds
-from nixl_connect.permit import HASTY, NotQuickError, Permit
+from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _IN_FLIGHT = 1
-# For those who block: nobody revokes it.
-_PATIENT = Permit()
 # How long (seconds) a loop waits for a small transfer itself.
 _LOOK = 100e-6
 # How long (seconds) a thread waits at a stretch.
@@ -54,8 +52,9 @@ class PreparedTransfer:
 
     _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
 
-    def __init__(self, operation: ActiveOperation, permit: Permit) -> None:
+    def __init__(self, operation: ActiveOperation, beginnings: Beginnings, permit: Permit) -> None:
         self._native: Operation | None = None
+        self._beginnings = beginnings
         self._operation = operation  # never begun: it has parsed and checked everything
         self._engine = operation._connection._engine
         self._timeout = operation._timeout
@@ -99,7 +98,7 @@ class PreparedTransfer:
     def transfer_blocking(self, timeout: float | None = None) -> None:
         """Move the bytes, and block until all have arrived: `transfer` without an event loop."""
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
-        self._take(_PATIENT)
+        self._take(PATIENT)
         self._run(patience, again=True)
 
     async def transfer(self, timeout: float | None = None) -> None:
@@ -124,36 +123,53 @@ class PreparedTransfer:
             Closed, or another transfer is going on. After an error of the transfer it is closed.
         """
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
-        if self._nbytes > INLINE_BYTES:
-            await on_thread(lambda: self.transfer_blocking(patience))
-            return
-        try:
-            self._take(HASTY)
-        except NotQuickError:
-            await on_thread(lambda: self.transfer_blocking(patience))
-            return
-        try:
-            rc = self._post(min(_LOOK, patience))
-            if rc not in (0, _IN_FLIGHT):
-                raise self._failure(rc, patience)
-        except BaseException:
-            self._break_off(Reason.LOCAL)
-            raise
-        if rc == 0:
-            self._give_back()
-            return
+        await self._take_turn(patience)
+        posted = self._nbytes <= INLINE_BYTES and self._engine.starter.is_free
+        if posted:
+            try:
+                rc = self._post(min(_LOOK, patience))
+                if rc not in (0, _IN_FLIGHT):
+                    raise self._failure(rc, patience)
+            except BaseException:
+                self._break_off(Reason.LOCAL)
+                raise
+            if rc == 0:
+                self._give_back()
+                return
         begun = False
 
         def go_on() -> None:
             nonlocal begun
             begun = True
-            self._run(patience, again=False)
+            self._run(patience, again=not posted)
 
         try:
             await on_thread(go_on)
         except RuntimeError:
             if not begun:  # there was no thread to be had
-                self._break_off(Reason.LOCAL)
+                if posted:
+                    self._break_off(Reason.LOCAL)
+                else:
+                    self._give_back()
+            raise
+
+    async def _take_turn(self, patience: float) -> None:
+        """Take the turn, on the thread of the peer's beginnings where that is not quick."""
+        taken = False
+
+        def take(permit: Permit) -> None:
+            nonlocal taken
+            self._take(permit)
+            with permit.lock:
+                taken = not permit.revoked
+            if not taken:
+                self._give_back()
+
+        try:
+            await self._beginnings.begin(take, self._operation._peer_name, patience)
+        except BaseException:
+            if taken:  # too late for whoever wanted it
+                self._give_back()
             raise
 
     def _take(self, permit: Permit) -> None:
@@ -165,8 +181,6 @@ class PreparedTransfer:
                 raise StateError(f"{self!r} is closed; prepare anew")
             if self._engine.closed:
                 raise ClosedError(f"{self!r}: the connector is closed")
-            if permit is HASTY:
-                self._engine.starter.need_quickness()
             while not self._peer.enter(self._generation):
                 self._renew(permit)
         except BaseException:
@@ -178,7 +192,7 @@ class PreparedTransfer:
         self._engine.refuse_after_fork()
         permit.need_patience()
         if self._generation == self._peer.generation and not self._peer.broken:
-            self._engine.peers.wait_until_free(self._peer, self._timeout)
+            self._engine.peers.wait_until_free(self._peer, self._timeout, permit)
             return
         old = self._native
         self._prepare(permit, anew=True)
@@ -235,7 +249,7 @@ class PreparedTransfer:
                 f"a prepared transfer with peer {name!r} did not end within {patience} s",
                 peer=name,
             )
-        lost = not self._engine.peers.reaches(name)
+        lost = not self._engine.peers.reaches(self._peer)
         self._engine.peers.mark_broken(self._peer)
         self._break_off(Reason.TRANSFER, failed=True)
         kind, text = (PeerLostError, "is gone") if lost else (TransferError, "failed the transfer")
@@ -273,11 +287,13 @@ class PreparedTransfer:
         TransferError
             The peer could not be told. A RuntimeError.
         """
-        self._close(_PATIENT)
+        self._close(PATIENT)
 
     def _close(self, permit: Permit) -> None:
         if self._native is None or self._engine.forked:
             return
+        if not self._engine.starter.is_free:
+            permit.need_patience()
         try:
             self._take(permit)
         except (ClosedError, StateError):

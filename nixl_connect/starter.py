@@ -84,9 +84,7 @@ class Starter:
     def hold(self, local: Local, permit: Permit) -> Hold:
         """Register memory for a passive operation. `listen` takes the hold over, or release it."""
         with self._usable:
-            if not permit.patient:
-                self.need_quickness()
-            self._registrations.enter(permit)
+            self._enter(self._registrations, permit)
             try:
                 permit.check()
                 registrations = self._registrations.acquire(
@@ -96,10 +94,16 @@ class Starter:
                 self._registrations.lock.release()
         return Hold(registrations, local.memory, local.regions.nbytes, None)
 
-    def need_quickness(self) -> None:
-        """Raise NotQuickError while calls to NIXL may take long."""
-        if self._reactor.is_copying or self._peers.calls:
-            raise NotQuickError
+    @property
+    def is_free(self) -> bool:
+        """Whether no call to NIXL has to wait for one that may take long."""
+        return not self._reactor.is_copying and not self._peers.calls
+
+    def _enter(self, table: Registrations, permit: Permit) -> None:
+        """Take a table's lock; raise NotQuickError if that takes patience and there is none."""
+        if not self.is_free:
+            permit.need_patience()
+        table.enter(permit)
 
     def listen(self, hold: Hold, key: bytes, timeout: float) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
@@ -205,8 +209,8 @@ class Starter:
         hold: Hold | None = None
         started = False
         local, target = plan.local, plan.target
-        if not permit.patient:
-            self.need_quickness()
+        if not self.is_free:
+            permit.need_patience()
         if not claimed:
             self._used.claim(target.key)
         try:
@@ -296,7 +300,7 @@ class Starter:
             hold.registrations += whole
             rows = list({known.row: None for known in whole})
             if rows:
-                lane.registrations.enter(permit)
+                self._enter(lane.registrations, permit)
                 try:
                     held += lane.registrations.acquire(
                         Regions(rows), plan.local.mem_type, patient=permit.patient
@@ -313,9 +317,7 @@ class Starter:
         one for as long as it lives. So all that cover a row are held, from before any could leave.
         """
         table, mem_type = part.registrations, plan.local.mem_type
-        if not permit.patient:
-            self.need_quickness()
-        table.enter(permit)
+        self._enter(table, permit)
         try:
             part.held.extend(table.acquire(part.local, mem_type, patient=permit.patient))
             operation.add_part(

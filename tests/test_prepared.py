@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
-from nixl_connect.permit import NotQuickError
 
 
 def prepare(connector, made, arrays, kind="read", **options):
@@ -238,9 +237,6 @@ def test_nothing_begins_on_a_loop_while_nixl_may_take_long(connector, peer, monk
     engine = connector._open()._engine
     threads = []
 
-    def not_quick():
-        raise NotQuickError
-
     def noted(call):
         def note(*arguments, **options):
             threads.append(threading.current_thread())
@@ -253,7 +249,7 @@ def test_nothing_begins_on_a_loop_while_nixl_may_take_long(connector, peer, monk
             monkeypatch.setattr(read, "_post", noted(read._post))
             monkeypatch.setattr(engine.peers, "admit", noted(engine.peers.admit))
             with monkeypatch.context() as patch:
-                patch.setattr(engine.starter, "need_quickness", not_quick)
+                patch.setattr(type(engine.starter), "is_free", False)
                 await read.transfer(10)
                 other = await connector.begin_read(told[1], nc.Descriptor(bytearray(64)))
                 await other.wait_for_completion(10)

@@ -306,3 +306,21 @@ def test_a_status_that_fails_while_the_transfer_goes_on(pair):
     active.do("behave")
     until(lambda: settled(active))
     assert move(passive, active, seed=6)
+
+
+def test_a_peer_that_dies_while_more_of_it_is_loaded(start_peer, scripted):
+    """NIXL that saw it die before the load would never load anything under its name again."""
+    active = start_peer(environment=scripted)
+    passive = start_peer(environment=scripted, name="mortal")
+    assert move(passive, active)
+    made = passive.do("passive", kind="readable", sizes=[50_000])
+    active.do("misbehave", call="load_remote_md", action="delay", value=500)
+    loads = active.do("calls", call="load_remote_md")["count"]
+    active.send("active", kind="read", metadata=made["metadata"], sizes=[50_000], timeout=10)
+    time.sleep(0.2)  # the load has begun
+    passive.kill()
+    with pytest.raises(Exception, match="PeerLostError"):
+        active.do("wait", number=active.answer()["id"])
+    assert active.do("calls", call="load_remote_md")["count"] > loads
+    successor = start_peer(environment=scripted, name="mortal")
+    assert move(successor, active)

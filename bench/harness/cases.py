@@ -57,7 +57,7 @@ def cases(*, quick: bool) -> list[Case]:
     pending = [1, 16, 256, 512] if quick else [1, 16, 64, 256, 512, 4096]
     without_floor = ALL[1:]
     # The reference needs minutes for thousands at once.
-    quick_ones = tuple(name for name in without_floor if name != "dynamo")
+    no_reference = tuple(name for name in without_floor if name != "dynamo")
     turns = 3 if quick else 8
     measured = [
         Case("fresh", "cycle", {"rounds": 300, "size": 8, "memory": "fresh"}, turns=2 * turns),
@@ -69,7 +69,7 @@ def cases(*, quick: bool) -> list[Case]:
         ),
         *(
             Case(f"burst {count}", "burst", {"rounds": max(1, 1024 // count), "size": 8,
-                 "pending": count}, without_floor if count < 4096 else quick_ones, turns=turns)
+                 "pending": count}, without_floor if count < 4096 else no_reference, turns=turns)
             for count in pending
         ),
         *(

@@ -11,7 +11,8 @@ Prepared ones belong to their caller, and are in no list, until they are given u
 
 Locking. `lock` guards everything that two threads share and is never held across a call into NIXL,
 which may take as long as the copy that it does. `polling` is held across such calls, so only the
-completion thread ever waits for it.
+completion thread ever waits for it. The agent's `progress`, taken last of all, keeps UCX from
+noticing a dead peer between the proof that its connection stands and the load that relies on it.
 """
 
 from libc.stdint cimport uint64_t

@@ -5,7 +5,7 @@ thread that posts and under the agent's lock. A lane makes such a post on a thre
 its own: two lanes copy two halves at once, and nothing else of the connection waits for them.
 
 A part belongs to its lane from `hand_over` until the lane counts it as finished. The record, which
-holds it, stays with its owner: the completion thread, or whoever prepared the transfer.
+holds it, stays with its owner, the completion thread.
 """
 
 cimport cython
@@ -18,31 +18,21 @@ from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport rouse
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
-    CLOCK_MONOTONIC,
-    PR_SET_NAME,
-    SIG_SETMASK,
+    init_monotonic,
+    name_thread,
     now_ns,
-    prctl,
     pthread_cond_broadcast,
     pthread_cond_destroy,
-    pthread_cond_init,
     pthread_cond_signal,
     pthread_cond_timedwait,
     pthread_cond_wait,
-    pthread_condattr_destroy,
-    pthread_condattr_init,
-    pthread_condattr_setclock,
-    pthread_condattr_t,
     pthread_create,
     pthread_join,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
-    pthread_sigmask,
     relax,
-    sigfillset,
-    sigset_t,
     timespec,
 )
 from nixl_connect._native.record cimport PROBE, PROBE_SIZE
@@ -131,11 +121,7 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef int64_t now
     cdef timespec t
     cdef unsigned int turns = 0
-    cdef sigset_t all_signals
-    # Signals are the interpreter's threads' affair.
-    sigfillset(&all_signals)
-    pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
-    prctl(PR_SET_NAME, <const char*>b"nixl-lane", 0, 0, 0)
+    name_thread(b"nixl-lane")
     pthread_mutex_lock(&lane.lock)
     while not lane.abandoned:
         if lane.first is NULL and lane.active is NULL:
@@ -164,17 +150,13 @@ cdef void* _run(void* argument) noexcept nogil:
 
 cdef LaneState* _open(const Api* nixl, Core* core) noexcept nogil:
     """Start a lane's thread. Returns NULL when out of memory or threads."""
-    cdef pthread_condattr_t monotonic
     cdef LaneState* lane = <LaneState*>calloc(1, sizeof(LaneState))
     if lane is NULL:
         return NULL
     lane.nixl = nixl
     lane.core = core
     pthread_mutex_init(&lane.lock, NULL)
-    pthread_condattr_init(&monotonic)
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC)
-    pthread_cond_init(&lane.work, &monotonic)
-    pthread_condattr_destroy(&monotonic)
+    init_monotonic(&lane.work)
     if pthread_create(&lane.thread, NULL, _run, lane):
         _free(lane)
         return NULL
@@ -206,15 +188,16 @@ cdef class Lane:
             self._end(True)
 
     cdef void _end(self, bint abandon):
+        cdef LaneState* state = self.state
+        self.state = NULL  # with the GIL held: from here on nobody finds what is freed
         with nogil:
-            pthread_mutex_lock(&self.state.lock)
-            self.state.stopping = True
-            self.state.abandoned = abandon
-            pthread_cond_signal(&self.state.work)
-            pthread_mutex_unlock(&self.state.lock)
-            pthread_join(self.state.thread, NULL)
-            _free(self.state)
-        self.state = NULL
+            pthread_mutex_lock(&state.lock)
+            state.stopping = True
+            state.abandoned = abandon
+            pthread_cond_signal(&state.work)
+            pthread_mutex_unlock(&state.lock)
+            pthread_join(state.thread, NULL)
+            _free(state)
 
     @property
     def is_busy(self) -> bool:

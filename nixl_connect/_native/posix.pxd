@@ -126,3 +126,18 @@ cdef inline int64_t now_ns() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+cdef inline void init_monotonic(pthread_cond_t* condition) noexcept nogil:
+    """Make a condition whose timed waits are by the monotonic clock."""
+    cdef pthread_condattr_t attributes
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
+
+cdef inline void name_thread(const char* name) noexcept nogil:
+    """Name this thread, and keep signals from it: they are the interpreter's threads' affair."""
+    cdef sigset_t all_signals
+    sigfillset(&all_signals)
+    pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
+    prctl(PR_SET_NAME, name, 0, 0, 0)

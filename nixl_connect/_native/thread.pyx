@@ -14,24 +14,18 @@ from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
 from nixl_connect._native.nap cimport AFTER, MOST_RINGS, nap
 from nixl_connect._native.posix cimport (
-    CLOCK_MONOTONIC,
     EFD_CLOEXEC,
     EFD_NONBLOCK,
-    PR_SET_NAME,
     PR_SET_TIMERSLACK,
-    SIG_SETMASK,
     close,
     eventfd,
+    init_monotonic,
+    name_thread,
     now_ns,
     prctl,
     pthread_cond_broadcast,
     pthread_cond_destroy,
-    pthread_cond_init,
     pthread_cond_signal,
-    pthread_condattr_destroy,
-    pthread_condattr_init,
-    pthread_condattr_setclock,
-    pthread_condattr_t,
     pthread_create,
     pthread_join,
     pthread_mutex_destroy,
@@ -40,9 +34,6 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_t,
     pthread_mutex_trylock,
     pthread_mutex_unlock,
-    pthread_sigmask,
-    sigfillset,
-    sigset_t,
     usleep,
 )
 from nixl_connect._native.record cimport (
@@ -267,11 +258,7 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef bint patient
     cdef bint due
     cdef bint swept = False     # a pass has seen that the core stops
-    cdef sigset_t all_signals
-    # Signals are the interpreter's threads' affair.
-    sigfillset(&all_signals)
-    pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
-    prctl(PR_SET_NAME, <const char*>b"nixl-reactor", 0, 0, 0)
+    name_thread(b"nixl-reactor")
     prctl(PR_SET_TIMERSLACK, <unsigned long>1000, 0, 0, 0)
     pthread_mutex_lock(&core.lock)
     while True:
@@ -321,7 +308,6 @@ cdef Core* new_core(
     int64_t idle_interval
 ) noexcept nogil:
     """Make a core and start its thread. Returns NULL when out of memory, threads or descriptors."""
-    cdef pthread_condattr_t monotonic
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
     if core is NULL:
         return NULL
@@ -341,11 +327,8 @@ cdef Core* new_core(
     # These fail only for want of memory that glibc does not allocate.
     pthread_mutex_init(&core.lock, NULL)
     pthread_mutex_init(&core.polling, NULL)
-    pthread_condattr_init(&monotonic)
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC)
-    pthread_cond_init(&core.ended, &monotonic)
-    pthread_cond_init(&core.garbage, &monotonic)
-    pthread_condattr_destroy(&monotonic)
+    init_monotonic(&core.ended)
+    init_monotonic(&core.garbage)
     core.credit = MOST_RINGS
     core.work = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     core.bell = open_bell(own)  # or none: then nobody can ring
