@@ -3,14 +3,17 @@
 #   PYTHON=python3.12       the interpreter that a new environment is made with
 #   NIXL=cu13               the NIXL wheel to use: cu12 (default) or cu13
 #   NIXL_CONNECT_DEBUG=1    a build with line tracing and live-object counts, not optimised
+#   SANITIZE=address        or thread: a build with GCC's sanitizers, and tests under them
 #   ARGS="-k read -x"       passed on to pytest, the demo and the benchmarks
 
 PYTHON ?= python3
 VENV ?= .venv
 NIXL ?= cu12
 NIXL_CONNECT_DEBUG ?= 0
+SANITIZE ?=
 ARGS ?=
 export NIXL_CONNECT_DEBUG
+export NIXL_CONNECT_SANITIZE := $(SANITIZE)
 # No folder that a command happens to run in may stand before the installed package.
 export PYTHONSAFEPATH = 1
 
@@ -18,7 +21,11 @@ ifeq ($(filter $(NIXL),cu12 cu13),)
 $(error NIXL is "$(NIXL)"; it must be cu12 or cu13)
 endif
 OTHER := $(if $(filter cu12,$(NIXL)),cu13,cu12)
-MODE := $(if $(filter-out 0,$(NIXL_CONNECT_DEBUG)),debug,release)
+MODE := $(or $(SANITIZE),$(if $(filter-out 0,$(NIXL_CONNECT_DEBUG)),debug,release))
+# What tests run under. CPython keeps what it has until the end, so leaks are for valgrind.
+UNDER_address = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+UNDER_thread = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/thread.txt:exitcode=66
 
 BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
@@ -43,7 +50,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check
-.PHONY: fuzz bench bench-hot bench-steady docs build format install clean distclean
+.PHONY: fuzz soak hammer bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,7 +60,13 @@ demo: $(INSTALLED) ## install and run the demo: two processes, every byte verifi
 	$(BIN)/nixl-connect demo $(ARGS)
 
 test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the installed package
-	$(BIN)/pytest $(ARGS)
+	$(UNDER_$(SANITIZE)) $(BIN)/pytest $(ARGS)
+
+soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="--seconds 600"
+	$(BIN)/python tests/soak.py $(ARGS)
+
+hammer: $(INSTALLED) $(TEST_READY) ## threads and loops that do everything at once; ARGS="--seconds 600"
+	$(UNDER_$(SANITIZE)) $(BIN)/python tests/hammer.py $(ARGS)
 
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)

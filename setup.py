@@ -6,6 +6,8 @@ here and nowhere else, so that no module can quietly differ from its neighbours.
 ``NIXL_CONNECT_DEBUG=1`` in the environment makes a debug build: no optimisation, line tracing, and
 the C macro ``NIXL_CONNECT_DEBUG`` defined as 1 (0 otherwise). Each kind of build has directories of
 its own under ``build/``, so that changing from one to the other never mixes their files.
+``NIXL_CONNECT_SANITIZE=address`` or ``thread`` builds with GCC's sanitizers, whose library then has
+to be preloaded: ``make test SANITIZE=address`` does it.
 """
 
 import os
@@ -17,7 +19,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("NIXL_CONNECT_DEBUG", "0") not in ("", "0")
-BUILD = "build/debug" if DEBUG else "build/release"
+SANITIZE = os.environ.get("NIXL_CONNECT_SANITIZE", "")
+BUILD = f"build/{SANITIZE or ('debug' if DEBUG else 'release')}"
 NATIVE = Path("nixl_connect/_native")
 # Cython does not notice its own upgrade, so its version is part of the name.
 GENERATED = Path(BUILD, f"cython-{Cython.__version__}")
@@ -37,6 +40,13 @@ if DEBUG:
     # Not CYTHON_TRACE_NOGIL: it makes functions that run without the GIL take it.
     MACROS.append(("CYTHON_TRACE", "1"))
 OPTIMISATION = ["-O0", "-g"] if DEBUG else ["-O2"]
+SANITIZERS = {
+    "": [],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}[SANITIZE]
+if SANITIZERS:
+    OPTIMISATION = ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS]
 
 
 def native_extension(source: Path) -> Extension:
@@ -49,7 +59,7 @@ def native_extension(source: Path) -> Extension:
         define_macros=MACROS,
         libraries=["dl"],
         extra_compile_args=["-std=gnu11", "-pthread", *OPTIMISATION],
-        extra_link_args=["-pthread"],
+        extra_link_args=["-pthread", *SANITIZERS],
         depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
     )
 

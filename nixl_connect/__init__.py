@@ -24,6 +24,7 @@ from nixl_connect.errors import (
     OperationCancelledError,
     PairingError,
     PeerLostError,
+    QuarantineError,
     RegistrationError,
     StateError,
     TransferError,
@@ -33,6 +34,7 @@ from nixl_connect.errors import (
 from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
+from nixl_connect.statistics import OperationReport
 from nixl_connect.status import OperationKind, OperationStatus
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "NixlConnectError",
     "OperationCancelledError",
     "OperationKind",
+    "OperationReport",
     "OperationStatus",
     "PairingError",
     "PassiveOperation",
@@ -61,6 +64,7 @@ __all__ = [
     "PreparedRead",
     "PreparedTransfer",
     "PreparedWrite",
+    "QuarantineError",
     "RdmaMetadata",
     "ReadOperation",
     "ReadableOperation",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from nixl_connect.active import ReadOperation, WriteOperation
-from nixl_connect.connection import Connection
 from nixl_connect.descriptor import Descriptor
+from nixl_connect.lifecycle import Lifecycle
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.offload import Beginnings
 from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.permit import PATIENT
 from nixl_connect.prepared import PreparedRead, PreparedWrite
@@ -17,14 +15,8 @@ from nixl_connect.prepared import PreparedRead, PreparedWrite
 Descriptors = Descriptor | Sequence[Descriptor]
 
 
-class BlockingTwins(ABC):
+class BlockingTwins(Lifecycle):
     """Makes operations on the caller's thread, and blocks where that takes long."""
-
-    _beginnings: Beginnings
-
-    @abstractmethod
-    def _open(self) -> Connection:
-        """Return the connection, opened at the first call."""
 
     def create_readable_blocking(
         self, local_descriptors: Descriptors, *, timeout: float | None = None

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import functools
-import os
 import socket
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
 from nixl_connect.blocking import BlockingTwins, Descriptors
 from nixl_connect.connection import Connection
-from nixl_connect.errors import ClosedError
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.offload import Beginnings, on_thread
 from nixl_connect.options import Options, worker_name
 from nixl_connect.passive import ReadableOperation, WritableOperation
-from nixl_connect.permit import PATIENT, Permit
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
 _Operation = TypeVar("_Operation", bound=AbstractOperation)
-
-_connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
 class Connector(BlockingTwins):
@@ -68,6 +57,9 @@ class Connector(BlockingTwins):
         Most bytes of NIXL's metadata to accept from a peer.
     max_peer_regions : int
         Most regions to keep of one peer before it is reconnected.
+    max_quarantine_bytes : int, optional
+        Bytes of memory in quarantine from which on `create_*` raises `QuarantineError`; a quarter
+        of the machine's memory if not given.
 
     Raises
     ------
@@ -91,6 +83,7 @@ class Connector(BlockingTwins):
         max_descriptors: int = 1_000_000,
         max_metadata_bytes: int = 4 * 1024 * 1024,
         max_peer_regions: int = 65_536,
+        max_quarantine_bytes: int | None = None,
     ) -> None:
         self._options = Options(
             keys=keys,
@@ -103,14 +96,11 @@ class Connector(BlockingTwins):
             max_descriptors=max_descriptors,
             max_metadata_bytes=max_metadata_bytes,
             max_peer_regions=max_peer_regions,
+            max_quarantine_bytes=max_quarantine_bytes,
         )
         self._worker_id = worker_name(worker_id)
         self._hostname = socket.gethostname()
-        self._lock = threading.Lock()
-        self._beginnings = Beginnings()
-        _connectors.add(self)
-        self._connection: Connection | None = None
-        self._closed = False
+        super().__init__()
 
     @property
     def name(self) -> str:
@@ -295,42 +285,6 @@ class Connector(BlockingTwins):
             ),
         )
 
-    # --- lifecycle --------------------------------------------------------------------------
-
-    async def close(self) -> None:
-        """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
-
-        Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
-        stays until that ends.
-        """
-        await on_thread(self.close_blocking)
-
-    def close_blocking(self) -> None:
-        """Close: `close` without an event loop."""
-        with self._lock:
-            self._closed = True
-            connection = self._connection
-        if connection is not None:
-            connection._engine.close()
-
-    def stats(self) -> dict[str, Any]:
-        """Return what the connector holds and has done; an empty dict before its first operation.
-
-        Returns
-        -------
-        dict
-            Counts of operations, registrations, peers and notifications, and sizes in bytes.
-        """
-        connection = self._connection
-        return {} if connection is None else connection._engine.stats()
-
-    async def _create_connection(self) -> Connection:
-        """Return the connection, opened on a thread of its own at the first call."""
-        connection = self._connection
-        if connection is None or self._closed:
-            connection = await self._beginnings.begin(self._open)
-        return connection
-
     async def _begun(self, operation: _Operation) -> _Operation:
         """Begin an operation, or have it cancelled."""
         try:
@@ -348,26 +302,8 @@ class Connector(BlockingTwins):
             operation._timeout,
         )
 
-    def _open(self, permit: Permit = PATIENT) -> Connection:
-        permit.need_patience()
-        with self._lock:
-            if self._closed:
-                raise ClosedError(f"the connector {self._worker_id!r} is closed")
-            if self._connection is None:
-                self._connection = Connection(self, 1)
-            return self._connection
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close_blocking()
+    def _connect(self) -> Connection:
+        return Connection(self, 1)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connector):
@@ -382,13 +318,3 @@ class Connector(BlockingTwins):
 
     def __repr__(self) -> str:
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
-
-
-def _after_fork_in_child() -> None:
-    # A thread that is not in the child may have held it.
-    for connector in list(_connectors):
-        connector._lock = threading.Lock()
-        connector._beginnings = Beginnings()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixl_connect import library
 from nixl_connect._native import envelope
@@ -120,6 +120,7 @@ class Engine:
             self.keeper,
             self._lanes,
             quarantine=options.quarantine,
+            most_quarantined=options.max_quarantine_bytes,
             usable=self._usable,
         )
         self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
@@ -131,6 +132,7 @@ class Engine:
         self.forked = False
         self._shut_down = False
         _engines.add(self)
+        logger.debug("%s: open, on NIXL %s", name, self.library.version)
 
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""
@@ -261,6 +263,7 @@ class Engine:
                     self._loops.close()
                     self._end_agent(clean, at_exit)
                     self._shut_down = True
+                    logger.debug("%s: closed", self.name)
                 finally:
                     self._shutting_down = False
         self.keeper.join()
@@ -281,37 +284,18 @@ class Engine:
             level, "%s: transfers in flight did not end in time; their memory stays", self.name
         )
 
-    def stats(self) -> dict[str, Any]:
-        """Return what the engine holds and has done."""
+    # --- what there is ----------------------------------------------------------------------
+
+    def counters(self) -> tuple[dict[str, int], list[tuple[int, int, int, int, int, list[int]]]]:
+        """Return the reactor's counters and tallies, when what has ended has been let go of."""
         self.refuse_after_fork()
         self.collect()
-        counters = self._reactor.counters
-        holds = self.keeper.kept
-        return {
-            "operations": {
-                "started": counters["operations"],
-                "waiting": counters["waiting"],
-                "passive": counters["passive"],
-                "active": counters["active"],
-                "held": len(holds),
-                "held_bytes": sum(hold.nbytes for hold in holds),
-            },
-            "registrations": {
-                "count": len(self.registrations),
-                "bytes": self.registrations.registered_bytes,
-            },
-            "peers": {
-                "count": len(self.peers),
-                "reloads": self.peers.reloads,
-                "evictions": self.peers.evictions,
-            },
-            "notifications": {
-                "received": counters["notifications"],
-                "unmatched": counters["notifications_unmatched"],
-                "rings": counters["rings"],
-            },
-            "library": {"path": self.library.path, "version": self.library.version},
-        }
+        return self._reactor.counters, self._reactor.tallies
+
+    def operations(self, before: float) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+        """Return the operations that began before a monotonic time; see `Reactor.operations`."""
+        self.refuse_after_fork()
+        return self._reactor.operations(before)
 
 
 def _after_fork_in_child() -> None:

@@ -52,6 +52,10 @@ class RegistrationError(NixlConnectError, RuntimeError):
     """NIXL refused to register memory, or a descriptor belongs to another connection."""
 
 
+class QuarantineError(NixlConnectError, RuntimeError):
+    """Abandoned operations keep so much memory that no further one may be offered to peers."""
+
+
 class OperationCancelledError(NixlConnectError, RuntimeError):
     """The operation was cancelled: here, by the peer, or because the connector closed."""
 

@@ -7,6 +7,8 @@ Finalizers leave all their work to it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -18,6 +20,8 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect.lanes import Lane
 from nixl_connect.peers import Peer, Peers
 from nixl_connect.registrations import Registration, Registrations
+
+logger = logging.getLogger(__name__)
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
@@ -169,6 +173,9 @@ class Keeper:
         hold = self.holds.get(number)
         if hold is None:
             return
+        if logger.isEnabledFor(logging.DEBUG):
+            stage_name, reason_name = Stage(stage).name, Reason(reason).name
+            logger.debug("operation %d: ended, %s, memory %s", number, reason_name, stage_name)
         if stage == Stage.QUARANTINED:
             self._registrations.release(hold.registrations)
             return
@@ -223,6 +230,18 @@ class Keeper:
             self._reaper.join(_LONGEST_JOIN)
 
     def _reap(self) -> None:
+        # Whatever there is no memory for comes again.
+        while True:
+            with contextlib.suppress(MemoryError):
+                self._reap_garbage()
+                break
+        while True:
+            with contextlib.suppress(MemoryError):
+                self._reap_quarantine()
+                break
+
+    def _reap_garbage(self) -> None:
+        """Collect until the engine has stopped."""
         while self._reactor.wait_garbage():
             if self._close_requested:
                 self._close()
@@ -230,6 +249,9 @@ class Keeper:
             self._stopping.wait(_GRACE)
             self.collect(patient=True)
         self._stopping.wait()
+
+    def _reap_quarantine(self) -> None:
+        """Keep what is in quarantine, and let go."""
         while True:
             with self._lock:
                 if not self._quarantine:

@@ -14,12 +14,15 @@ from nixl_connect.errors import LibraryError
 
 VARIABLE = "NIXL_CONNECT_LIBRARY"
 _NAME = "libnixl_capi.so"
+# What the C library stands on. Two of them share global state, and neither works.
+_CORE = "libnixl.so"
 _INSTALL = (
     "Install NIXL with `pip install nixl-connect[cu13]` (CUDA 13, or no GPU) or "
     "`nixl-connect[cu12]` (CUDA 12). Its wheels declare torch, which is not needed: "
     "`pip install --no-deps nixl-cu13` leaves torch out. "
     f"For a library elsewhere set {VARIABLE} to the path of {_NAME}."
 )
+_TWO = "There are two NIXLs in this process, which cannot work: "
 _lock = threading.Lock()
 
 
@@ -65,25 +68,44 @@ def _wheel_version(path: Path) -> str | None:
     return None
 
 
+def _cores() -> set[str]:
+    """Return where this process has NIXL's core library from: two places are one too many."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if _CORE in line}
+    return {os.path.realpath(path) for path in paths if Path(path).name.startswith(_CORE)}
+
+
 def load() -> Library:
     """Load NIXL's C library, once per process, and say which one it is.
 
     Raises
     ------
     LibraryError
-        None can be loaded; the text says what was tried and what to install.
+        None can be loaded; the text says what was tried and what to install. Or there are two NIXLs
+        in this process.
     """
     with _lock:
         loaded = capi.loaded_from()
+        present = _cores()
+        if len(present) > 1:
+            raise LibraryError(_TWO + " and ".join(sorted(present)))
         tried = []
         for library in candidates():
             if loaded is not None and library.path != loaded:
+                continue
+            core = os.path.realpath(Path(library.path).parent / _CORE)
+            if present and core not in present and Path(core).is_file():
+                other = " and ".join(present)
+                tried.append(f"{library.path} ({library.source}): {other} is in use already")
                 continue
             try:
                 capi.load(library.path)
             except capi.LoadError as error:
                 tried.append(f"{library.path} ({library.source}): {error}")
             else:
+                present = _cores()
+                if len(present) > 1:
+                    raise LibraryError(_TWO + " and ".join(sorted(present)))
                 return library
         if loaded is not None:
             return Library(loaded, "loaded before", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -48,6 +49,11 @@ def worker_name(value: str | None) -> str:
     return value
 
 
+def _memory_of_machine() -> int:
+    """Return the machine's memory, bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Options:
     """What `Connector` was given; see there. Not to be changed."""
 
@@ -64,6 +70,7 @@ class Options:
         max_descriptors: int,
         max_metadata_bytes: int,
         max_peer_regions: int,
+        max_quarantine_bytes: int | None,
     ) -> None:
         self.timeout = seconds("timeout", timeout)
         self.seal_lifetime = seconds("seal_lifetime", seal_lifetime, _LONGEST)
@@ -78,6 +85,11 @@ class Options:
         self.max_descriptors = count("max_descriptors", max_descriptors)
         self.max_metadata_bytes = count("max_metadata_bytes", max_metadata_bytes)
         self.max_peer_regions = count("max_peer_regions", max_peer_regions)
+        self.max_quarantine_bytes = (
+            _memory_of_machine() // 4
+            if max_quarantine_bytes is None
+            else count("max_quarantine_bytes", max_quarantine_bytes)
+        )
         self.seal = None if keys is None else Seal(keys, seal_lifetime)
         self.plugins = _plugins(backends)
 

@@ -50,7 +50,10 @@ class PassiveOperation(AbstractOperation):
                     self._serialized(),
                 )
             self._native = engine.starter.listen(
-                hold, self._notification_key.encode(), self._timeout
+                hold,
+                self._notification_key.encode(),
+                self._timeout,
+                writable=self._kind is OperationKind.WRITE,
             )
         except BaseException:
             engine.keeper.release(hold)

@@ -16,11 +16,12 @@ of what has been loaded and compares before NIXL sees anything:
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 from nixl_connect._native.agent import Agent
@@ -30,8 +31,11 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
+from nixl_connect.files import require_files
 from nixl_connect.messenger import Messenger
 from nixl_connect.permit import Permit
+
+logger = logging.getLogger(__name__)
 
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
@@ -138,7 +142,7 @@ class Peers:
         self._messenger = messenger
         self._own = own
         self.calls = 0
-        """Threads that connect a peer just now; others would wait for NIXL."""
+        """Threads that connect a peer just now, or load much; others would wait for NIXL."""
         self._name = agent.name.decode()
         self._limit = limit
         self._pump = pump
@@ -197,21 +201,20 @@ class Peers:
             if peer is None:
                 peer = self._peers[envelope.agent] = Peer(envelope.agent)
             peer.busy = True
-            self.calls += 1
         loaded = False
         try:
-            if permit.patient:
-                self._evict_idle()
             if verdict is _Verdict.CONFLICT or not self._load_more(peer, blob):
-                if peer.connections:
-                    permit.need_patience()
-                    self._disconnect(peer, end, permit)
-                self._load(peer, envelope, blob)
+                permit.need_patience()
+                with self._long_call():
+                    self._evict_idle()
+                    if peer.connections:
+                        self._disconnect(peer, end, permit)
+                    self._load(peer, envelope, blob)
             loaded = True
+            logger.debug("%s: peer %s: loaded, %s", self._name, peer.name, verdict.name)
         finally:
             with self._changed:
                 peer.busy = False
-                self.calls -= 1
                 if loaded:
                     peer.note(envelope)
                     peer.join()
@@ -221,6 +224,17 @@ class Peers:
                     peer.broken = True
                 self._changed.notify_all()
         return peer
+
+    @contextlib.contextmanager
+    def _long_call(self) -> Iterator[None]:
+        """Have others know that NIXL is busy for long."""
+        with self._lock:
+            self.calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.calls -= 1
 
     def _settled(self, name: str, end: float, permit: Permit) -> Peer | None:
         """Return a peer, or None, once no thread is loading it. Lock held."""
@@ -251,6 +265,7 @@ class Peers:
 
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
+        logger.debug("%s: peer %s is lost", self._name, peer.name)
         with self._changed:
             peer.broken = True
 
@@ -285,6 +300,7 @@ class Peers:
                     if peer.in_flight == 0 and peer.name in self._peers:
                         del self._peers[peer.name]
                         self.evictions += 1
+                        logger.debug("%s: peer %s is let go", self._name, peer.name)
                 self._changed.notify_all()
 
     def _wait(self, end: float, peer: Peer) -> None:
@@ -326,6 +342,7 @@ class Peers:
             self._pump(0.05)
         with contextlib.suppress(NativeError):  # NIXL may have dropped it already
             self._agent.invalidate_remote(peer.name.encode())
+        logger.debug("%s: peer %s is to be connected anew", self._name, peer.name)
         with self._changed:
             self.reloads += 1
             peer.generation += 1
@@ -338,12 +355,15 @@ class Peers:
         """Load more regions of a connected peer; False if it is not, or the connection broke."""
         if not peer.connections:
             return False
+        large = len(blob) > _QUICK_BYTES
         try:
-            return self._agent.load_more(peer.name.encode(), blob)
+            with self._long_call() if large else contextlib.nullcontext():
+                return self._agent.load_more(peer.name.encode(), blob)
         except NativeError as error:
             raise _refused(peer.name, error) from None
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
+        require_files(12, f"to connect peer {peer.name!r} NIXL")
         try:
             if self._messenger is not None and not peer.connections:
                 peer.reliable = self._messenger.meet(envelope, blob)

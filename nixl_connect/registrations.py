@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # Registering more than this for the first time takes long: pages are pinned one by one.
 _QUICK_BYTES = 1024 * 1024
 _QUICK_ROWS = 64
+# How long (seconds) an event loop waits for another thread's call.
+_BRIEF = 0.001
 
 Row = tuple[int, int, int]
 """Address, length in bytes and device number of one region."""
@@ -59,6 +61,8 @@ class Registrations:
         self._maps: dict[int, dict[int, RangeMap]] = {}
         self._maps_lock = threading.RLock()
         self.lock = threading.RLock()
+        # Whoever has the lock has it for long.
+        self._long = False
         self.registered_bytes = 0
 
     def __len__(self) -> int:
@@ -74,9 +78,18 @@ class Registrations:
         return not free
 
     def enter(self, permit: Permit) -> None:
-        """Take `lock`; raise NotQuickError where that would take patience and there is none."""
-        if not self.lock.acquire(blocking=permit.patient):
+        """Take `lock`; raise NotQuickError where that would take patience and there is none.
+
+        Others have it for microseconds, nearly always.
+        """
+        if permit.patient:
+            self.lock.acquire()
+        elif self._long:
             raise NotQuickError
+        elif not self.lock.acquire(timeout=_BRIEF):
+            self._long = True  # until somebody has got it, as does whoever finds this out
+            raise NotQuickError
+        self._long = False
 
     @property
     def is_held_here(self) -> bool:
@@ -145,15 +158,20 @@ class Registrations:
             rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
             missing = regions if len(rows) == len(found) else Regions(rows)
         large = self._pins and missing.nbytes > _QUICK_BYTES
-        if not patient and (large or len(rows) > _QUICK_ROWS):
+        slow = large or len(rows) > _QUICK_ROWS
+        if slow and not patient:
             raise NotQuickError
+        self._long = slow
         try:
             self._agent.register(missing, mem_type)
         except NativeError as error:
             raise RegistrationError(
-                f"NIXL refused to register {_text(rows, missing.nbytes, mem_type)}: "
-                f"{status_name(error.status)}"
+                f"NIXL refused to register {_text(rows, mem_type)}: {status_name(error.status)}"
             ) from None
+        finally:
+            self._long = False
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("registered %s", _text(rows, mem_type))
         with self._maps_lock:
             maps = self._maps[mem_type]
             for row in rows:
@@ -192,21 +210,22 @@ class Registrations:
                 self._deregister(rows, mem_type)
 
     def _deregister(self, rows: list[Row], mem_type: int) -> None:
-        regions = Regions(rows)
         try:
-            self._agent.deregister(regions, mem_type)
+            self._agent.deregister(Regions(rows), mem_type)
         except (AgentClosedError, AgentForkedError):
             pass  # closing the agent deregistered everything
-        except NativeError as error:
+        except (NativeError, MemoryError) as error:
             # Not the error itself, whose frames a log record would keep alive.
-            text = str(error)
-            logger.warning(
-                "NIXL keeps %s registered: %s", _text(rows, regions.nbytes, mem_type), text
-            )
+            text = str(error) or "out of memory"
+            logger.warning("NIXL keeps %s registered: %s", _text(rows, mem_type), text)
+        else:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("deregistered %s", _text(rows, mem_type))
 
 
-def _text(rows: list[Row], nbytes: int, mem_type: int) -> str:
+def _text(rows: list[Row], mem_type: int) -> str:
     """Name some regions in a message."""
+    nbytes = sum(size for _, size, _ in rows)
     start, _, device = rows[0]
     where = f"at {start:#x}" if len(rows) == 1 else f"in {len(rows)} regions from {start:#x}"
     return f"{nbytes} bytes {where} on {'cpu' if mem_type == 0 else f'device {device}'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
-from nixl_connect.errors import InternalError, MetadataError, TransferError
+from nixl_connect.errors import InternalError, MetadataError, QuarantineError, TransferError
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import FEW, LEAST_BYTES, Lane, Lanes
 from nixl_connect.peers import Peer, Peers
@@ -22,6 +23,8 @@ from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.regions import Local, Plan, Target
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.used import UsedKeys
+
+logger = logging.getLogger(__name__)
 
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
@@ -57,6 +60,8 @@ class Starter:
         Those of the engine.
     quarantine : float
         Seconds for which the memory of an abandoned passive operation is kept.
+    most_quarantined : int
+        Bytes of such memory from which on no passive operation is made.
     usable : context manager
         Refuses work once the engine is closed or forked, and translates errors.
     """
@@ -70,6 +75,7 @@ class Starter:
         lanes: Lanes,
         *,
         quarantine: float,
+        most_quarantined: int,
         usable: AbstractContextManager[None],
     ) -> None:
         self._reactor = reactor
@@ -78,11 +84,17 @@ class Starter:
         self._keeper = keeper
         self._lanes = lanes
         self._quarantine = quarantine
+        self._most_quarantined = most_quarantined
         self._usable = usable
         self._used = UsedKeys()
 
     def hold(self, local: Local, permit: Permit) -> Hold:
         """Register memory for a passive operation. `listen` takes the hold over, or release it."""
+        if self._reactor.quarantined_bytes >= self._most_quarantined:
+            raise QuarantineError(
+                f"{self._reactor.quarantined_bytes} bytes of abandoned operations are in "
+                f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
+            )
         with self._usable:
             self._enter(self._registrations, permit)
             try:
@@ -105,7 +117,7 @@ class Starter:
             permit.need_patience()
         table.enter(permit)
 
-    def listen(self, hold: Hold, key: bytes, timeout: float) -> Operation:
+    def listen(self, hold: Hold, key: bytes, timeout: float, *, writable: bool) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
 
         Parameters
@@ -116,13 +128,18 @@ class Starter:
             The notification key.
         timeout : float
             Seconds after which the operation fails; infinity for never.
+        writable : bool
+            Whether the peer writes; else it reads.
         """
         with self._usable:
-            operation = self._reactor.passive(key, self._quarantine)
+            operation = self._reactor.passive(key, self._quarantine, writable, hold.nbytes)
             self._keeper.holds[operation.id] = hold
             if not operation.listen(timeout):
                 del self._keeper.holds[operation.id]
                 raise AgentClosedError
+        if logger.isEnabledFor(logging.DEBUG):
+            side = "writable" if writable else "readable"
+            logger.debug("operation %d: %s, %d bytes", operation.id, side, hold.nbytes)
         return operation
 
     def transfer(self, plan: Plan, permit: Permit) -> Operation:
@@ -142,7 +159,12 @@ class Starter:
                 self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
 
         with self._usable:
-            return self._made(plan, permit, start)[0]
+            operation = self._made(plan, permit, start)[0]
+        if logger.isEnabledFor(logging.DEBUG):
+            verb, nbytes = ("write", "read")[plan.kind == 0], plan.local.regions.nbytes
+            peer = plan.target.described.agent
+            logger.debug("operation %d: %s, %d bytes, peer %s", operation.id, verb, nbytes, peer)
+        return operation
 
     def prepare(self, plan: Plan, permit: Permit, *, anew: bool) -> tuple[Operation, Peer, int]:
         """Do all for a transfer but start it; see `PreparedTransfer`. Parameters as for `transfer`.
@@ -177,7 +199,7 @@ class Starter:
         """End a prepared operation as complete."""
         with self._usable:
             native_prepared.conclude(operation)
-            self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
+        self._keeper.collect()
 
     def _made(
         self,

@@ -128,6 +128,25 @@ class Peer:
         self.operations[number].cancel()
         return {}
 
+    def outcomes(self, numbers: list[int], abandoned: list[int], timeout: float = 20) -> dict:
+        """Cancel some operations, wait for all, and tell the status and SHA-256 of each."""
+        told = []
+        for number in abandoned:
+            self.operations[number].cancel()
+        for number in numbers:
+            operation = self.operations.pop(number)
+            (array,) = self.arrays.pop(number)
+            with contextlib.suppress(nc.NixlConnectError):
+                operation.wait_for_completion_blocking(timeout)
+            told.append((str(operation.status), digest(array)))
+        return {"outcomes": told}
+
+    def abandon(self, numbers: list[int]) -> dict:
+        """Cancel operations."""
+        for number in numbers:
+            self.operations[number].cancel()
+        return {}
+
     def drop(self, number: int) -> dict:
         """Drop an operation and its buffers, without releasing it."""
         del self.operations[number], self.arrays[number]
@@ -136,6 +155,10 @@ class Peer:
     def stats(self) -> dict:
         """Tell the connector's statistics."""
         return {"stats": self.connector.stats()}
+
+    def reports(self) -> dict:
+        """Report the operations that have not ended."""
+        return {"reports": [report._asdict() for report in self.connector.operations()]}
 
     def misbehave(
         self, call: str, action: str, value: int = 0, skip: int = 0, count: int = 1

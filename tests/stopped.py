@@ -6,7 +6,7 @@ import threading
 import time
 
 import numpy as np
-from conftest import Peer, PeerError
+from processes import Peer, PeerError
 
 import nixl_connect as nc
 

@@ -275,3 +275,48 @@ async def main():
 asyncio.run(main())
 """
     assert run(code, **{library.VARIABLE: f"/absent/{NAME}"}) == "True"
+
+
+def copied(real, folder):
+    """Return a copy of the wheel's libraries: another NIXL, as far as the loader knows."""
+    copy = folder / real.parent.name
+    shutil.copytree(real.parent, copy)
+    bundled = real.parent.parent / f"{real.parent.name.split('.')[1]}.libs"
+    (folder / bundled.name).symlink_to(bundled)
+    return copy / NAME
+
+
+def test_another_nixl_was_loaded_before(real, tmp_path):
+    """The one that is named is refused; without a name, the one that is there is taken."""
+    other = copied(real, tmp_path)
+    code = (
+        f"import ctypes; ctypes.CDLL({str(other)!r}); "
+        + ONLY_HERE
+        + (
+            "try:\n    print(json.dumps(library.load()))\n"
+            "except LibraryError as error:\n    print(json.dumps(str(error)))\n"
+        )
+    )
+    site = real.parent.parent
+    text = json.loads(run(code, **{library.VARIABLE: str(real)}))
+    assert f"{other.with_name('libnixl.so')} is in use already" in text
+    # The loader finds by its name what is loaded.
+    assert json.loads(run(code, site)) == [NAME, "system", None]
+    assert json.loads(run(code, tmp_path, site))[0] == str(other)
+
+
+def test_another_nixl_is_loaded_later(real, tmp_path):
+    other = copied(real, tmp_path)
+    code = (
+        "import ctypes, json, nixl_connect; from nixl_connect import LibraryError\n"
+        "connector = nixl_connect.Connector()\n"
+        "connector.create_readable_blocking(nixl_connect.Descriptor(bytearray(8))).cancel()\n"
+        f"ctypes.CDLL({str(other.with_name('libnixl.so'))!r})\n"
+        "try:\n    nixl_connect.Connector()._open()\n"
+        "except LibraryError as error:\n    print(json.dumps(str(error)))\n"
+        "connector.close_blocking()\n"
+    )
+    text = json.loads(run(code, **{library.VARIABLE: str(real)}))
+    assert text.startswith("There are two NIXLs in this process")
+    assert str(other.with_name("libnixl.so")) in text
+    assert str(real.with_name("libnixl.so")) in text

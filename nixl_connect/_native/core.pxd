@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from nixl_connect._native.bell cimport Address
 from nixl_connect._native.capi cimport Api
+from nixl_connect._native.census cimport Census
 from nixl_connect._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from nixl_connect._native.record cimport Record
 
@@ -56,6 +57,7 @@ cdef struct Core:
     int64_t errands_until       # and until when to do so at every turn
     int64_t next_deadline       # no deadline is earlier
     int64_t drain_until         # when stopping: give up on active records then
+    Census census
     uint64_t rings              # how often the doorbell woke the thread
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for

@@ -19,6 +19,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from nixl_connect._native.census cimport REPEATED, enter, leave, note, quarantine
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_cond_broadcast,
@@ -44,6 +45,8 @@ cdef bint finish(Core* core, Record* record, int status, int reason, int error) 
     record.reason = reason
     record.error = error
     advance(&record.status, status)
+    if record.kind != REPEATED:
+        note(&core.census, record, status)
     core.waiting -= 1
     while record.waiters is not NULL:
         waiter = record.waiters
@@ -56,6 +59,7 @@ cdef bint finish(Core* core, Record* record, int status, int reason, int error) 
 
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil:
     """Hand a record, and the core's reference with it, to whoever collects. Lock held."""
+    leave(&core.census, record)
     record.stage = stage
     record.next = core.retired
     core.retired = record
@@ -144,6 +148,7 @@ cdef void take_out(Core* core, Record* record) noexcept nogil:
 cdef void leave_table(Core* core, Record* record) noexcept nogil:
     """A passive record became final: retire it, or keep it through its quarantine. Lock held."""
     if record.exposed and record.quarantine > 0:
+        quarantine(&core.census, record)
         record.deadline = now_ns() + record.quarantine
         core.next_deadline = min(core.next_deadline, record.deadline)
         retain_record(record)
@@ -165,6 +170,7 @@ cdef bint retain_passive(Core* core, Record* record) noexcept nogil:
         slot(core, record.key, record.key_size)[0] = record
         core.passive_count += 1
         core.waiting += 1
+        enter(&core.census, record)
         core.last_activity = now_ns()
         core.next_deadline = min(core.next_deadline, record.deadline)
         rouse_soon(core)

@@ -13,6 +13,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.capi cimport check
+from nixl_connect._native.census cimport READING, WRITING
 from nixl_connect._native.core cimport Core, retain_passive
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.lane cimport Lane
@@ -193,6 +194,8 @@ cdef class Operation:
                 kind, local, local_mem, remote, remote_mem, self.record.peer, &part.request
             )
         check(rc, "create_xfer_req")
+        self.record.kind = WRITING if kind else READING
+        self.record.nbytes += local.nbytes
         part.record = self.record
         part.agent = agent.handle
         if its is not None:

@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
+from nixl_connect._native.census cimport REPEATED, enter, leave, note
 from nixl_connect._native.core cimport Core, finish, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.posix cimport (
@@ -22,7 +23,7 @@ from nixl_connect._native.posix cimport (
     usleep,
 )
 from nixl_connect._native.record cimport Record, retain_record
-from nixl_connect._native.status cimport CANCELLED, ERRORED, IN_PROGRESS, advance
+from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, IN_PROGRESS, advance
 from nixl_connect._native.transfer cimport LOOK, announce, begin, progress_of, settle
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
@@ -44,9 +45,7 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
     if core.stopping:
         again = False
     elif not record.counted:
-        record.counted = True
-        core.active_count += 1
-        core.large_count += record.large
+        _enter(core, record)
     pthread_mutex_unlock(&core.lock)
     if not record.counted:
         return AGENT_CLOSED
@@ -66,16 +65,23 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
             usleep(nap)
             nap = min(nap + nap // 2, <unsigned int>LONGEST_NAP)
     if rc != NIXL_IN_PROGRESS:
-        _discount(core, record)
+        pthread_mutex_lock(&core.lock)
+        record.counted = False
+        core.active_count -= 1
+        core.large_count -= record.large
+        note(&core.census, record, COMPLETE if rc == NIXL_SUCCESS else ERRORED)
+        leave(&core.census, record)
+        pthread_mutex_unlock(&core.lock)
     return rc
 
 
-cdef void _discount(Core* core, Record* record) noexcept nogil:
-    pthread_mutex_lock(&core.lock)
-    record.counted = False
-    core.active_count -= 1
-    core.large_count -= record.large
-    pthread_mutex_unlock(&core.lock)
+cdef void _enter(Core* core, Record* record) noexcept nogil:
+    """Count it as active. Lock held."""
+    record.kind = REPEATED
+    record.counted = True
+    core.active_count += 1
+    core.large_count += record.large
+    enter(&core.census, record)
 
 
 cdef void _count(Core* core, Record* record) noexcept nogil:
@@ -83,9 +89,7 @@ cdef void _count(Core* core, Record* record) noexcept nogil:
     retain_record(record)
     core.waiting += 1
     if not record.counted:
-        record.counted = True
-        core.active_count += 1
-        core.large_count += record.large
+        _enter(core, record)
     record.posted = advance(&record.status, IN_PROGRESS)
 
 
@@ -126,17 +130,20 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
 
 
 def conclude(Operation operation not None) -> None:
-    """Release the request and tell the peer that its operation is complete. Nothing in flight."""
+    """Release the request and tell the peer that its operation is complete. Nothing in flight.
+
+    What it held is to be collected.
+    """
     cdef int rc
-    if operation.record.counted:
-        raise RuntimeError("a transfer is in flight")
+    if operation.record.counted or operation.started:
+        raise RuntimeError("a transfer is in flight, or it has ended")
     with nogil:
         rc = operation.agent.enter()
         if rc == 0:
             pthread_mutex_lock(&operation.core.lock)
             _count(operation.core, operation.record)
             pthread_mutex_unlock(&operation.core.lock)
-            settle(operation.core, operation.record, NIXL_SUCCESS, False)
+            settle(operation.core, operation.record, NIXL_SUCCESS, True)
             operation.agent.leave()
     if rc == AGENT_CLOSED:
         raise AgentClosedError
@@ -153,6 +160,8 @@ def give_up(Operation operation not None, int reason, bint failed) -> bool:
     bool
         False, and nothing, where that thread is gone and nothing is in flight.
     """
+    if operation.started:
+        return True  # it has ended
     cdef Core* core = operation.core
     cdef Record* record = operation.record
     cdef bint done

@@ -51,6 +51,13 @@ cdef struct Record:
     int reason
     int error                   # NIXL's status, where the reason has one
     uint64_t id
+    uint64_t nbytes
+    int kind                    # see census.pxd
+    bint listed                 # in the census, between these two
+    Record* older
+    Record* younger
+    int64_t begun               # since when, monotonic nanoseconds
+    bint quarantining           # over, but not its memory
     bint is_active
     bint exposed                # metadata was handed out: a peer may touch the memory
     bint claimed                # the transfer is done and being announced: too late to cancel

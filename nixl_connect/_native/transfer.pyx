@@ -15,6 +15,7 @@ from libc.string cimport memcpy
 from nixl_connect._native.bell cimport Address, ring
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.atomic cimport atomic_load, atomic_store
+from nixl_connect._native.census cimport enter, leave
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
 from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
@@ -183,6 +184,8 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     finish(core, record, status, reason, rc)
     if queue:
         retire(core, record, STAGE_CLEAN)
+    else:
+        leave(&core.census, record)
     pthread_mutex_unlock(&core.lock)
     if not queue:
         release_record(record)
@@ -213,6 +216,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     retain_record(record)
     core.waiting += 1
     core.active_count += 1
+    enter(&core.census, record)
     if record.large:
         core.large_count += 1
     core.last_activity = now_ns()

@@ -1,0 +1,1 @@
+# Made by "make stubs" from the .pyx file beside it: do not edit.

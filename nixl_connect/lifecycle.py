@@ -1,0 +1,120 @@
+"""The life of a connector: its connection is opened at the first need, and closed once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from nixl_connect.connection import Connection
+from nixl_connect.errors import ClosedError
+from nixl_connect.offload import Beginnings, on_thread
+from nixl_connect.options import seconds
+from nixl_connect.permit import PATIENT, Permit
+from nixl_connect.statistics import OperationReport, operations, statistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_all: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+class Lifecycle(ABC):
+    """Opens a connection, closes it, and tells what it does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._beginnings = Beginnings()
+        self._connection: Connection | None = None
+        self._closed = False
+        _all.add(self)
+
+    @abstractmethod
+    def _connect(self) -> Connection:
+        """Make the connection. May take long."""
+
+    async def close(self) -> None:
+        """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
+
+        Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
+        stays until that ends.
+        """
+        await on_thread(self.close_blocking)
+
+    def close_blocking(self) -> None:
+        """Close: `close` without an event loop."""
+        with self._lock:
+            self._closed = True
+            connection = self._connection
+        if connection is not None:
+            connection._engine.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the connector holds and has done; an empty dict before its first operation.
+
+        Returns
+        -------
+        dict
+            Counts of operations, registrations, peers and notifications; sizes in bytes; durations
+            in seconds. The documentation has a table.
+        """
+        connection = self._connection
+        return {} if connection is None else statistics(connection._engine)
+
+    def operations(self, min_age: float = 0.0) -> list[OperationReport]:
+        """Report the operations that have not ended, or whose memory a peer may still touch.
+
+        Parameters
+        ----------
+        min_age : float
+            Only those that are so many seconds old.
+
+        Returns
+        -------
+        list of OperationReport
+            Oldest first. The text of each is a line for a log.
+        """
+        seconds("min_age", min_age)
+        connection = self._connection
+        return [] if connection is None else operations(connection._engine, min_age)
+
+    async def _create_connection(self) -> Connection:
+        """Return the connection, opened on another thread at the first call."""
+        connection = self._connection
+        if connection is None or self._closed:
+            connection = await self._beginnings.begin(self._open)
+        return connection
+
+    def _open(self, permit: Permit = PATIENT) -> Connection:
+        """Return the connection, opened at the first call."""
+        permit.need_patience()
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"{self!r} is closed")
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close_blocking()
+
+
+def _after_fork_in_child() -> None:
+    # A thread that is not in the child may have held it.
+    for connector in list(_all):
+        connector._lock = threading.Lock()
+        connector._beginnings = Beginnings()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,132 @@
+"""What a connector tells of itself: figures, and the operations that it has."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nixl_connect.status import OperationStatus
+
+if TYPE_CHECKING:
+    from nixl_connect.engine import Engine
+
+KINDS = ("readable", "writable", "read", "write", "repeated")
+"""Kinds of operations, in the order of the native layer; the last is the single transfers of
+prepared ones."""
+_PASSIVE = frozenset(KINDS[:2])
+BOUNDS = tuple(math.ldexp(1e-6, i) for i in range(29))
+"""Upper bounds of the durations that are counted apart, in seconds; what took longer comes last."""
+
+
+class OperationReport(NamedTuple):
+    """An operation that has not ended, or whose memory a peer may still touch.
+
+    Its text is a line for a log.
+    """
+
+    number: int
+    """Of its connection, from 1."""
+
+    kind: str
+    """``readable``, ``writable``, ``read``, ``write``, or ``repeated`` for a prepared transfer."""
+
+    phase: str
+    """``offered`` until its metadata is asked for, ``waiting`` for the peer, ``queued`` until it is
+    posted, ``in flight``, ``draining`` when it has been given up and is still in flight, or
+    ``quarantined`` when it is over and a slow peer may still touch its memory."""
+
+    nbytes: int
+    """Of its memory."""
+
+    age: float
+    """Seconds since it began."""
+
+    left: float
+    """Seconds to its deadline, or to the end of its quarantine; infinity for none."""
+
+    peer: str
+    """Name of the peer, where it is known."""
+
+    def __str__(self) -> str:
+        peer = f", peer {self.peer!r}" if self.peer else ""
+        left = "" if math.isinf(self.left) else f", {self.left:.1f} s left"
+        return (
+            f"operation {self.number}, {self.kind}, {self.nbytes} bytes{peer}: {self.phase}, "
+            f"{self.age:.1f} s old{left}"
+        )
+
+
+def operations(engine: Engine, min_age: float) -> list[OperationReport]:
+    """Return the operations of an engine that are so many seconds old, oldest first."""
+    now = time.monotonic()
+    return [
+        OperationReport(
+            number=number,
+            kind=KINDS[kind],
+            phase=_phase(KINDS[kind] in _PASSIVE, OperationStatus(status), exposed=exposed),
+            nbytes=nbytes,
+            age=max(now - begun, 0.0),
+            left=max(deadline - now, 0.0),
+            peer=peer,
+        )
+        for number, kind, status, nbytes, exposed, begun, deadline, peer in engine.operations(
+            now - min_age
+        )
+    ]
+
+
+def _phase(passive: bool, status: OperationStatus, *, exposed: bool) -> str:
+    ended = status > OperationStatus.IN_PROGRESS
+    if passive:
+        return "quarantined" if ended else "waiting" if exposed else "offered"
+    if ended:
+        return "draining"
+    return "in flight" if status == OperationStatus.IN_PROGRESS else "queued"
+
+
+def statistics(engine: Engine) -> dict[str, Any]:
+    """Return what an engine holds and has done."""
+    counters, tallies = engine.counters()
+    holds = engine.keeper.kept
+    return {
+        "operations": {
+            "started": counters["operations"],
+            "waiting": counters["waiting"],
+            "passive": counters["passive"],
+            "active": counters["active"],
+            "held": len(holds),
+            "held_bytes": sum(hold.nbytes for hold in holds),
+            "quarantined": counters["quarantined"],
+            "quarantined_bytes": counters["quarantined_bytes"],
+        },
+        "ended": {
+            kind: {
+                "complete": complete,
+                "cancelled": cancelled,
+                "errored": errored,
+                "bytes": nbytes,
+                "seconds": ns / 1e9,
+                "durations": durations,
+            }
+            for kind, (complete, cancelled, errored, nbytes, ns, durations) in zip(
+                KINDS, tallies, strict=True
+            )
+        },
+        "duration_bounds": list(BOUNDS),
+        "registrations": {
+            "count": len(engine.registrations),
+            "bytes": engine.registrations.registered_bytes,
+        },
+        "peers": {
+            "count": len(engine.peers),
+            "reloads": engine.peers.reloads,
+            "evictions": engine.peers.evictions,
+        },
+        "notifications": {
+            "received": counters["notifications"],
+            "unmatched": counters["notifications_unmatched"],
+            "rings": counters["rings"],
+        },
+        "library": {"path": engine.library.path, "version": engine.library.version},
+    }

@@ -1,0 +1,87 @@
+"""What reads bytes of strangers, each as a function of bytes, for fuzzers and for their corpus.
+
+A target returns whether the bytes were taken. Whatever is wrong with them must end in an error of
+the package, which counts as not taken; any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import nixl_connect as nc
+from nixl_connect._native import envelope
+from nixl_connect.auth import Seal
+from nixl_connect.connection import parse_nixl_metadata, read_nixl_metadata
+from nixl_connect.metadata import decode_nixl_metadata
+
+LIMIT = 1 << 16
+KEY = b"sixteen bytes or more"
+
+
+def _json(data: bytes) -> None:
+    """Metadata as JSON, as far as its fields."""
+    metadata = nc.RdmaMetadata.model_validate_json(data)
+    again = nc.RdmaMetadata.model_validate_json(metadata.model_dump_json())
+    assert again == metadata
+
+
+def _packed(data: bytes) -> None:
+    """Metadata in its short form."""
+    metadata = nc.RdmaMetadata.from_bytes(data)
+    assert nc.RdmaMetadata.from_bytes(metadata.to_bytes()) == metadata
+
+
+def _wire(data: bytes) -> None:
+    """NIXL's metadata in its wire form: base64 or hexadecimal, and compressed."""
+    blob = decode_nixl_metadata(data.decode("latin-1"), LIMIT)
+    assert len(blob) <= LIMIT
+
+
+def _envelope(data: bytes) -> None:
+    """NIXL's metadata itself."""
+    described = parse_nixl_metadata(data)
+    if not described.connections:
+        assert data[described.sections_at :] == envelope.sections_of(data)
+
+
+def _whole(data: bytes) -> None:
+    """Metadata as JSON, up to where NIXL would be given it."""
+    metadata = nc.RdmaMetadata.model_validate_json(data)
+    read_nixl_metadata(metadata.nixl_metadata, LIMIT)
+    for item in metadata.descriptors:
+        nc.Device(item.device)
+
+
+def _sealed(data: bytes) -> None:
+    """Sealed metadata as JSON."""
+    Seal([KEY], 1e9).check(nc.RdmaMetadata.model_validate_json(data))
+
+
+def _device(data: bytes) -> None:
+    """The name of a device."""
+    device = nc.Device(data.decode("utf-8", "replace"))
+    assert nc.Device(str(device)) == device
+
+
+def _target(parse: Callable[[bytes], None]) -> Callable[[bytes], bool]:
+    @functools.wraps(parse)
+    def target(data: bytes) -> bool:
+        try:
+            parse(data)
+        except nc.NixlConnectError:
+            return False
+        return True
+
+    return target
+
+
+TARGETS = {
+    "json": _target(_json),
+    "packed": _target(_packed),
+    "wire": _target(_wire),
+    "envelope": _target(_envelope),
+    "whole": _target(_whole),
+    "sealed": _target(_sealed),
+    "device": _target(_device),
+}

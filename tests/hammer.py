@@ -1,0 +1,326 @@
+"""Many threads and event loops do everything at once with the same connectors. Run by test_soak.py.
+
+    python hammer.py --seconds 20 --threads 16 --loops 4
+
+Each picks at random: whole transfers, blocking and on a loop, whose bytes are compared; operations
+that are cancelled, dropped, or left to their deadline; prepared transfers; figures and reports;
+and connectors that are closed while others use them. Prints how often each was done, as JSON. What
+is not expected ends it with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+import nixl_connect as nc
+
+PATIENCE = 60.0
+# What an operation may end with whose connector is closed meanwhile.
+ENDED = (nc.ClosedError, nc.OperationCancelledError, nc.StateError, nc.TransferError)
+
+
+def await_end(operation: nc.AbstractOperation) -> None:
+    """Wait for an operation that may be cancelled on either side."""
+    try:
+        operation.wait_for_completion_blocking(PATIENCE)
+    except TimeoutError:
+        raise
+    except (nc.OperationCancelledError, nc.TransferError):
+        pass
+
+
+class Hammer:
+    """What all threads share."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+        self.pair = [nc.Connector(f"hammer-{i}", quarantine=0.05) for i in range(2)]
+        self.mortal = nc.Connector("mortal-0", quarantine=0.0, drain=1.0)
+        self.mortals = 1
+        self.lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self.failed = False
+
+    def is_over(self) -> bool:
+        """Whether to stop."""
+        return self.failed or time.monotonic() > self.end
+
+    def count(self, what: str) -> None:
+        """Count something that was done."""
+        with self.lock:
+            self.counts[what] += 1
+
+    def replace_mortal(self) -> None:
+        """Close a connector that others use, and put another one in its place."""
+        with self.lock:
+            old = self.mortal
+            self.mortal = nc.Connector(f"mortal-{self.mortals}", quarantine=0.0, drain=1.0)
+            self.mortals += 1
+        old.close_blocking()
+
+
+class Worker:
+    """One thread's part.
+
+    Parameters
+    ----------
+    hammer : Hammer
+        What it shares with others.
+    seed : int
+        What its chances follow from.
+    """
+
+    def __init__(self, hammer: Hammer, seed: int) -> None:
+        self.hammer = hammer
+        self.rng = random.Random(seed)
+
+    def arrays(self) -> tuple[Any, Any]:
+        """Return some bytes, and as many zeros."""
+        size = int(2 ** self.rng.uniform(0, 16))
+        source = np.full(size, self.rng.randrange(1, 256), np.uint8)
+        return source, np.zeros(size, np.uint8)
+
+    def sides(self) -> tuple[nc.Connector, nc.Connector]:
+        """Return who offers and who moves."""
+        one, other = self.rng.sample(self.hammer.pair, 2)
+        return one, other
+
+    # --- blocking ---------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """A whole transfer."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        with passive.create_readable_blocking(nc.Descriptor(source)) as offered:
+            read = active.begin_read_blocking(offered.metadata(), nc.Descriptor(target))
+            read.wait_for_completion_blocking(PATIENCE)
+            offered.wait_for_completion_blocking(PATIENCE)
+        assert (source == target).all()
+
+    def write(self) -> None:
+        """A whole transfer the other way."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        with passive.create_writable_blocking(nc.Descriptor(target)) as offered:
+            write = active.begin_write_blocking(nc.Descriptor(source), offered.metadata())
+            write.wait_for_completion_blocking(PATIENCE)
+            offered.wait_for_completion_blocking(PATIENCE)
+        assert (source == target).all()
+
+    def repeat(self) -> None:
+        """A prepared transfer, made a few times."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        with passive.create_readable_blocking(nc.Descriptor(source)) as offered:
+            with active.prepare_read_blocking(offered.metadata(), nc.Descriptor(target)) as read:
+                for value in range(3):
+                    source[:] = value
+                    read.transfer_blocking(PATIENCE)
+                    assert (target == value).all()
+            offered.wait_for_completion_blocking(PATIENCE)
+
+    def cancel(self) -> None:
+        """Cancel one side, in the middle of it or nearly."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        offered = passive.create_readable_blocking(nc.Descriptor(source), timeout=PATIENCE)
+        read = active.begin_read_blocking(offered.metadata(), nc.Descriptor(target))
+        first, second = (read, offered) if self.rng.random() < 0.5 else (offered, read)
+        first.cancel()
+        for operation in (first, second):
+            await_end(operation)
+
+    def drop(self) -> None:
+        """Drop everything, in any order."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        dropped = [passive.create_writable_blocking(nc.Descriptor(target))]
+        if self.rng.random() < 0.7:
+            metadata = dropped[0].metadata()
+            if self.rng.random() < 0.7:
+                dropped.append(active.begin_write_blocking(nc.Descriptor(source), metadata))
+        self.rng.shuffle(dropped)
+        while dropped:
+            dropped.pop()
+
+    def expire(self) -> None:
+        """Leave an operation to its deadline."""
+        passive, _ = self.sides()
+        _, target = self.arrays()
+        offered = passive.create_writable_blocking(nc.Descriptor(target), timeout=0.001)
+        try:
+            offered.wait_for_completion_blocking(PATIENCE)
+        except nc.TransferTimeoutError:
+            return
+        raise AssertionError("nobody wrote to it")
+
+    def look(self) -> None:
+        """Read what there is to read."""
+        for connector in self.hammer.pair:
+            connector.stats()
+            for report in connector.operations():
+                str(report)
+        if self.rng.random() < 0.05:
+            gc.collect()
+
+    def mortal(self) -> None:
+        """Use a connector that may be closed at any moment; close it now and then."""
+        if self.rng.random() < 0.02:
+            self.hammer.replace_mortal()
+            return
+        connector = self.hammer.mortal
+        source, target = self.arrays()
+        try:
+            offered = connector.create_readable_blocking(nc.Descriptor(source))
+            read = self.hammer.pair[0].begin_read_blocking(
+                offered.metadata(), nc.Descriptor(target), timeout=PATIENCE
+            )
+            read.wait_for_completion_blocking(PATIENCE)
+            assert (source == target).all()
+            offered.wait_for_completion_blocking(PATIENCE)
+        except TimeoutError:
+            raise
+        except ENDED:
+            pass
+
+    def run(self) -> None:
+        """Do this and that until it is over."""
+        acts = [
+            self.read,
+            self.write,
+            self.repeat,
+            self.cancel,
+            self.drop,
+            self.expire,
+            self.look,
+            self.mortal,
+        ]
+        while not self.hammer.is_over():
+            act = self.rng.choice(acts)
+            act()
+            self.hammer.count(act.__name__)
+
+    # --- on a loop --------------------------------------------------------------------------
+
+    async def transfer(self) -> None:
+        """Whole transfers, some at once."""
+        passive, active = self.sides()
+
+        async def one() -> None:
+            source, target = self.arrays()
+            async with await passive.create_readable(nc.Descriptor(source)) as offered:
+                read = await active.begin_read(offered.metadata(), nc.Descriptor(target))
+                await asyncio.gather(
+                    read.wait_for_completion(PATIENCE), offered.wait_for_completion(PATIENCE)
+                )
+            assert (source == target).all()
+
+        await asyncio.gather(*(one() for _ in range(self.rng.choice((1, 8)))))
+
+    async def interrupt(self) -> None:
+        """Cancel tasks, wherever they are."""
+        passive, active = self.sides()
+
+        async def one() -> None:
+            source, target = self.arrays()
+            offered = await passive.create_writable(nc.Descriptor(target))
+            write = await active.begin_write(nc.Descriptor(source), offered.metadata())
+            await write.wait_for_completion(PATIENCE)
+            await offered.wait_for_completion(PATIENCE)
+
+        task = asyncio.ensure_future(one())
+        await asyncio.sleep(self.rng.uniform(0, 0.002))
+        task.cancel()
+        await asyncio.wait([task], timeout=PATIENCE)
+        assert task.done()
+        if not task.cancelled():
+            task.result()
+
+    async def repeat_on_loop(self) -> None:
+        """A prepared transfer, made a few times."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        offered = await passive.create_writable(nc.Descriptor(target))
+        prepared = await active.prepare_write(nc.Descriptor(source), offered.metadata())
+        async with prepared as write:
+            for value in range(3):
+                source[:] = value
+                await write.transfer(PATIENCE)
+                assert (target == value).all()
+        await offered.wait_for_completion(PATIENCE)
+
+    async def run_on_loop(self) -> None:
+        """Do this and that until it is over, on a loop."""
+        acts = [self.transfer, self.interrupt, self.repeat_on_loop]
+        while not self.hammer.is_over():
+            act = self.rng.choice(acts)
+            await act()
+            self.hammer.count(act.__name__)
+
+
+def main() -> None:
+    """Run the threads, and print what they did."""
+    parser = argparse.ArgumentParser(prog="hammer.py")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--threads", type=int, default=16)
+    parser.add_argument("--loops", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    hammer = Hammer(options.seconds)
+
+    def guarded(call: Any) -> None:
+        try:
+            call()
+        except BaseException:
+            hammer.failed = True
+            traceback.print_exc()
+
+    threads = []
+    for i in range(options.threads + options.loops):
+        worker = Worker(hammer, options.seed * 1000 + i)
+        call = worker.run
+        if i >= options.threads:
+
+            def call(worker: Worker = worker) -> None:
+                asyncio.run(worker.run_on_loop())
+
+        threads.append(threading.Thread(target=guarded, args=(call,), daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(options.seconds + 2 * PATIENCE)
+        if thread.is_alive():
+            import faulthandler
+
+            faulthandler.dump_traceback()
+            sys.exit("a thread hangs")
+    end = time.monotonic() + 10
+    while any(connector.stats()["operations"]["held"] for connector in hammer.pair):
+        gc.collect()
+        if time.monotonic() > end:
+            for connector in hammer.pair:
+                print(*connector.operations(), sep="\n", file=sys.stderr)
+            sys.exit("operations are left")
+        time.sleep(0.01)
+    stats = [connector.stats() for connector in hammer.pair]
+    assert all(item["registrations"]["count"] == 0 for item in stats)
+    for connector in (*hammer.pair, hammer.mortal):
+        connector.close_blocking()
+    print(json.dumps(hammer.counts | {"connectors": hammer.mortals}))
+    sys.exit(1 if hammer.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Mixed traffic between one process and several peers, with faults at random, every byte compared.
+
+    python soak.py --seconds 120 --seed 1
+    python soak.py --operations 1000000 --faults 0
+
+Each peer is served by a task: rounds of operations of every kind and size, into which it cancels,
+drops, alters metadata, stops the peer or kills it, which comes back under the same name. All
+metadata is sealed. An operation that is complete has moved every byte, on both sides; one that is
+not has an error of the kind that its fault calls for. Prints, as JSON, what was done, what came of
+it, and what the process held when it had warmed up and at the end; ends with an error if that grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import gc
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from peer import content, digest
+from processes import Peer
+
+import nixl_connect as nc
+
+KEY = b"a key for the soak"
+PEERS = 4
+# Seconds: what an operation may take, and what a peer that was stopped or restarted may.
+PATIENCE = 30.0
+QUARANTINE = 1.0
+FAULTS = ("cancel", "drop", "alter", "withdraw", "stop", "kill")
+LOST = (nc.PeerLostError, nc.TransferError)
+
+
+def footprint() -> dict[str, int]:
+    """Return what the process holds: bytes, threads, and file descriptors."""
+    status = Path("/proc/self/status").read_text()
+    return {
+        "memory": int(status.partition("VmRSS:")[2].split()[0]) * 1024,
+        "threads": len(list(Path("/proc/self/task").iterdir())),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+class Soak:
+    """The traffic of one process.
+
+    Parameters
+    ----------
+    seed : int
+        What all chances follow from.
+    faults : float
+        Which part of the rounds has one.
+    """
+
+    def __init__(self, seed: int, faults: float) -> None:
+        self.rng = random.Random(seed)
+        self.faults = faults
+        self.connector = nc.Connector("soak", keys=KEY, quarantine=QUARANTINE)
+        self.peers: list[Peer | None] = [None] * PEERS
+        # All its threads from the start: they are counted.
+        self.executor = ThreadPoolExecutor(PEERS)
+        barrier = threading.Barrier(PEERS)
+        for _ in range(PEERS):
+            self.executor.submit(barrier.wait)
+        self.outcomes: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
+        self.moved = 0
+        self.done = 0
+
+    async def on_thread(self, call: Any, *arguments: Any, **options: Any) -> Any:
+        """Run what blocks for a peer's process."""
+        call = functools.partial(call, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self.executor, call)
+
+    def start(self, number: int) -> Peer:
+        """Start a peer; its name is always the same."""
+        peer = self.peers[number] = Peer({})
+        peer.do(
+            "connect",
+            name=f"soak-{number}",
+            options={"keys": [KEY.hex()], "quarantine": QUARANTINE},
+        )
+        return peer
+
+    async def serve(self, number: int, is_over: Any) -> None:
+        """Make rounds with one peer until it is over."""
+        while not is_over():
+            peer = self.peers[number]
+            if peer is None or peer.process.poll() is not None:
+                if peer is not None:
+                    peer.end()
+                peer = await self.on_thread(self.start, number)
+            await self.round(peer)
+
+    async def round(self, peer: Peer) -> None:
+        """Make some operations at once, with at most one fault."""
+        rng = self.rng
+        kind = rng.choice(("readable", "writable"))
+        sizes = [int(2 ** rng.uniform(0, 18)) for _ in range(rng.choice((1, 4, 16, 64)))]
+        if rng.random() < 0.02:
+            sizes = [rng.randrange(5 << 20, 9 << 20)]
+        seed = rng.randrange(1 << 40)
+        fault = rng.choice(FAULTS) if rng.random() < self.faults else ""
+        self.injected[fault or "none"] += 1
+        made = await self.on_thread(peer.do, "many", kind=kind, sizes=sizes, seed=seed)
+        told = [nc.RdmaMetadata.model_validate(item["metadata"]) for item in made["made"]]
+        numbers = [item["id"] for item in made["made"]]
+        if kind == "readable":
+            arrays = [np.zeros(size, np.uint8) for size in sizes]
+        else:
+            arrays = [content(seed + i, size) for i, size in enumerate(sizes)]
+        hit = {i for i in range(len(sizes)) if fault and rng.random() < 0.5} | {0}
+        if fault == "alter":
+            for i in hit:
+                told[i] = self.altered(told[i])
+        if fault == "withdraw":
+            await self.on_thread(peer.do, "abandon", numbers=[numbers[i] for i in hit])
+        if fault == "stop":
+            await self.on_thread(peer.stop)
+        later = None
+        if fault in ("stop", "kill"):
+            act = peer.resume if fault == "stop" else peer.process.kill
+            later = asyncio.get_running_loop().call_later(rng.uniform(0, 0.2), act)
+        results = await asyncio.gather(
+            *(
+                self.one(kind, told[i], array, fault if i in hit else "")
+                for i, array in enumerate(arrays)
+            )
+        )
+        if later is not None:
+            await asyncio.sleep(max(later.when() - asyncio.get_running_loop().time(), 0) + 0.01)
+        theirs = [("gone", "")] * len(sizes)
+        if fault == "kill":
+            await self.on_thread(peer.process.wait, PATIENCE)
+        else:
+            unused = [
+                number
+                for number, result in zip(numbers, results, strict=True)
+                if result in ("refused", "dropped")
+            ]
+            answer = await self.on_thread(
+                peer.do, "outcomes", PATIENCE, numbers=numbers, abandoned=unused
+            )
+            theirs = answer["outcomes"]
+        for i, (result, (status, sha)) in enumerate(zip(results, theirs, strict=True)):
+            self.check(fault if fault != "cancel" or i in hit else "", i in hit, result, status)
+            if result != "complete":
+                continue
+            if kind == "readable":
+                assert (arrays[i] == content(seed + i, sizes[i])).all(), "wrong bytes were read"
+            elif status == "DONE":
+                assert sha == digest(arrays[i]), "wrong bytes were written"
+            self.moved += sizes[i]
+        self.done += len(sizes)
+
+    def check(self, fault: str, hit: bool, result: str, status: str) -> None:
+        """Compare what became of an operation on both sides with what was done to it."""
+        self.outcomes[result] += 1
+        expected = {"complete"}
+        if fault == "cancel" and hit:
+            expected |= {"cancelled"}
+        elif fault == "drop" and hit:
+            expected = {"dropped"}
+        elif fault == "alter" and hit:
+            expected = {"refused"}
+        elif (fault == "withdraw" and hit) or fault in ("withdraw", "kill"):
+            expected |= {"lost"}
+        assert result in expected, (fault, hit, result, status)
+        if result == "complete" and fault not in ("kill", "withdraw"):
+            assert status == "DONE", (fault, hit, result, status)
+        if result == "cancelled":
+            assert status in ("DONE", "STOP"), (fault, hit, result, status)
+
+    async def one(self, kind: str, told: nc.RdmaMetadata, array: Any, fault: str) -> str:
+        """Make one transfer; return what became of it here."""
+        local = nc.Descriptor(array)
+        try:
+            if kind == "readable":
+                operation: Any = await self.connector.begin_read(told, local, timeout=PATIENCE)
+            else:
+                operation = await self.connector.begin_write(local, told, timeout=PATIENCE)
+            if fault == "drop":
+                return "dropped"
+            if fault == "cancel":
+                operation.cancel()
+            await operation.wait_for_completion(PATIENCE)
+        except (nc.AuthenticationError, nc.MetadataError):
+            return "refused"
+        except nc.OperationCancelledError:
+            return "cancelled"
+        except LOST as error:
+            if isinstance(error, TimeoutError):
+                raise
+            return "lost"
+        return "complete"
+
+    def altered(self, told: nc.RdmaMetadata) -> nc.RdmaMetadata:
+        """Return metadata with something changed, as somebody might who has not the key."""
+        fields = told.model_dump()
+        which = self.rng.choice(("nixl_metadata", "notification_key", "descriptors"))
+        if which == "descriptors":
+            item = fields["descriptors"][0]
+            item[self.rng.choice(("ptr", "size"))] += 64
+        else:
+            at = self.rng.randrange(8, len(fields[which]))
+            old = fields[which][at]
+            fields[which] = (
+                fields[which][:at] + ("A" if old != "A" else "B") + fields[which][at + 1 :]
+            )
+        return nc.RdmaMetadata.model_validate(fields)
+
+    async def settle(self) -> dict[str, int]:
+        """Wait until everything is given back; return what the process holds then."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            stats = self.connector.stats()
+            if not stats or stats["operations"]["held"] == stats["registrations"]["count"] == 0:
+                break
+            assert time.monotonic() < end, [str(item) for item in self.connector.operations()]
+            await asyncio.sleep(0.05)
+        gc.collect()
+        return footprint()
+
+    async def run(self, seconds: float, operations: int) -> dict[str, Any]:
+        """Make traffic for so long, or so many operations."""
+        began = time.monotonic()
+
+        def until(part: float) -> Any:
+            return lambda: (
+                self.done >= part * operations
+                if operations
+                else time.monotonic() >= began + part * seconds
+            )
+
+        seen = []
+        for part in (0.3, 0.65, 1.0):
+            await asyncio.gather(*(self.serve(i, until(part)) for i in range(PEERS)))
+            seen.append(await self.settle())
+        return {
+            "seconds": round(time.monotonic() - began, 1),
+            "operations": self.done,
+            "bytes": self.moved,
+            "rounds": self.injected,
+            "outcomes": self.outcomes,
+            "peers": self.connector.stats()["peers"],
+            "held": seen,
+        }
+
+
+def main() -> None:
+    """Make traffic, and print what came of it."""
+    parser = argparse.ArgumentParser(prog="soak.py", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--operations", type=int, default=0, help="in place of a time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--faults", type=float, default=0.2, help="part of the rounds (%(default)s)"
+    )
+    options = parser.parse_args()
+    soak = Soak(options.seed, options.faults)
+    try:
+        told = asyncio.run(soak.run(options.seconds, options.operations))
+    finally:
+        for peer in soak.peers:
+            if peer is not None:
+                peer.end()
+        soak.executor.shutdown()
+        soak.connector.close_blocking()
+    print(json.dumps(told, indent=2))
+    first, *_, last = told["held"]
+    assert last["threads"] <= first["threads"], "threads grow"
+    assert last["descriptors"] <= first["descriptors"] + 2, "descriptors grow"
+    assert last["memory"] <= first["memory"] + (16 << 20), "memory grows"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Out of file descriptors and out of memory, at every place where that can be."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def exhausted(*arguments, **environment):
+    """Run exhausted.py; return what it tells."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "exhausted.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment | {"UCX_LOG_FILE": "stderr"},
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(160)
+def test_out_of_file_descriptors_at_the_start():
+    """Opening fails in order, UCX never comes to abort the process, and all works later."""
+    told = exhausted("files")
+    assert told["places"] > 10
+    assert set(told["errors"]) <= {"BackendError", "PeerLostError", "OSError", "none"}
+    assert told["errors"]["BackendError"] > 5
+
+
+@pytest.mark.parametrize("left", [0, 5, 11, 23, 40])
+def test_out_of_file_descriptors_when_a_peer_is_to_be_connected(left):
+    told = exhausted("sockets", str(left))
+    assert told["errors"] == ({"BackendError": 1} if left < 24 else {"none": 1})
+
+
+@pytest.mark.timeout(160)
+def test_out_of_memory_in_the_native_layer(tmp_path):
+    """Whichever allocation fails, once: a MemoryError or none, and no trace of it later."""
+    library = tmp_path / "memory.so"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    subprocess.run(
+        [
+            *compiler,
+            *("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
+            str(HERE / "scripted" / "memory.c"),
+            "-o",
+            str(library),
+            "-ldl",
+        ],
+        check=True,
+        timeout=60,
+    )
+    told = exhausted("memory", LD_PRELOAD=str(library))
+    assert told["places"] > 20
+    assert set(told["errors"]) == {"MemoryError", "none"}
+    assert told["errors"]["MemoryError"] > 15

@@ -1,0 +1,159 @@
+"""A network between peers, in namespaces of their own: cut, healed, and gone for good."""
+
+import time
+
+import pytest
+from networks import Network, require_namespaces
+from processes import Peer
+
+TCP = {
+    "UCX_TLS": "tcp",
+    "UCX_LOG_FILE": "stderr",  # the peers' answers are on the standard output
+}
+SIZE = 1 << 20
+
+
+@pytest.fixture
+def network():
+    """Three hosts."""
+    require_namespaces()
+    made = Network(3)
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def start(network):
+    """Start a peer on a host."""
+    peers = []
+
+    def start(host, name=None, environment=None, **options):
+        devices = {"UCX_NET_DEVICES": ",".join(host.devices)}
+        peer = Peer(TCP | devices | (environment or {}), prefix=host.prefix)
+        peers.append(peer)
+        peer.do("connect", name=name, options=options)
+        return peer
+
+    yield start
+    for peer in peers:
+        peer.end()
+
+
+def read(passive, active, size=SIZE, seed=0, timeout=20):
+    """Read, and compare."""
+    made = passive.do("passive", kind="readable", sizes=[size], seed=seed, timeout=timeout)
+    begun = active.do(
+        "active", kind="read", metadata=made["metadata"], sizes=[size], timeout=timeout
+    )
+    active.do("wait", number=begun["id"], timeout=timeout)
+    passive.do("wait", number=made["id"], timeout=timeout)
+    theirs = passive.do("digests", number=made["id"])
+    assert active.do("digests", number=begun["id"]) == theirs
+
+
+def fails(peer, kind, number, timeout=15):
+    with pytest.raises(Exception, match=kind):
+        peer.do("wait", number=number, timeout=timeout)
+
+
+def settled(peer):
+    stats = peer.do("stats")["stats"]["operations"]
+    return stats["held"] == stats["active"] == 0
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_cut_that_heals(network, start, kind):
+    """What was begun before or during it ends well once it heals."""
+    left, middle, _ = network.hosts
+    passive, active = start(left), start(middle)
+    read(passive, active)
+    offer = "readable" if kind == "read" else "writable"
+    made = passive.do("passive", kind=offer, sizes=[SIZE], seed=3)
+    network.cut(left)
+    begun = active.do("active", kind=kind, metadata=made["metadata"], sizes=[SIZE], seed=3)
+    time.sleep(0.3)
+    network.heal(left)
+    active.do("wait", number=begun["id"])
+    passive.do("wait", number=made["id"])
+    assert active.do("digests", number=begun["id"]) == passive.do("digests", number=made["id"])
+    read(passive, active, seed=4)
+    assert active.do("stats")["stats"]["peers"]["reloads"] == 0
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_cut_that_lasts(network, start, kind):
+    """Each side's deadline ends its operation; another peer notices nothing; then it heals."""
+    left, middle, right = network.hosts
+    passive, active, other = start(left, quarantine=1.0), start(middle), start(right)
+    read(passive, active)
+    read(other, active)
+    offer = "readable" if kind == "read" else "writable"
+    made = passive.do("passive", kind=offer, sizes=[SIZE], timeout=1.5)
+    network.cut(left)
+    began = time.monotonic()
+    begun = active.do("active", kind=kind, metadata=made["metadata"], sizes=[SIZE], timeout=1.0)
+    for seed in range(5):
+        read(other, active, seed=seed)
+    fails(active, "TransferTimeoutError|PeerLostError", begun["id"])
+    fails(passive, "TransferTimeoutError", made["id"])
+    assert time.monotonic() < began + 10
+    for seed in range(5):
+        read(other, active, seed=seed)
+    network.heal(left)
+    until(lambda: settled(active) and settled(passive))
+    read(passive, active, seed=7)
+    read(other, active, seed=8)
+
+
+def test_a_link_that_goes_down(network, start):
+    left, middle, _ = network.hosts
+    passive, active = start(left), start(middle)
+    read(passive, active)
+    made = passive.do("passive", kind="readable", sizes=[SIZE], seed=3)
+    network.unplug(left)
+    begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[SIZE])
+    time.sleep(0.3)
+    network.plug(left)
+    active.do("wait", number=begun["id"])
+    passive.do("wait", number=made["id"])
+    assert active.do("digests", number=begun["id"]) == passive.do("digests", number=made["id"])
+
+
+def test_a_peer_that_dies_behind_a_cut(network, start):
+    """Nothing says that it is gone, before the cut heals; then its successor is reached."""
+    left, middle, _ = network.hosts
+    passive, active = start(left, name="mortal"), start(middle)
+    read(passive, active)
+    made = passive.do("passive", kind="readable", sizes=[SIZE])
+    network.cut(left)
+    begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[SIZE], timeout=3)
+    passive.kill()
+    fails(active, "PeerLostError|TransferTimeoutError", begun["id"])
+    network.heal(left)
+    until(lambda: settled(active))
+    successor = start(left, name="mortal")
+    read(successor, active, seed=5)
+
+
+def test_a_peer_that_cannot_be_reached_at_first(network, start):
+    """A beginning to an unreachable peer ends by its deadline at the latest, and heals."""
+    left, middle, _ = network.hosts
+    passive, active = start(left), start(middle)
+    made = passive.do("passive", kind="readable", sizes=[SIZE])
+    network.cut(left)
+    began = time.monotonic()
+    active.send("active", kind="read", metadata=made["metadata"], sizes=[SIZE], timeout=1.0)
+    with pytest.raises(Exception, match=r"TransferTimeoutError|PeerLostError"):
+        active.do("wait", number=active.answer()["id"])
+    assert time.monotonic() < began + 15
+    network.heal(left)
+    until(lambda: settled(active), 30)
+    passive.do("cancel", number=made["id"])
+    read(passive, active, seed=1)
