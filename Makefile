@@ -22,10 +22,13 @@ $(error NIXL is "$(NIXL)"; it must be cu12 or cu13)
 endif
 OTHER := $(if $(filter cu12,$(NIXL)),cu13,cu12)
 MODE := $(or $(SANITIZE),$(if $(filter-out 0,$(NIXL_CONNECT_DEBUG)),debug,release))
+gcc_file = $$(gcc -print-file-name=$(1))
 # What tests run under. CPython keeps what it has until the end, so leaks are for valgrind.
-UNDER_address = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
-UNDER_thread = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
-	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/thread.txt:exitcode=66
+UNDER_address = LD_PRELOAD="$(call gcc_file,libasan.so) $(call gcc_file,libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0
+UNDER_thread = LD_PRELOAD="$(call gcc_file,libtsan.so) $(call gcc_file,libstdc++.so)" \
+	TSAN_OPTIONS=ignore_noninstrumented_modules=1:intercept_tls_get_addr=0:exitcode=66 \
+	UCX_MEM_EVENTS=n
 
 BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
@@ -50,7 +53,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check
-.PHONY: fuzz soak hammer bench bench-hot bench-steady docs build format install clean distclean
+.PHONY: fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +70,9 @@ soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="-
 
 hammer: $(INSTALLED) $(TEST_READY) ## threads and loops that do everything at once; ARGS="--seconds 600"
 	$(UNDER_$(SANITIZE)) $(BIN)/python tests/hammer.py $(ARGS)
+
+valgrind: $(INSTALLED) $(TEST_READY) ## leaks and stray accesses of the native layer
+	$(BIN)/python tests/valgrind.py
 
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)

@@ -19,7 +19,7 @@ BUILT_INS = {
     "OperationCancelledError": [RuntimeError],
     "PairingError": [RuntimeError, ValueError],
     "PeerLostError": [ConnectionError, RuntimeError, errors.TransferError],
-    "QuarantineError": (RuntimeError,),
+    "QuarantineError": [RuntimeError],
     "RegistrationError": [RuntimeError],
     "StateError": [RuntimeError],
     "TransferError": [RuntimeError],

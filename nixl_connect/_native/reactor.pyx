@@ -6,6 +6,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.atomic cimport peek_count, peek_list
 from nixl_connect._native.bell cimport Address, address_of, ring
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.census cimport READABLE, WRITABLE, Census, tallies_of
@@ -39,6 +40,14 @@ from nixl_connect._native.agent import AgentForkedError
 cdef enum:
     # How long (nanoseconds) connecting to a peer may take.
     INTRODUCTION = 1_000_000_000
+
+
+cdef bint _has_garbage(Core* core) noexcept nogil:
+    """Whether there is something to collect, as a hint."""
+    return (
+        peek_list(<void**>&core.retired) is not NULL
+        or peek_list(<void**>&core.quarantined) is not NULL
+    )
 
 
 cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
@@ -218,7 +227,7 @@ cdef class Reactor:
     @property
     def is_copying(self) -> bool:
         """Whether a large transfer is in flight, so that calls to NIXL may take long."""
-        return self.core.large_count > 0
+        return peek_count(&self.core.large_count) > 0
 
     def look(self, budget: float) -> bool:
         """Look at the transfers in flight, without the GIL, until one ends.
@@ -246,7 +255,7 @@ cdef class Reactor:
     @property
     def has_garbage(self) -> bool:
         """Whether there is something to collect."""
-        return self.core.retired is not NULL or self.core.quarantined is not NULL
+        return _has_garbage(self.core)
 
     def collect(self, ended: deque[tuple[int, int, int]]) -> None:
         """Append to `ended` the operations that have ended since the last call.
@@ -257,9 +266,7 @@ cdef class Reactor:
         cdef Record* record
         cdef Record* held
         cdef Record* rest
-        if self.generation != fork_generation() or (
-            self.core.retired is NULL and self.core.quarantined is NULL
-        ):
+        if self.generation != fork_generation() or not _has_garbage(self.core):
             return
         pthread_mutex_lock(&self.core.lock)
         record = self.core.retired
@@ -376,7 +383,7 @@ cdef class Reactor:
     @property
     def quarantined_bytes(self) -> int:
         """Bytes of memory that is in quarantine."""
-        return self.core.census.quarantined_bytes
+        return peek_count(&self.core.census.quarantined_bytes)
 
     def operations(self, before: float) -> list[tuple[int, int, int, int, bool, float, float, str]]:
         """Return the operations that began before a monotonic time in seconds, oldest first.

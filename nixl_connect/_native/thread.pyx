@@ -9,6 +9,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from nixl_connect._native.atomic cimport peek_time
 from nixl_connect._native.bell cimport Address, open_bell
 from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
@@ -102,7 +103,7 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
 cdef void _poll_messenger(Core* core) noexcept nogil:
     """Let messages leave that wait for a connection, or for a slow peer."""
     cdef int64_t now = now_ns()
-    if now < core.errands_until or now >= core.last_errand + ERRANDS:
+    if now < peek_time(&core.errands_until) or now >= core.last_errand + ERRANDS:
         core.last_errand = now
         core.nixl.get_notifs(core.messenger, core.notifications, NULL)
         core.nixl.notif_map_clear(core.notifications)  # nobody has its address
@@ -165,7 +166,7 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
     cdef size_t i
     cdef Record* record
     cdef Record* rest
-    if now < core.next_deadline or pthread_mutex_trylock(&core.polling):
+    if now < peek_time(&core.next_deadline) or pthread_mutex_trylock(&core.polling):
         return  # for now: whoever has the transfers has them for microseconds
     pthread_mutex_lock(&core.lock)
     if now >= core.next_deadline:

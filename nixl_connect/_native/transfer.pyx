@@ -14,7 +14,13 @@ from libc.string cimport memcpy
 
 from nixl_connect._native.bell cimport Address, ring
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
-from nixl_connect._native.atomic cimport atomic_load, atomic_store
+from nixl_connect._native.atomic cimport (
+    atomic_load,
+    atomic_store,
+    peek_count,
+    peek_int,
+    peek_list,
+)
 from nixl_connect._native.census cimport enter, leave
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
 from nixl_connect._native.lane cimport hand_over
@@ -254,7 +260,7 @@ cdef size_t poll_active(Core* core) noexcept nogil:
     cdef Record* record
     cdef size_t ended = 0
     cdef int rc
-    if core.posted is not NULL:
+    if peek_list(<void**>&core.posted) is not NULL:
         pthread_mutex_lock(&core.lock)
         while core.posted is not NULL:
             record = core.posted
@@ -285,7 +291,7 @@ cdef size_t look(Core* core, int64_t until) noexcept nogil:
     cdef size_t ended = 0
     cdef unsigned int turns = 0
     if pthread_mutex_trylock(&core.polling) == 0:
-        while core.large_count == 0 and not core.stopped:
+        while peek_count(&core.large_count) == 0 and not peek_int(<int*>&core.stopped):
             ended = poll_active(core)
             if ended or core.active is NULL or now_ns() >= until:
                 break
