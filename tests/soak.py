@@ -214,7 +214,8 @@ class Soak:
             item = fields["descriptors"][0]
             item[self.rng.choice(("ptr", "size"))] += 64
         else:
-            at = self.rng.randrange(8, len(fields[which]))
+            # Not at the end, where base64 has bits that mean nothing.
+            at = self.rng.randrange(8, len(fields[which]) - 4)
             old = fields[which][at]
             fields[which] = (
                 fields[which][:at] + ("A" if old != "A" else "B") + fields[which][at + 1 :]
