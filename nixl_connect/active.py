@@ -18,7 +18,7 @@ from nixl_connect.errors import (
     StateError,
 )
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.permit import PATIENT, Permit
+from nixl_connect.permit import Permit
 from nixl_connect.regions import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
 
@@ -58,7 +58,7 @@ class ActiveOperation(AbstractOperation):
         target = Target(regions, device.mem_type, described, blob, key)
         self._plan = Plan(int(self._kind) - 1, self._local, target, self._timeout)
         if _begin:
-            self._begin(PATIENT)
+            self._begin(Permit(self._timeout))
 
     def _check_pairing(self, metadata: RdmaMetadata) -> None:
         if metadata.operation_kind != self._kind:

@@ -26,6 +26,7 @@ from nixl_connect.errors import (
     ClosedError,
     StateError,
 )
+from nixl_connect.files import require_files
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
@@ -90,6 +91,7 @@ class Engine:
     """
 
     def __init__(self, name: str, options: Options) -> None:
+        require_files(48, "opening a connector")
         self.library = library.load()
         self.name = name
         self.options = options

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import resource
+from pathlib import Path
 
 from nixl_connect.errors import BackendError
 
 
-def require_files(pairs: int, what: str) -> None:
-    """Raise BackendError unless so many pairs of file descriptors are to be had.
+def require_files(count: int, what: str) -> None:
+    """Raise BackendError unless so many file descriptors are to be had.
 
-    UCX aborts the process where some of its own are refused.
+    UCX aborts the process where some of its own are refused. They are counted, not taken: another
+    thread may need one just now.
 
     Parameters
     ----------
-    pairs : int
-        How many pairs.
+    count : int
+        How many.
     what : str
         What needs them, for the message.
     """
-    with contextlib.ExitStack() as opened:
-        try:
-            for _ in range(pairs):
-                for number in os.pipe():
-                    opened.callback(os.close, number)
-        except OSError as error:
-            raise BackendError(
-                f"{what} may need {2 * pairs} file descriptors more: {error.strerror}"
-            ) from None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        used = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
+    except OSError:
+        used = limit  # not even one
+    if limit != resource.RLIM_INFINITY and limit - used < count:
+        raise BackendError(
+            f"{what} may need {count} file descriptors, and of {limit} {used} are in use"
+        )

@@ -18,7 +18,8 @@ from nixl_connect.statistics import OperationReport, operations, statistics
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_all: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+# By identity: connectors of one name are equal.
+_all: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
 
 
 class Lifecycle(ABC):
@@ -29,7 +30,7 @@ class Lifecycle(ABC):
         self._beginnings = Beginnings()
         self._connection: Connection | None = None
         self._closed = False
-        _all.add(self)
+        _all[id(self)] = self
 
     @abstractmethod
     def _connect(self) -> Connection:
@@ -112,7 +113,7 @@ class Lifecycle(ABC):
 
 def _after_fork_in_child() -> None:
     # A thread that is not in the child may have held it.
-    for connector in list(_all):
+    for connector in list(_all.values()):
         connector._lock = threading.Lock()
         connector._beginnings = Beginnings()
 

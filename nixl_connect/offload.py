@@ -13,18 +13,18 @@ from nixl_connect.errors import TransferTimeoutError
 from nixl_connect.permit import HASTY, NotQuickError, Permit
 
 Result = TypeVar("Result")
-_Job = Callable[[], None]
+Job = Callable[[], None]
 
 
-def _start(job: _Job) -> None:
-    # A daemon: a program that ends does not wait for it.
+def start_thread(job: Job) -> None:
+    """Run a job on a thread of its own, for which a program that ends does not wait."""
     threading.Thread(target=job, name="nixl-begin", daemon=True).start()
 
 
 async def on_thread(
     call: Callable[[], Result],
     *,
-    start: Callable[[_Job], None] = _start,
+    start: Callable[[Job], None] = start_thread,
     timeout: float = math.inf,
 ) -> Result:
     """Run a call on a thread, and return its result.
@@ -86,7 +86,7 @@ class Beginnings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queues: dict[str, deque[_Job]] = {}
+        self._queues: dict[str, deque[Job]] = {}
 
     async def begin(
         self, call: Callable[[Permit], Result], peer: str = "", timeout: float = math.inf
@@ -115,26 +115,28 @@ class Beginnings:
             permit.revoke()
             raise
 
-    def _queue(self, peer: str, job: _Job) -> None:
+    def _queue(self, peer: str, job: Job) -> None:
         """Have the peer's thread run a job after those that it has."""
         with self._lock:
-            queue = self._queues.setdefault(peer, deque())
-            queue.append(job)
-            if len(queue) > 1:
+            queue = self._queues.get(peer)
+            if queue is not None:
+                queue.append(job)
                 return
+            queue = self._queues[peer] = deque([job])
             try:
-                _start(lambda: self._work(peer, queue))
+                start_thread(lambda: self._work(peer, queue))
             except BaseException:
-                del self._queues[peer]
+                self._queues.pop(peer, None)
                 raise
 
-    def _work(self, peer: str, queue: deque[_Job]) -> None:
+    def _work(self, peer: str, queue: deque[Job]) -> None:
         """Run jobs until there are none. What runs stays in the queue: that has a thread."""
-        more = True
-        while more:
-            queue[0]()
+        while queue:
+            # What a job cannot say to whoever waits for it, for want of memory, is lost; not those
+            # behind it.
+            with contextlib.suppress(BaseException):
+                queue[0]()
             with self._lock:
                 queue.popleft()
-                more = bool(queue)
-                if not more:
+                if not queue and self._queues.get(peer) is queue:
                     del self._queues[peer]

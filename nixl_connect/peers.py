@@ -210,8 +210,8 @@ class Peers:
                     if peer.connections:
                         self._disconnect(peer, end, permit)
                     self._load(peer, envelope, blob)
-            loaded = True
             logger.debug("%s: peer %s: loaded, %s", self._name, peer.name, verdict.name)
+            loaded = True
         finally:
             with self._changed:
                 peer.busy = False
@@ -363,7 +363,7 @@ class Peers:
             raise _refused(peer.name, error) from None
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
-        require_files(12, f"to connect peer {peer.name!r} NIXL")
+        require_files(24, f"connecting peer {peer.name!r}")
         try:
             if self._messenger is not None and not peer.connections:
                 peer.reliable = self._messenger.meet(envelope, blob)

@@ -23,7 +23,7 @@ from nixl_connect.errors import (
     TransferError,
     TransferTimeoutError,
 )
-from nixl_connect.offload import Beginnings, on_thread
+from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
 from nixl_connect.options import seconds
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
@@ -98,8 +98,9 @@ class PreparedTransfer:
     def transfer_blocking(self, timeout: float | None = None) -> None:
         """Move the bytes, and block until all have arrived: `transfer` without an event loop."""
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
-        self._take(PATIENT)
-        self._run(patience, again=True)
+        end = time.monotonic() + patience
+        self._take(Permit(patience))
+        self._run(end, again=True)
 
     async def transfer(self, timeout: float | None = None) -> None:
         """Move the bytes, and wait until all have arrived.
@@ -120,33 +121,35 @@ class PreparedTransfer:
         TransferError
             NIXL failed it. A RuntimeError.
         StateError
-            Closed, or another transfer is going on. After an error of the transfer it is closed.
+            Closed, or another transfer is going on. After an error of a transfer that had begun it
+            is closed.
         """
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
+        end = time.monotonic() + patience
         await self._take_turn(patience)
         posted = self._nbytes <= INLINE_BYTES and self._engine.starter.is_free
         if posted:
             try:
-                rc = self._post(min(_LOOK, patience))
+                rc = self._post(min(_LOOK, max(end - time.monotonic(), 0)))
                 if rc not in (0, _IN_FLIGHT):
-                    raise self._failure(rc, patience)
+                    raise self._failure(rc)
             except BaseException:
                 self._break_off(Reason.LOCAL)
                 raise
             if rc == 0:
                 self._give_back()
                 return
-        begun = False
+        started = False
 
-        def go_on() -> None:
-            nonlocal begun
-            begun = True
-            self._run(patience, again=not posted)
+        def start(job: Job) -> None:
+            nonlocal started
+            start_thread(job)
+            started = True
 
         try:
-            await on_thread(go_on)
-        except RuntimeError:
-            if not begun:  # there was no thread to be had
+            await on_thread(lambda: self._run(end, again=not posted), start=start)
+        except BaseException:
+            if not started:  # there was no thread to be had
                 if posted:
                     self._break_off(Reason.LOCAL)
                 else:
@@ -204,22 +207,22 @@ class PreparedTransfer:
         self._peer.leave()
         self._turn.release()
 
-    def _run(self, patience: float, *, again: bool) -> None:
+    def _run(self, end: float, *, again: bool) -> None:
         """Post, or go on with what is posted, and wait for its end. Gives the turn back."""
+        patience = max(end - time.monotonic(), 0)
         try:
             rc = self._post(min(patience, _SLICE), again=again)
             if rc == _IN_FLIGHT:
-                rc = self._wait(patience)
+                rc = self._wait(end)
             if rc:
-                raise self._failure(rc, patience)
+                raise self._failure(rc)
         except BaseException:
             self._break_off(Reason.LOCAL)
             raise
         self._give_back()
 
-    def _wait(self, patience: float) -> int:
+    def _wait(self, end: float) -> int:
         """Wait for what is posted, in slices, so that signals and closing are seen."""
-        end = time.monotonic() + patience
         rc = _IN_FLIGHT
         while rc == _IN_FLIGHT and not self._engine.closed:
             left = end - time.monotonic()
@@ -237,7 +240,7 @@ class PreparedTransfer:
             raise ClosedError(f"{self!r}: the connector is closed") from None
         return rc
 
-    def _failure(self, rc: int, patience: float) -> NixlConnectError:
+    def _failure(self, rc: int) -> NixlConnectError:
         """End what has failed, and return the error of its status."""
         name = self._peer.name
         if rc == _IN_FLIGHT and self._engine.closed:
@@ -246,7 +249,7 @@ class PreparedTransfer:
         if rc == _IN_FLIGHT:
             self._break_off(Reason.TIMEOUT, failed=True)
             return TransferTimeoutError(
-                f"a prepared transfer with peer {name!r} did not end within {patience} s",
+                f"a prepared transfer with peer {name!r} did not end in time",
                 peer=name,
             )
         lost = not self._engine.peers.reaches(self._peer)
@@ -311,6 +314,7 @@ class PreparedTransfer:
             raise
         self._native = None
         self._give_back()
+        self._engine.collect()
         if operation.reason:
             self._engine.peers.mark_broken(self._peer)
             raise _error_of(operation, type(self).__name__, self._peer.name)

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector as _Collector
 
 from nixl_connect.connector import Connector
+from nixl_connect.errors import ClosedError
 
 _GAUGES = (
     ("operations_waiting", "Operations that have not ended", "operations", "waiting"),
@@ -53,7 +54,8 @@ class Collector(_Collector):
     Parameters
     ----------
     *connectors : Connector
-        Those to tell of. Closed ones and those that have had no operation are left out.
+        Those to tell of. Left out are closed ones, those that have had no operation, and in a child
+        those of its parent.
     """
 
     def __init__(self, *connectors: Connector) -> None:
@@ -65,7 +67,7 @@ class Collector(_Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the figures of now: sizes in bytes, durations in seconds."""
-        seen = [(connector.name, connector.stats()) for connector in self._connectors]
+        seen = [(connector.name, _stats(connector)) for connector in self._connectors]
         seen = [(name, stats) for name, stats in seen if stats]
         for family, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
             for short, text, group, key in figures:
@@ -74,6 +76,14 @@ class Collector(_Collector):
                     metric.add_metric([name], stats[group][key])
                 yield metric
         yield from _ended(seen)
+
+
+def _stats(connector: Connector) -> dict[str, Any]:
+    """Return a connector's figures; none for one that is closed, or the parent's."""
+    try:
+        return {} if connector._closed else connector.stats()
+    except ClosedError:
+        return {}
 
 
 def _ended(seen: list[tuple[str, dict[str, Any]]]) -> Iterator[Metric]:

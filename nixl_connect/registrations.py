@@ -195,6 +195,8 @@ class Registrations:
         Each is taken out first: if an exception, a signal handler's say, comes between, one leaks,
         and none goes twice.
         """
+        if not registrations:
+            return  # without the lock, for which an event loop might have to wait
         with self.lock:
             idle: dict[int, list[Row]] = {}
             with self._maps_lock:

@@ -155,7 +155,8 @@ class Starter:
 
         def start(operation: Operation) -> None:
             nbytes = plan.local.regions.nbytes
-            if operation.start(plan.timeout, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES):
+            left = min(plan.timeout, max(permit.end - time.monotonic(), 0))
+            if operation.start(left, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES):
                 self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
 
         with self._usable:
@@ -199,7 +200,6 @@ class Starter:
         """End a prepared operation as complete."""
         with self._usable:
             native_prepared.conclude(operation)
-        self._keeper.collect()
 
     def _made(
         self,

@@ -9,7 +9,6 @@ from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import BackendError
-from nixl_connect.files import require_files
 from nixl_connect.library import Library
 
 
@@ -28,7 +27,6 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
     BackendError
         NIXL cannot start the agent or a transport, or was used before this process was forked.
     """
-    require_files(12, "to start an agent NIXL")
     try:
         agent = Agent(name.encode())
     except NativeError as error:

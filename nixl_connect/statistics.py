@@ -64,7 +64,7 @@ def operations(engine: Engine, min_age: float) -> list[OperationReport]:
         OperationReport(
             number=number,
             kind=KINDS[kind],
-            phase=_phase(KINDS[kind] in _PASSIVE, OperationStatus(status), exposed=exposed),
+            phase=_phase(KINDS[kind], OperationStatus(status), exposed=exposed),
             nbytes=nbytes,
             age=max(now - begun, 0.0),
             left=max(deadline - now, 0.0),
@@ -76,13 +76,15 @@ def operations(engine: Engine, min_age: float) -> list[OperationReport]:
     ]
 
 
-def _phase(passive: bool, status: OperationStatus, *, exposed: bool) -> str:
+def _phase(kind: str, status: OperationStatus, *, exposed: bool) -> str:
     ended = status > OperationStatus.IN_PROGRESS
-    if passive:
+    if kind in _PASSIVE:
         return "quarantined" if ended else "waiting" if exposed else "offered"
     if ended:
         return "draining"
-    return "in flight" if status == OperationStatus.IN_PROGRESS else "queued"
+    # A prepared operation is listed only while a transfer of its goes on.
+    posted = status == OperationStatus.IN_PROGRESS or kind == "repeated"
+    return "in flight" if posted else "queued"
 
 
 def statistics(engine: Engine) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def late(connector, peer):
         read.transfer_blocking(0.3)
     except nc.TransferTimeoutError:
         print("late")
-    finish(connector, peer, number, read, "peer reports that its transfer failed")
+    finish(connector, peer, number, read, "peer reports that its transfer failed", "errored")
 
 
 def interrupted(connector, peer):
@@ -55,12 +55,15 @@ def interrupted(connector, peer):
     except KeyboardInterrupt:
         if time.monotonic() - began < 5:
             print("late")
-    finish(connector, peer, number, read, "cancelled by the peer")
+    finish(connector, peer, number, read, "cancelled by the peer", "cancelled")
 
 
-def finish(connector, peer, number, read, text):
+def finish(connector, peer, number, read, text, result):
     read.close()
     assert read.closed
+    (report,) = connector.operations()
+    assert (report.kind, report.phase) == ("repeated", "draining")
+    assert connector.stats()["ended"]["repeated"][result] == 1
     assert not drained(connector)
     assert connector.stats()["operations"]["held_bytes"] == SIZE
     peer.resume()
@@ -91,6 +94,7 @@ def closing(connector, peer):
     for thread in threads:
         thread.start()
     time.sleep(0.3)
+    assert {report.phase for report in connector.operations()} == {"in flight"}
     began = time.monotonic()
     connector.close_blocking()
     if time.monotonic() - began < 3:

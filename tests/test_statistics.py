@@ -259,3 +259,17 @@ def test_prometheus(make_connector):
     assert value("nixl_connect_operations_waiting", {"worker_id": "one"}) == 0
     text = client.generate_latest(registry).decode()
     assert 'worker_id="unused"' not in text
+
+
+def test_prometheus_without_what_is_closed(make_connector):
+    client = pytest.importorskip("prometheus_client")
+    from nixl_connect.prometheus import Collector
+
+    one, other = make_connector("one"), make_connector("other")
+    registry = client.CollectorRegistry()
+    registry.register(Collector(one, other))
+    transfer(one, other, "read")
+    one.close_blocking()
+    text = client.generate_latest(registry).decode()
+    assert 'worker_id="other"' in text
+    assert 'worker_id="one"' not in text

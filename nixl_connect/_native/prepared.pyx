@@ -168,6 +168,8 @@ def give_up(Operation operation not None, int reason, bint failed) -> bool:
     pthread_mutex_lock(&core.lock)
     done = record.counted or not core.stopped
     if done:
+        if record.counted:
+            note(&core.census, record, ERRORED if failed else CANCELLED)
         _count(core, record)
         finish(core, record, ERRORED if failed else CANCELLED, reason, 0)
         if not core.stopped:  # else nobody looks at it again: it and the memory stay

@@ -1,0 +1,97 @@
+"""Beginnings on other threads: in turn for each peer, and off the loop."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+
+import nixl_connect as nc
+from nixl_connect.offload import Beginnings
+
+
+def test_a_job_that_raises_does_not_keep_those_behind_it():
+    """As when there is no memory to say what came of it."""
+    beginnings = Beginnings()
+    first, ran = threading.Event(), threading.Event()
+
+    def fails():
+        assert first.wait(10)
+        raise MemoryError
+
+    beginnings._queue("peer", fails)
+    beginnings._queue("peer", ran.set)
+    first.set()
+    assert ran.wait(10)
+    end = time.monotonic() + 10
+    while beginnings._queues:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    ran.clear()
+    beginnings._queue("peer", ran.set)
+    assert ran.wait(10)
+
+
+def test_a_peers_beginnings_are_made_in_turn_and_those_of_peers_side_by_side():
+    beginnings = Beginnings()
+    order = []
+    barrier = threading.Barrier(2)
+
+    def call(name):
+        def begin(permit):
+            permit.need_patience()
+            if name in ("a1", "b1"):
+                barrier.wait(10)
+            order.append(name)
+            return threading.get_ident()
+
+        return begin
+
+    async def main():
+        names = ["a1", "a2", "a3", "b1", "b2"]
+        return await asyncio.gather(*(beginnings.begin(call(name), name[0]) for name in names))
+
+    threads = asyncio.run(main())
+    assert [name for name in order if name[0] == "a"] == ["a1", "a2", "a3"]
+    assert [name for name in order if name[0] == "b"] == ["b1", "b2"]
+    assert len(set(threads)) == 2
+    assert threading.get_ident() not in threads
+
+
+def test_a_registration_that_takes_long_does_not_hold_up_a_loop(make_connector):
+    """Neither by what is to begin, nor by what has to be given back because it did not."""
+    passive, active = make_connector(), make_connector()
+    source, target = np.arange(100), np.zeros(100, int)
+    registrations = active._open()._engine.registrations
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with registrations.lock:
+            held.set()
+            assert done.wait(10)
+
+    thread = threading.Thread(target=hold)
+
+    async def main():
+        offered = await passive.create_readable(nc.Descriptor(source))
+        warm = await active.begin_read(offered.metadata(), nc.Descriptor(target))
+        await warm.wait_for_completion(10)
+        offered = await passive.create_readable(nc.Descriptor(source))
+        metadata = offered.metadata()
+        target[:] = 0
+        thread.start()
+        assert held.wait(10)
+        began = time.monotonic()
+        task = asyncio.ensure_future(active.begin_read(metadata, nc.Descriptor(target)))
+        await asyncio.sleep(0)
+        assert time.monotonic() < began + 1
+        assert not task.done()
+        done.set()
+        await (await task).wait_for_completion(10)
+
+    try:
+        asyncio.run(main())
+    finally:
+        done.set()
+        thread.join(10)
+    assert (source == target).all()
