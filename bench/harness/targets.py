@@ -142,6 +142,11 @@ LIMITS = {
         "passive side has made all before the active one begins. The target is a fifth of what "
         "NIXL's own Python API takes. One operation of many descriptors costs 8 us for each."
     ),
+    "import": (
+        "Modules: with `-X importtime` 44% are this package's Python modules, 35% those of the "
+        "standard library that it needs (typing, re, enum, logging, pathlib), 16% msgspec with "
+        "what it imports, 6% the native modules. On a quiet hour of this machine it took 73 ms."
+    ),
     "256 MiB read, the same": (
         "The copy: one system call on one processor, as the floor's. Two copies at once, which "
         "this library makes where there are four processors, take 0.6 to 0.8 of that (record 18)."
