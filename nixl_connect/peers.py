@@ -220,8 +220,7 @@ class Peers:
                     peer.join()
                 elif not peer.connections:
                     del self._peers[peer.name]
-                else:
-                    peer.broken = True
+                # Else it is as it was, or known to be broken.
                 self._changed.notify_all()
         return peer
 
@@ -340,6 +339,7 @@ class Peers:
                 if time.monotonic() > end:
                     self._wait(end, peer)
             self._pump(0.05)
+        peer.broken = True  # until that is done, whatever comes between
         with contextlib.suppress(NativeError):  # NIXL may have dropped it already
             self._agent.invalidate_remote(peer.name.encode())
         logger.debug("%s: peer %s is to be connected anew", self._name, peer.name)
@@ -356,11 +356,16 @@ class Peers:
         if not peer.connections:
             return False
         large = len(blob) > _QUICK_BYTES
+        loaded = False
         try:
             with self._long_call() if large else contextlib.nullcontext():
-                return self._agent.load_more(peer.name.encode(), blob)
+                loaded = self._agent.load_more(peer.name.encode(), blob)
         except NativeError as error:
             raise _refused(peer.name, error) from None
+        finally:
+            if not loaded:
+                peer.broken = True
+        return loaded
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         require_files(24, f"connecting peer {peer.name!r}")

@@ -106,6 +106,30 @@ def test_a_ledger_at_its_limit_starts_anew(make_connector, peer):
     assert connector.stats()["peers"]["reloads"] >= 2
 
 
+def test_a_reconnection_that_is_not_to_be_had_leaves_the_peer_as_it_was(
+    make_connector, peer, monkeypatch
+):
+    """As where a transfer to it does not end: what is known of it goes on."""
+    connector = make_connector(max_peer_regions=1)
+    one = peer.do("passive", kind="readable", sizes=[64])
+    other = peer.do("passive", kind="readable", sizes=[64])
+    told = [nc.RdmaMetadata.model_validate(made["metadata"]) for made in (one, other)]
+    again = nc.RdmaMetadata.model_validate(one["metadata"] | {"notification_key": "again"})
+    read(connector, told[0], 64)
+
+    def late(*_):
+        raise nc.TransferTimeoutError("a transfer to it did not end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connector._open()._engine.peers, "_disconnect", late)
+        with pytest.raises(nc.TransferTimeoutError):
+            read(connector, told[1], 64)
+    read(connector, again, 64)
+    assert connector.stats()["peers"]["reloads"] == 0
+    read(connector, told[1], 64)
+    assert connector.stats()["peers"]["reloads"] == 1
+
+
 def test_a_write_to_a_readable_operation_and_the_reverse_move_nothing(connector, peer):
     readable = peer.do("passive", kind="readable", sizes=[64])
     writable = peer.do("passive", kind="writable", sizes=[64])

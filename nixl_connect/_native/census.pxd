@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from nixl_connect._native.posix cimport pthread_mutex_t
 from nixl_connect._native.record cimport Record
 
 cdef enum:
@@ -36,3 +37,4 @@ cdef void leave(Census* census, Record* record) noexcept nogil
 cdef void quarantine(Census* census, Record* record) noexcept nogil
 cdef void note(Census* census, Record* record, int status) noexcept nogil
 cdef list tallies_of(Census* seen)
+cdef list operations_of(Census* census, pthread_mutex_t* lock, int64_t before)

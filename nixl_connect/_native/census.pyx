@@ -1,7 +1,11 @@
 """Which operations there are, and what became of those that ended: for statistics and reports."""
 
-from nixl_connect._native.posix cimport now_ns
-from nixl_connect._native.status cimport CANCELLED, COMPLETE
+from libc.stdint cimport INT64_MAX
+from libc.stdlib cimport free, malloc
+
+from nixl_connect._native.posix cimport now_ns, pthread_mutex_lock, pthread_mutex_unlock
+from nixl_connect._native.record cimport release_record, retain_record
+from nixl_connect._native.status cimport CANCELLED, COMPLETE, read_status
 
 
 cdef void enter(Census* census, Record* record) noexcept nogil:
@@ -77,3 +81,47 @@ cdef list tallies_of(Census* seen):
         )
         for kind in range(KINDS)
     ]
+
+
+cdef tuple _describe(Record* record):
+    """Describe an operation. Without the lock: what may change meanwhile is atomic or a number."""
+    return (
+        record.id,
+        record.kind,
+        read_status(&record.status),
+        record.nbytes,
+        record.exposed,
+        record.begun / 1e9,
+        float("inf") if record.deadline == INT64_MAX else record.deadline / 1e9,
+        "" if record.peer is NULL else record.peer.decode("utf-8", "replace"),
+    )
+
+
+cdef list operations_of(Census* census, pthread_mutex_t* lock, int64_t before):
+    """Describe the operations that began before a time, oldest first. Lock not held."""
+    cdef Record* record
+    cdef size_t count = 0
+    cdef size_t i
+    cdef Record** held
+    # Nothing of Python may happen under the lock: a finalizer may come, which takes it too.
+    pthread_mutex_lock(lock)
+    record = census.oldest
+    while record is not NULL and record.begun < before:
+        count += 1
+        record = record.younger
+    held = <Record**>malloc(max(count, 1) * sizeof(Record*))
+    if held is not NULL:
+        record = census.oldest
+        for i in range(count):
+            retain_record(record)
+            held[i] = record
+            record = record.younger
+    pthread_mutex_unlock(lock)
+    if held is NULL:
+        raise MemoryError
+    try:
+        return [_describe(held[i]) for i in range(count)]
+    finally:
+        for i in range(count):
+            release_record(held[i])
+        free(held)

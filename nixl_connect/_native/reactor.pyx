@@ -1,15 +1,14 @@
 """The completion thread of one agent, as Python sees it."""
 
 cimport cython
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport peek_count, peek_list
 from nixl_connect._native.bell cimport Address, address_of, ring
 from nixl_connect._native.capi cimport check
-from nixl_connect._native.census cimport READABLE, WRITABLE, Census, tallies_of
+from nixl_connect._native.census cimport READABLE, WRITABLE, Census, operations_of, tallies_of
 from nixl_connect._native.core cimport Core, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
 from nixl_connect._native.fork cimport fork_generation
@@ -21,14 +20,8 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from nixl_connect._native.record cimport (
-    STAGE_QUARANTINED,
-    Record,
-    new_record,
-    release_record,
-    retain_record,
-)
-from nixl_connect._native.status cimport INITIALIZED, advance, read_status
+from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
+from nixl_connect._native.status cimport INITIALIZED, advance
 from nixl_connect._native.thread cimport close_descriptors, free_core, new_core, stop_core
 from nixl_connect._native.transfer cimport announce, look
 
@@ -52,20 +45,6 @@ cdef bint _has_garbage(Core* core) noexcept nogil:
 
 cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
-
-
-cdef tuple _describe(Record* record):
-    """Describe an operation. Without the lock: what may change meanwhile is atomic or a number."""
-    return (
-        record.id,
-        record.kind,
-        read_status(&record.status),
-        record.nbytes,
-        record.exposed,
-        record.begun / 1e9,
-        float("inf") if record.deadline == INT64_MAX else record.deadline / 1e9,
-        "" if record.peer is NULL else record.peer.decode("utf-8", "replace"),
-    )
 
 
 @cython.no_gc  # it refers downwards only; see Operation
@@ -392,32 +371,6 @@ cdef class Reactor:
         deadline, the peer's name). One whose status is final is being drained, if it is active, or
         in quarantine until its deadline.
         """
-        cdef int64_t limit = <int64_t>(before * 1e9)
-        cdef Record* record
-        cdef size_t count = 0
-        cdef size_t i
-        cdef Record** held
         if self.generation != fork_generation():
             raise AgentForkedError
-        # Nothing of Python may happen under the lock; see `counters`.
-        pthread_mutex_lock(&self.core.lock)
-        record = self.core.census.oldest
-        while record is not NULL and record.begun < limit:
-            count += 1
-            record = record.younger
-        held = <Record**>malloc(max(count, 1) * sizeof(Record*))
-        if held is not NULL:
-            record = self.core.census.oldest
-            for i in range(count):
-                retain_record(record)
-                held[i] = record
-                record = record.younger
-        pthread_mutex_unlock(&self.core.lock)
-        if held is NULL:
-            raise MemoryError
-        try:
-            return [_describe(held[i]) for i in range(count)]
-        finally:
-            for i in range(count):
-                release_record(held[i])
-            free(held)
+        return operations_of(&self.core.census, &self.core.lock, <int64_t>(before * 1e9))
