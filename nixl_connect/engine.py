@@ -36,6 +36,7 @@ from nixl_connect.options import Options
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations, Row
+from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
 from nixl_connect.startup import describe_agent, start_agent
 
@@ -98,16 +99,18 @@ class Engine:
         self._agent = start_agent(name, options.plugins)
         connections, described = describe_agent(self._agent, self.library)
         self._head = connections[: described.sections_at]
+        no_sections = connections[described.sections_at :]
         # Nobody learns its name but those whom it tells that their bytes have been moved.
         self._messenger = start_agent(f"{name}/messenger", options.plugins)
         self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
         self.registrations = Registrations(self._agent)
         self.peers = Peers(
             self._agent,
-            Messenger(self._messenger, self._reactor.introduced, connections, described),
-            options.max_peer_regions,
-            self._pump,
-            described.connections,
+            Messenger(self._messenger, self._reactor.introduced, no_sections),
+            Scout(name, options.plugins, no_sections),
+            limit=options.max_peer_regions,
+            pump=self._pump,
+            own=described.connections,
         )
         self.keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
@@ -139,7 +142,8 @@ class Engine:
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""
         limit = self.options.max_peer_regions
-        lane = Lane(agent, self._reactor.lane(agent), Peers(agent, None, limit, self._pump, {}))
+        peers = Peers(agent, None, None, limit=limit, pump=self._pump, own={})
+        lane = Lane(agent, self._reactor.lane(agent), peers)
         self.keeper.add_lane(lane)
         return lane
 

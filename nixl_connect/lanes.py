@@ -18,6 +18,7 @@ from nixl_connect.errors import BackendError
 from nixl_connect.peers import Peers
 from nixl_connect.registrations import Registrations
 from nixl_connect.startup import start_agent
+from nixl_connect.ucx import settings_of, with_settings
 
 logger = logging.getLogger(__name__)
 
@@ -147,12 +148,11 @@ def _local(
     parameters = plugins.get(b"UCX")
     if parameters is None:
         return {}
-    settings = parameters.get(b"engine_config", b"")
-    given = dict(item.split(b"=", 1) for item in settings.split(b",") if b"=" in item)
-    transports = os.environ.get("UCX_TLS") or given.get(b"TLS", b"all").decode()
+    settings = settings_of(parameters)
+    transports = os.environ.get("UCX_TLS") or settings.get(b"TLS", b"all").decode()
     named = {name.strip() for name in transports.removeprefix("^").split(",")}
     if named.isdisjoint(_COPYING) != transports.startswith("^"):
         return {}
     # To this host alone: network devices would only register memory for nothing.
-    given[b"NET_DEVICES"] = b"lo"
-    return {b"UCX": {**parameters, b"engine_config": b",".join(map(b"=".join, given.items()))}}
+    settings[b"NET_DEVICES"] = b"lo"
+    return {b"UCX": with_settings(parameters, settings)}

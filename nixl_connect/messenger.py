@@ -27,22 +27,19 @@ class Messenger:
         The messenger.
     introduced : callable
         Called when it has begun to connect to a peer.
-    connections : bytes
-        Metadata of an agent with connection info and no regions.
-    described : Envelope
-        The same, parsed.
+    no_sections : bytes
+        The end of metadata without regions.
     """
 
     def __init__(
         self,
         agent: Agent,
         introduced: Callable[[], None],
-        connections: bytes,
-        described: Envelope,
+        no_sections: bytes,
     ) -> None:
         self._agent = agent
         self._introduced = introduced
-        self._no_sections = connections[described.sections_at :]
+        self._no_sections = no_sections
         self._met: dict[str, tuple[dict[str, bytes], float]] = {}
 
     def meet(self, peer: Envelope, blob: bytes) -> float:

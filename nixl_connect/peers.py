@@ -34,6 +34,7 @@ from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutErr
 from nixl_connect.files import require_files
 from nixl_connect.messenger import Messenger
 from nixl_connect.permit import Permit
+from nixl_connect.scout import Scout
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,8 @@ class Peers:
         The local agent.
     messenger : Messenger or None
         Meets those peers, too.
+    scout : Scout or None
+        Goes first to peers that could not be connected before.
     limit : int
         Most regions to keep of one peer.
     pump : callable
@@ -134,12 +137,15 @@ class Peers:
         self,
         agent: Agent,
         messenger: Messenger | None,
+        scout: Scout | None,
+        *,
         limit: int,
         pump: Callable[[float], None],
         own: dict[str, bytes],
     ) -> None:
         self._agent = agent
         self._messenger = messenger
+        self._scout = scout
         self._own = own
         self.calls = 0
         """Threads that connect a peer just now, or load much; others would wait for NIXL."""
@@ -285,6 +291,7 @@ class Peers:
             ]
         try:
             for peer in idle:
+                self._note_lost(peer)
                 with contextlib.suppress(NativeError):  # NIXL may have dropped it already
                     self._agent.invalidate_remote(peer.name.encode())
                 if self._messenger is not None:
@@ -339,6 +346,7 @@ class Peers:
                 if time.monotonic() > end:
                     self._wait(end, peer)
             self._pump(0.05)
+        self._note_lost(peer)
         peer.broken = True  # until that is done, whatever comes between
         with contextlib.suppress(NativeError):  # NIXL may have dropped it already
             self._agent.invalidate_remote(peer.name.encode())
@@ -367,14 +375,25 @@ class Peers:
                 peer.broken = True
         return loaded
 
+    def _note_lost(self, peer: Peer) -> None:
+        """Have a scout go first to a peer that broke."""
+        if peer.broken and self._scout is not None:
+            self._scout.note(peer.name, peer.connections)
+
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         require_files(24, f"connecting peer {peer.name!r}")
         try:
+            if self._scout is not None:
+                self._scout.look(envelope, blob)
             if self._messenger is not None and not peer.connections:
                 peer.reliable = self._messenger.meet(envelope, blob)
             name = self._agent.load_remote(blob)
         except NativeError as error:
+            if self._scout is not None:
+                self._scout.note(envelope.agent, envelope.connections, error)
             raise _refused(envelope.agent, error) from None
+        if self._scout is not None:
+            self._scout.forget(envelope.agent)
         if name.decode("utf-8", "replace") != envelope.agent:
             raise MetadataError(f"NIXL read the peer's name as {name!r}, not {envelope.agent!r}")
 

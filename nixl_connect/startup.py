@@ -10,6 +10,7 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import BackendError
 from nixl_connect.library import Library
+from nixl_connect.ucx import with_defaults
 
 
 def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Agent:
@@ -39,7 +40,7 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
     plugin = b""
     try:
         for plugin, parameters in plugins.items():
-            agent.create_backend(plugin, dict(parameters))
+            agent.create_backend(plugin, with_defaults(plugin, parameters))
     except NativeError as error:
         raise BackendError(
             f"NIXL cannot start the transport {plugin.decode()!r}: {status_name(error.status)}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import uuid
@@ -40,6 +41,21 @@ class Host:
     def ip(self, *arguments: str) -> None:
         """Run ``ip`` there."""
         ip("-netns", self.name, *arguments)
+
+    def learn(self, other: Host) -> None:
+        """Have it know another host's link address for good, as if a router stood between."""
+        shown = subprocess.run(
+            ["ip", "-json", "-netns", other.name, "address", "show", "dev", other.devices[0]],
+            check=True,
+            timeout=10,
+            capture_output=True,
+        )
+        (device,) = json.loads(shown.stdout)
+        address = device["addr_info"][0]["local"]
+        self.ip(
+            *("neighbor", "replace", address, "lladdr", device["address"]),
+            *("dev", self.devices[0], "nud", "permanent"),
+        )
 
     def delete(self) -> None:
         """Remove it, and the cables that end there."""

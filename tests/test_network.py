@@ -1,6 +1,7 @@
 """A network between peers, in namespaces of their own: cut, healed, and gone for good."""
 
 import time
+from pathlib import Path
 
 import pytest
 from networks import Network, require_namespaces
@@ -59,6 +60,10 @@ def fails(peer, kind, number, timeout=15):
 def settled(peer):
     stats = peer.do("stats")["stats"]["operations"]
     return stats["held"] == stats["active"] == 0
+
+
+def open_files(peer):
+    return len(list(Path(f"/proc/{peer.process.pid}/fd").iterdir()))
 
 
 def until(condition, seconds=20):
@@ -140,6 +145,44 @@ def test_a_peer_that_dies_behind_a_cut(network, start):
     until(lambda: settled(active))
     successor = start(left, name="mortal")
     read(successor, active, seed=5)
+
+
+def test_a_host_that_does_not_answer_holds_up_no_other(network, start):
+    """Nothing comes back, not even an error: a connection there would take minutes to fail."""
+    left, middle, right = network.hosts
+    passive, active, other = start(left), start(middle), start(right)
+    read(other, active)
+    made = passive.do("passive", kind="readable", sizes=[SIZE])
+    middle.learn(left)
+    network.cut(left)
+    began = time.monotonic()
+    begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[SIZE], timeout=2)
+    for seed in range(20):
+        read(other, active, seed=seed)
+    assert time.monotonic() < began + 2
+    fails(active, "TransferTimeoutError|PeerLostError", begun["id"])
+    network.heal(left)
+    until(lambda: settled(active))
+    passive.do("cancel", number=made["id"])
+    read(passive, active, seed=1)
+
+
+def test_a_peer_that_is_gone_from_its_host_costs_no_descriptors(network, start):
+    left, middle, right = network.hosts
+    passive, active, other = start(left), start(middle), start(right)
+    read(passive, active)
+    read(other, active)
+    before = open_files(active)
+    made = [passive.do("passive", kind="readable", sizes=[64]) for _ in range(10)]
+    passive.kill()
+    for one in made:
+        with pytest.raises(Exception, match="PeerLostError"):
+            active.do(
+                "wait",
+                number=active.do("active", kind="read", metadata=one["metadata"], sizes=[64])["id"],
+            )
+    until(lambda: open_files(active) <= before + 1)
+    read(other, active)
 
 
 def test_a_peer_that_cannot_be_reached_at_first(network, start):

@@ -1,0 +1,33 @@
+"""Settings of UCX, as NIXL takes them: names and values in one option of the transport.
+
+A variable of the environment, ``UCX_`` and the name, goes before what is set here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_OPTION = b"engine_config"
+# UCX waits for a TCP connection where it is asked for one: a host that does not answer, which may
+# take minutes to give up on, would hold up every other peer.
+_DEFAULTS = {b"TCP_CONN_NB": b"y"}
+
+
+def settings_of(parameters: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return the settings among a transport's options."""
+    items = parameters.get(_OPTION, b"").split(b",")
+    return dict(item.split(b"=", 1) for item in items if b"=" in item)
+
+
+def with_settings(
+    parameters: Mapping[bytes, bytes], settings: Mapping[bytes, bytes]
+) -> dict[bytes, bytes]:
+    """Return a transport's options with these settings alone."""
+    return {**parameters, _OPTION: b",".join(map(b"=".join, settings.items()))}
+
+
+def with_defaults(plugin: bytes, parameters: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return a transport's options with what this package sets for UCX, unless the user does."""
+    if plugin != b"UCX":
+        return dict(parameters)
+    return with_settings(parameters, _DEFAULTS | settings_of(parameters))
