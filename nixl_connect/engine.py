@@ -109,7 +109,6 @@ class Engine:
             Messenger(self._messenger, self._reactor.introduced, no_sections),
             Scout(name, options.plugins, no_sections),
             limit=options.max_peer_regions,
-            pump=self._pump,
             own=described.connections,
         )
         self.keeper = Keeper(
@@ -142,7 +141,7 @@ class Engine:
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""
         limit = self.options.max_peer_regions
-        peers = Peers(agent, None, None, limit=limit, pump=self._pump, own={})
+        peers = Peers(agent, None, None, limit=limit, own={})
         lane = Lane(agent, self._reactor.lane(agent), peers)
         self.keeper.add_lane(lane)
         return lane
@@ -180,7 +179,7 @@ class Engine:
     def meet(self, described: Envelope, blob: bytes) -> None:
         """Load a peer's metadata."""
         with self._usable:
-            self.peers.leave(self.peers.admit(described, blob, self.options.timeout, Permit()))
+            self.peers.admit(described, blob, self.options.timeout, Permit()).leave()
 
     def plugins(self) -> list[str]:
         """Return the names of the transports that NIXL found."""
@@ -226,12 +225,6 @@ class Engine:
         ended = operation.wait(timeout)
         self.collect()
         return ended
-
-    def _pump(self, timeout: float) -> None:
-        if self.closed:
-            raise AgentClosedError
-        self._reactor.wait_retired(timeout)
-        self.collect()
 
     def collect(self) -> None:
         """Let go of what ended operations held. Cheap when there are none."""

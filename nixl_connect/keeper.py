@@ -194,11 +194,11 @@ class Keeper:
         self._registrations.release(hold.registrations)
         peer, hold.peer = hold.peer, None
         if peer is not None:
-            self._peers.leave(peer)
+            peer.leave()
         while hold.parts:
             lane, peer, registrations = hold.parts.pop()
             lane.registrations.release(registrations)
-            lane.peers.leave(peer)
+            peer.leave()
 
     def break_lanes(self, hold: Hold) -> None:
         """Have lanes connect the peer of a hold anew: NIXL may have dropped it there."""

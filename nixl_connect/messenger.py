@@ -9,13 +9,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError
-from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.envelope import Envelope, renamed
 
 # How long (seconds) a new connection may take to be made. Until then messages go another way.
 _INTRODUCTION = 0.25
+
+
+class Acquaintance(NamedTuple):
+    """A peer that the messenger has met.
+
+    Attributes
+    ----------
+    alias : bytes
+        What it calls the peer.
+    connections : dict of str to bytes
+        How it reaches it.
+    reliable : float
+        From when on that may be relied on, monotonic seconds.
+    """
+
+    alias: bytes
+    connections: dict[str, bytes]
+    reliable: float
 
 
 class Messenger:
@@ -40,31 +59,38 @@ class Messenger:
         self._agent = agent
         self._introduced = introduced
         self._no_sections = no_sections
-        self._met: dict[str, tuple[dict[str, bytes], float]] = {}
+        self._met: dict[str, Acquaintance] = {}
 
-    def meet(self, peer: Envelope, blob: bytes) -> float:
-        """Connect to a peer, unless that stands; return when to rely on it, monotonic seconds.
+    def meet(self, peer: Envelope, blob: bytes, alias: bytes) -> Acquaintance:
+        """Connect to a peer, unless that stands.
+
+        Parameters
+        ----------
+        peer, blob
+            The peer's metadata, parsed and not.
+        alias : bytes
+            What to call it in the future.
 
         Raises
         ------
         NativeError
             NIXL refuses the connection info.
         """
-        name = peer.agent.encode()
         known = self._met.get(peer.agent)
         if known is not None:
-            if known[0] == peer.connections and self._agent.reaches(name):
-                return known[1]
+            if known.connections == peer.connections and self._agent.reaches(known.alias):
+                return known
             self.forget(peer.agent)
-        self._agent.load_remote(blob[: peer.sections_at] + self._no_sections)
-        reliable = time.monotonic() + _INTRODUCTION
-        self._met[peer.agent] = peer.connections, reliable
-        self._agent.reaches(name)  # so that the connection is made now
+        self._agent.load_remote(renamed(blob[: peer.sections_at] + self._no_sections, alias))
+        known = Acquaintance(alias, peer.connections, time.monotonic() + _INTRODUCTION)
+        self._met[peer.agent] = known
+        self._agent.reaches(alias)  # so that the connection is made now
         self._introduced()
-        return reliable
+        return known
 
     def forget(self, name: str) -> None:
         """Disconnect a peer, if it is known."""
-        if self._met.pop(name, None) is not None:
+        known = self._met.pop(name, None)
+        if known is not None:
             with contextlib.suppress(NativeError):  # NIXL may have dropped it already
-                self._agent.invalidate_remote(name.encode())
+                self._agent.invalidate_remote(known.alias)

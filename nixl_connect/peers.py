@@ -9,30 +9,33 @@ of what has been loaded and compares before NIXL sees anything:
 - nothing new: no call;
 - new regions that meet no region of another key: load;
 - a conflict, other connection info (a restarted peer), a broken connection, or a ledger at its
-  limit: hold new transfers to that peer, let those in flight end, disconnect, load, go on. Other
-  peers notice nothing.
+  limit: another connection. What is in flight ends over the old one, which is taken down later.
+  Other peers notice nothing.
+
+To NIXL each connection is another agent, with an alias for a name: so two may exist at a time, and
+a name that NIXL or UCX has spoilt is not needed again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
-from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.envelope import Envelope, alias_of, renamed
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.files import require_files
-from nixl_connect.messenger import Messenger
+from nixl_connect.messenger import Acquaintance, Messenger
 from nixl_connect.permit import Permit
 from nixl_connect.scout import Scout
 
@@ -55,26 +58,41 @@ class _Verdict(Enum):
 
 
 class Peer(PeerState):
-    """One remote agent."""
+    """A connection to a remote agent.
+
+    Parameters
+    ----------
+    name : str
+        The agent's name.
+    alias : bytes
+        What NIXL calls it here.
+    """
 
     __slots__ = (
+        "acquaintance",
+        "alias",
         "connections",
         "last_used",
         "ledgers",
         "name",
         "regions",
-        "reliable",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, alias: bytes) -> None:
         self.name = name
+        self.alias = alias
         self.connections: dict[str, bytes] = {}
         self.ledgers: defaultdict[tuple[str, int], dict[int, RangeMap]] = defaultdict(dict)
         """What is loaded, with the keys: by backend and memory type, and device number."""
         self.regions = 0
         self.last_used = time.monotonic()
-        self.reliable = math.inf
-        """From when on the messenger may be relied on."""
+        self.acquaintance: Acquaintance | None = None
+        """How the messenger knows it."""
+
+    def leave(self) -> None:
+        """Count a transfer out."""
+        self.last_used = time.monotonic()
+        super().leave()
 
     def compare(self, envelope: Envelope, limit: int) -> _Verdict:
         """Compare metadata with what is loaded."""
@@ -127,8 +145,6 @@ class Peers:
         Goes first to peers that could not be connected before.
     limit : int
         Most regions to keep of one peer.
-    pump : callable
-        Waits up to so many seconds for operations to end, and collects them; raises once closed.
     own : dict of str to bytes
         The local agent's connection info.
     """
@@ -140,7 +156,6 @@ class Peers:
         scout: Scout | None,
         *,
         limit: int,
-        pump: Callable[[float], None],
         own: dict[str, bytes],
     ) -> None:
         self._agent = agent
@@ -151,13 +166,14 @@ class Peers:
         """Threads that connect a peer just now, or load much; others would wait for NIXL."""
         self._name = agent.name.decode()
         self._limit = limit
-        self._pump = pump
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._waiting = 0
         self._peers: dict[str, Peer] = {}
+        self._given_up: list[Peer] = []
+        """Those in whose place there is another, and which are still connected."""
+        self._aliases = itertools.count(1)
         self.reloads = 0
-        """How often a peer was disconnected to load what conflicted."""
+        """How often another connection to a peer was made in the place of one."""
         self.evictions = 0
         """How many peers were disconnected because they were lost or idle."""
 
@@ -172,14 +188,14 @@ class Peers:
         envelope, blob
             The metadata, parsed and not.
         timeout : float
-            Most seconds to wait for transfers in flight, where the metadata conflicts.
+            Most seconds to wait for another thread that loads metadata of the peer.
         permit : Permit
             Whether to wait or load at all, and for how long.
 
         Returns
         -------
         Peer
-            Give it to `leave` when the transfer is over.
+            To `leave` when the transfer is over.
         """
         if envelope.agent == self._name:
             if any(self._own.get(name) != info for name, info in envelope.connections.items()):
@@ -187,48 +203,80 @@ class Peers:
                     f"another agent has the name of this one, {self._name!r}; names must be unique"
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
-            itself = Peer(envelope.agent)
+            itself = Peer(envelope.agent, envelope.agent.encode())
             itself.join()
             return itself
         end = min(time.monotonic() + timeout, permit.end)
-        with self._lock:
-            peer = self._settled(envelope.agent, end, permit)
-            verdict = _Verdict.NEW if peer is None else peer.compare(envelope, self._limit)
-            if peer is not None and verdict is _Verdict.KNOWN:
-                peer.join()
-                return peer
-            if (
-                peer is None
-                or verdict is _Verdict.CONFLICT
-                or peer.regions == 0
-                or len(blob) > _QUICK_BYTES
-            ):
-                permit.need_patience()
+        while True:
+            old, peer = self._claim(envelope, blob, end, permit)
             if peer is None:
-                peer = self._peers[envelope.agent] = Peer(envelope.agent)
-            peer.busy = True
-        loaded = False
-        try:
-            if verdict is _Verdict.CONFLICT or not self._load_more(peer, blob):
-                permit.need_patience()
-                with self._long_call():
-                    self._evict_idle()
-                    if peer.connections:
-                        self._disconnect(peer, end, permit)
-                    self._load(peer, envelope, blob)
-            logger.debug("%s: peer %s: loaded, %s", self._name, peer.name, verdict.name)
-            loaded = True
-        finally:
-            with self._changed:
-                peer.busy = False
-                if loaded:
-                    peer.note(envelope)
-                    peer.join()
-                elif not peer.connections:
-                    del self._peers[peer.name]
-                # Else it is as it was, or known to be broken.
-                self._changed.notify_all()
-        return peer
+                return old
+            loaded = False
+            try:
+                if peer.connections:
+                    loaded = self._load_more(peer, blob)
+                else:
+                    with self._long_call():
+                        self._evict_idle()
+                        self._load(peer, envelope, blob)
+                    loaded = True
+            finally:
+                with self._changed:
+                    self._settle(old, peer, loaded)
+                    if loaded:
+                        peer.note(envelope)
+                        peer.join()
+            if loaded:
+                logger.debug("%s: peer %s: loaded", self._name, peer.name)
+                return peer
+
+    def _claim(
+        self, envelope: Envelope, blob: bytes, end: float, permit: Permit
+    ) -> tuple[Peer, Peer | None]:
+        """Look up a peer.
+
+        Returns
+        -------
+        old : Peer
+            Which there is. Counted, if it knows all of the metadata; else busy.
+        new : Peer or None
+            Where to load that: the same, or one that is to take its place if that succeeds.
+        """
+        with self._lock:
+            old = self._settled(envelope.agent, end, permit)
+            verdict = _Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
+            if old is not None and verdict is _Verdict.KNOWN:
+                old.join()
+                return old, None
+            if old is not None and verdict is _Verdict.NEW:
+                if old.regions == 0 or len(blob) > _QUICK_BYTES:
+                    permit.need_patience()
+                old.busy = True
+                return old, old
+            permit.need_patience()
+            new = Peer(envelope.agent, alias_of(envelope.agent, next(self._aliases)))
+            if old is None:
+                old = self._peers[envelope.agent] = new
+            elif old.broken and self._scout is not None:
+                self._scout.note(old.name, old.connections)
+            old.busy = True
+            return old, new
+
+    def _settle(self, old: Peer, new: Peer, loaded: bool) -> None:
+        """End what `_claim` began. Lock held."""
+        old.busy = False
+        if loaded and old is not new:
+            logger.debug("%s: peer %s has another connection", self._name, old.name)
+            old.broken = True
+            self._given_up.append(old)
+            self._peers[new.name] = new
+            self.reloads += 1
+        elif not loaded and old is new:
+            old.broken = True
+            if not old.connections:
+                del self._peers[old.name]
+        # Else it is as it was.
+        self._changed.notify_all()
 
     @contextlib.contextmanager
     def _long_call(self) -> Iterator[None]:
@@ -260,14 +308,6 @@ class Peers:
                 if kind == mem_type
             )
 
-    def leave(self, peer: Peer) -> None:
-        """Count a transfer out."""
-        with self._lock:
-            peer.leave()
-            peer.last_used = time.monotonic()
-            if self._waiting:
-                self._changed.notify_all()
-
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
         logger.debug("%s: peer %s is lost", self._name, peer.name)
@@ -286,16 +326,17 @@ class Peers:
             # Claimed one by one: prepared transfers enter without the lock.
             idle = [
                 peer
-                for peer in self._peers.values()
+                for peer in (*self._peers.values(), *self._given_up)
                 if (peer.broken or peer.last_used < limit) and peer.claim()
             ]
         try:
             for peer in idle:
-                self._note_lost(peer)
-                with contextlib.suppress(NativeError):  # NIXL may have dropped it already
-                    self._agent.invalidate_remote(peer.name.encode())
-                if self._messenger is not None:
-                    self._messenger.forget(peer.name)
+                self._disconnect(peer)
+                if self._peers.get(peer.name) is peer:
+                    if self._messenger is not None:
+                        self._messenger.forget(peer.name)
+                    if peer.broken and self._scout is not None:
+                        self._scout.note(peer.name, peer.connections)
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
@@ -303,7 +344,9 @@ class Peers:
                 for peer in idle:
                     peer.busy = False
                     peer.broken = True
-                    if peer.in_flight == 0 and peer.name in self._peers:
+                    if peer in self._given_up:
+                        self._given_up.remove(peer)
+                    elif self._peers.get(peer.name) is peer:
                         del self._peers[peer.name]
                         self.evictions += 1
                         logger.debug("%s: peer %s is let go", self._name, peer.name)
@@ -314,20 +357,15 @@ class Peers:
         left = end - time.monotonic()
         if left <= 0:
             raise TransferTimeoutError(
-                f"peer {peer.name!r} has to be reconnected, and {peer.in_flight} transfers to it "
-                "did not end in time",
+                f"another thread did not finish in time to connect peer {peer.name!r}",
                 peer=peer.name,
             )
         # In slices, so that a permit that was revoked or a connector that closed is noticed.
-        self._waiting += 1
-        try:
-            self._changed.wait(min(left, _SLICE))
-        finally:
-            self._waiting -= 1
+        self._changed.wait(min(left, _SLICE))
 
     def reaches(self, peer: Peer) -> bool:
         """Whether the agent's connection to a peer stands, as far as UCX knows."""
-        return self._agent.reaches(peer.name.encode())
+        return self._agent.reaches(peer.alias)
 
     def wait_until_free(self, peer: Peer, timeout: float, permit: Permit) -> None:
         """Wait for a thread that is loading a peer."""
@@ -337,65 +375,40 @@ class Peers:
                 permit.check()
                 self._wait(end, peer)
 
-    def _disconnect(self, peer: Peer, end: float, permit: Permit) -> None:
-        while True:
-            permit.check()
-            with self._changed:
-                if peer.in_flight == 0:
-                    break
-                if time.monotonic() > end:
-                    self._wait(end, peer)
-            self._pump(0.05)
-        self._note_lost(peer)
-        peer.broken = True  # until that is done, whatever comes between
+    def _disconnect(self, peer: Peer) -> None:
         with contextlib.suppress(NativeError):  # NIXL may have dropped it already
-            self._agent.invalidate_remote(peer.name.encode())
-        logger.debug("%s: peer %s is to be connected anew", self._name, peer.name)
-        with self._changed:
-            self.reloads += 1
-            peer.generation += 1
-            peer.broken = False
-            peer.connections.clear()
-            peer.ledgers.clear()
-            peer.regions = 0
+            self._agent.invalidate_remote(peer.alias)
 
     def _load_more(self, peer: Peer, blob: bytes) -> bool:
-        """Load more regions of a connected peer; False if it is not, or the connection broke."""
-        if not peer.connections:
-            return False
+        """Load more regions of a connected peer; False if the connection broke."""
         large = len(blob) > _QUICK_BYTES
-        loaded = False
         try:
             with self._long_call() if large else contextlib.nullcontext():
-                loaded = self._agent.load_more(peer.name.encode(), blob)
+                return self._agent.load_more(peer.alias, renamed(blob, peer.alias))
         except NativeError as error:
             raise _refused(peer.name, error) from None
-        finally:
-            if not loaded:
-                peer.broken = True
-        return loaded
-
-    def _note_lost(self, peer: Peer) -> None:
-        """Have a scout go first to a peer that broke."""
-        if peer.broken and self._scout is not None:
-            self._scout.note(peer.name, peer.connections)
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         require_files(24, f"connecting peer {peer.name!r}")
         try:
             if self._scout is not None:
                 self._scout.look(envelope, blob)
-            if self._messenger is not None and not peer.connections:
-                peer.reliable = self._messenger.meet(envelope, blob)
-            name = self._agent.load_remote(blob)
+            if self._messenger is not None:
+                peer.acquaintance = self._messenger.meet(envelope, blob, peer.alias)
         except NativeError as error:
             if self._scout is not None:
                 self._scout.note(envelope.agent, envelope.connections, error)
             raise _refused(envelope.agent, error) from None
+        try:
+            name = self._agent.load_remote(renamed(blob, peer.alias))
+        except NativeError as error:
+            # It may be connected all the same, and a region be at fault.
+            self._disconnect(peer)
+            raise _refused(envelope.agent, error) from None
         if self._scout is not None:
             self._scout.forget(envelope.agent)
-        if name.decode("utf-8", "replace") != envelope.agent:
-            raise MetadataError(f"NIXL read the peer's name as {name!r}, not {envelope.agent!r}")
+        if name != peer.alias:
+            raise MetadataError(f"NIXL read the peer's name as {name!r}, not {peer.alias!r}")
 
 
 def _refused(name: str, error: NativeError) -> PeerLostError:

@@ -66,7 +66,7 @@ class PreparedTransfer:
         self._engine.add_prepared(self)
 
     def _prepare(self, permit: Permit, *, anew: bool) -> None:
-        self._native, self._peer, self._generation = self._engine.starter.prepare(
+        self._native, self._peer = self._engine.starter.prepare(
             self._operation._plan, permit, anew=anew
         )
 
@@ -184,7 +184,7 @@ class PreparedTransfer:
                 raise StateError(f"{self!r} is closed; prepare anew")
             if self._engine.closed:
                 raise ClosedError(f"{self!r}: the connector is closed")
-            while not self._peer.enter(self._generation):
+            while not self._peer.enter():
                 self._renew(permit)
         except BaseException:
             self._turn.release()
@@ -194,7 +194,7 @@ class PreparedTransfer:
         """Wait for a thread that loads the peer; make the request anew if it was disconnected."""
         self._engine.refuse_after_fork()
         permit.need_patience()
-        if self._generation == self._peer.generation and not self._peer.broken:
+        if not self._peer.broken:
             self._engine.peers.wait_until_free(self._peer, self._timeout, permit)
             return
         old = self._native
@@ -203,7 +203,6 @@ class PreparedTransfer:
         self._engine.starter.unprepare(old)
 
     def _give_back(self) -> None:
-        self._peer.last_used = time.monotonic()
         self._peer.leave()
         self._turn.release()
 

@@ -36,7 +36,7 @@ _GAUGES = (
     ("peers", "Peers that are connected", "peers", "count"),
 )
 _COUNTERS = (
-    ("peer_reloads", "Peers disconnected to load what conflicted", "peers", "reloads"),
+    ("peer_reloads", "Connections to peers that took the place of others", "peers", "reloads"),
     ("peer_evictions", "Peers disconnected because lost or idle", "peers", "evictions"),
     ("notifications", "Notifications received", "notifications", "received"),
     (

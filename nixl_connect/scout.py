@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
+from nixl_connect.files import require_files
 from nixl_connect.startup import start_agent
 
 # After a failure the same answer is given for so long (seconds) without asking.
@@ -74,7 +75,7 @@ class Scout:
         NativeError
             It cannot be connected.
         BackendError
-            NIXL can start no agent.
+            NIXL can start no agent, or too few file descriptors are left.
         """
         with self._lock:
             failure = self._failed.get(peer.agent)
@@ -82,6 +83,7 @@ class Scout:
             return
         if failure.error is not None and time.monotonic() < failure.until:
             raise NativeError(failure.error.status, failure.error.call)
+        require_files(48, f"looking for peer {peer.agent!r}")
         agent = start_agent(f"{self._name}/scout", self._plugins)
         try:
             agent.load_remote(blob[: peer.sections_at] + self._no_sections)

@@ -41,6 +41,9 @@ class Part(NamedTuple):
     lane: native_lane.Lane | None
     """The connection's own agent, if there is none."""
 
+    peer: bytes
+    """What that agent calls the peer."""
+
     registrations: Registrations
     """Those of its agent."""
 
@@ -167,7 +170,7 @@ class Starter:
             logger.debug("operation %d: %s, %d bytes, peer %s", operation.id, verb, nbytes, peer)
         return operation
 
-    def prepare(self, plan: Plan, permit: Permit, *, anew: bool) -> tuple[Operation, Peer, int]:
+    def prepare(self, plan: Plan, permit: Permit, *, anew: bool) -> tuple[Operation, Peer]:
         """Do all for a transfer but start it; see `PreparedTransfer`. Parameters as for `transfer`.
 
         Parameters
@@ -179,16 +182,15 @@ class Starter:
         -------
         operation : Operation
             Not started. To be ended by `conclude`, `unprepare`, or giving it up.
-        peer, generation : Peer, int
+        peer : Peer
             For `Peer.enter`, before each transfer.
         """
         with self._usable:
             operation, peer = self._made(plan, permit, None, claimed=anew)
         # A prepared transfer does not keep its peer from being reconnected; each post does.
-        generation = peer.generation
         self._keeper.holds[operation.id].peer = None
-        self._peers.leave(peer)
-        return operation, peer, generation
+        peer.leave()
+        return operation, peer
 
     def unprepare(self, operation: Operation) -> None:
         """Drop a prepared operation whose peer was disconnected, without a word to it."""
@@ -269,14 +271,16 @@ class Starter:
         """Make an operation of a plan, with what `hold` has to hold for it."""
         assert hold.peer is not None
         local, target = plan.local, plan.target
-        peer = hold.peer.name.encode()
-        operation = self._reactor.active(peer, target.key, time.monotonic() < hold.peer.reliable)
+        name, alias = hold.peer.name.encode(), hold.peer.alias
+        known = hold.peer.acquaintance
+        told_as = None if known is None or time.monotonic() < known.reliable else known.alias
+        operation = self._reactor.active(name, alias, target.key, told_as)
         try:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
             else:
                 held = hold.registrations
-                part = Part(None, self._registrations, held, local.regions, target.regions)
+                part = Part(None, alias, self._registrations, held, local.regions, target.regions)
                 self._add_part(operation, plan, part, permit)
         except BaseException:
             # Whatever keeps this frame alive: the requests go before what they refer to.
@@ -329,7 +333,7 @@ class Starter:
                     )
                 finally:
                     lane.registrations.lock.release()
-            part = Part(lane.native, lane.registrations, held, here, there)
+            part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
             self._add_part(operation, plan, part, permit)
 
     def _add_part(self, operation: Operation, plan: Plan, part: Part, permit: Permit) -> None:
@@ -343,7 +347,13 @@ class Starter:
         try:
             part.held.extend(table.acquire(part.local, mem_type, patient=permit.patient))
             operation.add_part(
-                part.lane, plan.kind, part.local, mem_type, part.remote, plan.target.mem_type
+                part.lane,
+                part.peer,
+                plan.kind,
+                part.local,
+                mem_type,
+                part.remote,
+                plan.target.mem_type,
             )
             part.held.extend(table.acquire_covering(part.local, mem_type))
         finally:

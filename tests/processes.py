@@ -9,13 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 # Every wait in a test ends, at the latest after this many seconds.
 DEADLINE = 20.0
+
+
+def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    """Wait for a condition that no event announces; fail when it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.01)
+
+
+def open_files(pid: int | str = "self") -> int:
+    """Return how many file descriptors a process has."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 class PeerError(Exception):

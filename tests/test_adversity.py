@@ -199,13 +199,18 @@ def test_a_task_cancelled_while_its_operation_begins(connector, peer):
 
 
 def stuck(connector, name):
-    """Make the connector believe that a transfer to a peer does not end; return what ends it."""
+    """Make the connector believe that a thread is connecting a peer; return what ends that."""
     peers = connector._open()._engine.peers
     peer = peers._peers[name]
     with peers._changed:
-        peer.join()
-        peer.broken = True
-    return lambda: peers.leave(peer)
+        peer.busy = True
+
+    def end():
+        with peers._changed:
+            peer.busy = False
+            peers._changed.notify_all()
+
+    return end
 
 
 def met(connector, peer, size=64):

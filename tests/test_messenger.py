@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect import messenger
@@ -38,6 +39,7 @@ def test_a_small_read_needs_no_help_of_its_peer(connector, peer, content):
     _, metadata = passive(peer, sizes=[64], seed=3)
     array = np.zeros(64, np.uint8)
     read(connector, with_key(metadata, "a"), array)
+    until(lambda: peer.do("stats")["stats"]["notifications"]["received"] == 1)
     peer.stop()
     for key in "bcd":
         array[:] = 0
@@ -71,9 +73,8 @@ def test_a_messenger_that_lost_its_connection(connector, peer, content):
     number, metadata = passive(peer, sizes=[64], seed=1)
     engine = connector._open()._engine
     agent = engine._messenger
-    connector_name = metadata_agent(metadata)
     read(connector, with_key(metadata, "first"), array)
-    agent.invalidate_remote(connector_name.encode())
+    agent.invalidate_remote(engine.peers._messenger._met[metadata_agent(metadata)].alias)
     read(connector, metadata, array)
     peer.do("wait", number=number)
     assert (array == content(1, 64)).all()

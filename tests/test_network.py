@@ -1,11 +1,10 @@
 """A network between peers, in namespaces of their own: cut, healed, and gone for good."""
 
 import time
-from pathlib import Path
 
 import pytest
 from networks import Network, require_namespaces
-from processes import Peer
+from processes import Peer, open_files, until
 
 TCP = {
     "UCX_TLS": "tcp",
@@ -60,17 +59,6 @@ def fails(peer, kind, number, timeout=15):
 def settled(peer):
     stats = peer.do("stats")["stats"]["operations"]
     return stats["held"] == stats["active"] == 0
-
-
-def open_files(peer):
-    return len(list(Path(f"/proc/{peer.process.pid}/fd").iterdir()))
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
@@ -172,7 +160,7 @@ def test_a_peer_that_is_gone_from_its_host_costs_no_descriptors(network, start):
     passive, active, other = start(left), start(middle), start(right)
     read(passive, active)
     read(other, active)
-    before = open_files(active)
+    before = open_files(active.process.pid)
     made = [passive.do("passive", kind="readable", sizes=[64]) for _ in range(10)]
     passive.kill()
     for one in made:
@@ -181,7 +169,7 @@ def test_a_peer_that_is_gone_from_its_host_costs_no_descriptors(network, start):
                 "wait",
                 number=active.do("active", kind="read", metadata=one["metadata"], sizes=[64])["id"],
             )
-    until(lambda: open_files(active) <= before + 1)
+    until(lambda: open_files(active.process.pid) <= before + 1)
     read(other, active)
 
 

@@ -11,6 +11,8 @@ import nixl_connect as nc
 from nixl_connect._native import envelope
 from nixl_connect.metadata import decode_nixl_metadata
 
+TCP = {"UCX_TLS": "tcp"}
+
 
 def rekeyed(metadata: dict) -> nc.RdmaMetadata:
     """Return metadata whose last region has another key, which still reads the right bytes.
@@ -106,10 +108,90 @@ def test_a_ledger_at_its_limit_starts_anew(make_connector, peer):
     assert connector.stats()["peers"]["reloads"] >= 2
 
 
+def hung(connector, peer):
+    """Return a read of a peer that is stopped, which does not end."""
+    made = peer.do("passive", kind="readable", sizes=[1 << 20], seed=7)
+    read(connector, told(peer.do("passive", kind="readable", sizes=[8])), 8)
+    peer.stop()
+    array = np.zeros(1 << 20, np.uint8)
+    operation = connector.begin_read_blocking(told(made), nc.Descriptor(array), timeout=60)
+    return operation, array
+
+
+def told(made):
+    return nc.RdmaMetadata.model_validate(made["metadata"])
+
+
+def test_a_successor_does_not_wait_for_what_hangs(make_connector, start_peer, content):
+    """The transfer that hangs ends over its own connection when its peer goes on."""
+    connector = make_connector()
+    old = start_peer(name="same", environment=TCP)
+    operation, array = hung(connector, old)
+    successor = start_peer(name="same", environment=TCP)
+    for seed in range(3):
+        made = successor.do("passive", kind="readable", sizes=[100], seed=seed)
+        assert (read(connector, told(made), 100) == content(seed, 100)).all()
+    assert connector.stats()["peers"] == {"count": 1, "reloads": 1, "evictions": 0}
+    assert not operation.status.is_final
+    old.resume()
+    operation.wait_for_completion_blocking(20)
+    assert (array == content(7, 1 << 20)).all()
+
+
+def test_another_key_does_not_wait_for_what_is_in_flight(connector, peer, content):
+    made = peer.do("passive", kind="readable", sizes=[64], seed=1)
+    read(connector, told(made), 64)
+    peers = connector._open()._engine.peers
+    (known,) = peers._peers.values()
+    known.join()
+    for reloads in range(1, 4):
+        other = rekeyed(made["metadata"]) if reloads % 2 else told(made)
+        assert (read(connector, other, 64) == content(1, 64)).all()
+        assert connector.stats()["peers"]["reloads"] == reloads
+    # Only what is in flight keeps a connection.
+    assert peers._given_up[0] is known
+    assert len(peers._given_up) == 2
+    known.leave()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["stranger", "known"])
+def test_a_key_that_is_refused_spoils_no_name(connector, peer, content, known):
+    """Somebody else may have made it up: the peer itself goes on being reached."""
+    made = [peer.do("passive", kind="readable", sizes=[64], seed=i) for i in range(2)]
+    if known:
+        read(connector, told(made[0]), 64)
+    blob = decode_nixl_metadata(told(made[1]).nixl_metadata, 1 << 20)
+    ((section,),) = (envelope.parse(blob).sections,)
+    key = section.regions[0][3]
+    forged = blob.replace(key, b"\xff" * len(key))
+    text = "b64:" + base64.b64encode(zlib.compress(forged)).decode()
+    hostile = told(made[1]).model_dump() | {"nixl_metadata": text}
+    for _ in range(3):
+        with pytest.raises(nc.PeerLostError):
+            read(connector, nc.RdmaMetadata.model_validate(hostile), 64)
+    for i, genuine in enumerate(made):
+        assert (read(connector, told(genuine), 64) == content(i, 64)).all()
+
+
+def test_what_was_given_up_is_taken_down(make_connector, start_peer):
+    """When nothing is in flight over it any more, and another connection is made."""
+    connector = make_connector()
+    for _ in range(3):
+        peer = start_peer(name="same")
+        read(connector, told(peer.do("passive", kind="readable", sizes=[64])), 64)
+        peer.kill()
+    peers = connector._open()._engine.peers
+    assert len(peers._given_up) == 1
+    other = start_peer()
+    read(connector, told(other.do("passive", kind="readable", sizes=[64])), 64)
+    assert not peers._given_up
+    assert connector.stats()["peers"]["reloads"] == 2
+
+
 def test_a_reconnection_that_is_not_to_be_had_leaves_the_peer_as_it_was(
     make_connector, peer, monkeypatch
 ):
-    """As where a transfer to it does not end: what is known of it goes on."""
+    """What is known of it goes on."""
     connector = make_connector(max_peer_regions=1)
     one = peer.do("passive", kind="readable", sizes=[64])
     other = peer.do("passive", kind="readable", sizes=[64])
@@ -117,12 +199,12 @@ def test_a_reconnection_that_is_not_to_be_had_leaves_the_peer_as_it_was(
     again = nc.RdmaMetadata.model_validate(one["metadata"] | {"notification_key": "again"})
     read(connector, told[0], 64)
 
-    def late(*_):
-        raise nc.TransferTimeoutError("a transfer to it did not end")
+    def refused(*_):
+        raise nc.PeerLostError("it does not want to be connected")
 
     with monkeypatch.context() as patch:
-        patch.setattr(connector._open()._engine.peers, "_disconnect", late)
-        with pytest.raises(nc.TransferTimeoutError):
+        patch.setattr(connector._open()._engine.peers, "_load", refused)
+        with pytest.raises(nc.PeerLostError):
             read(connector, told[1], 64)
     read(connector, again, 64)
     assert connector.stats()["peers"]["reloads"] == 0

@@ -1,9 +1,8 @@
 """Peers that are gone, and asked for again and again."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from processes import open_files
 
 import nixl_connect as nc
 from nixl_connect import scout as scouts
@@ -11,10 +10,6 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect.scout import Scout
 
 TIMES = 20
-
-
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def told(made):

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import DEADLINE, until
 
 from nixl_connect import library
 
-DEADLINE = 20.0
 SOURCE = Path(__file__).parent / "scripted" / "nixl.c"
 BACKEND = -2
 NOT_FOUND = -6
@@ -101,13 +101,6 @@ def read_or_fail(passive, active, seed, size=1000):
     theirs = passive.do("digests", number=made["id"])
     assert active.do("digests", number=begun["id"]) == theirs
     return True
-
-
-def until(condition):
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def settled(peer):

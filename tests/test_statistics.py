@@ -215,7 +215,7 @@ def test_the_log(make_connector, caplog):
     for part in (
         "readable, 123 bytes",
         f"read, 123 bytes, peer {passive.name}-1",
-        f"peer {passive.name}-1: loaded, NEW",
+        f"peer {passive.name}-1: loaded",
         "registered 123 bytes at 0x",
         "deregistered 123 bytes at 0x",
         "ended, NONE, memory CLEAN",

@@ -7,6 +7,8 @@ from nixl_connect._native.posix cimport now_ns, pthread_mutex_lock, pthread_mute
 from nixl_connect._native.record cimport release_record, retain_record
 from nixl_connect._native.status cimport CANCELLED, COMPLETE, read_status
 
+from nixl_connect._native.envelope import name_of
+
 
 cdef void enter(Census* census, Record* record) noexcept nogil:
     """Take in an operation that begins now."""
@@ -93,7 +95,7 @@ cdef tuple _describe(Record* record):
         record.exposed,
         record.begun / 1e9,
         float("inf") if record.deadline == INT64_MAX else record.deadline / 1e9,
-        "" if record.peer is NULL else record.peer.decode("utf-8", "replace"),
+        "" if record.peer is NULL else name_of(record.peer).decode("utf-8", "replace"),
     )
 
 

@@ -27,6 +27,8 @@ from libc.string cimport memcmp, memcpy
 from typing import NamedTuple
 
 cdef bytes _MAGIC = b"nixlSerDes|"
+cdef bytes _NAME = b"Agent"
+cdef bytes _SEPARATOR = b"\t"    # no name has one: it is not printable
 
 # Far above what NIXL writes, low enough that no count can be used to make us allocate.
 cdef enum:
@@ -155,7 +157,7 @@ def parse(bytes blob not None) -> Envelope:
     if not blob.startswith(_MAGIC):
         raise ValueError("does not start as NIXL's metadata does")
     reader.at = len(_MAGIC)
-    agent = reader.name(b"Agent")
+    agent = reader.name(_NAME)
     connections = {}
     for _ in range(reader.number(b"Conns", MAX_CONNECTIONS)):
         backend = reader.name(b"t")
@@ -178,6 +180,24 @@ def parse(bytes blob not None) -> Envelope:
     return Envelope(agent, connections, sections, sections_at)
 
 
+def alias_of(str name not None, int number) -> bytes:
+    """Return another name for an agent; each number makes one that no other agent has."""
+    return name.encode() + _SEPARATOR + str(number).encode()
+
+
+def name_of(bytes alias not None) -> bytes:
+    """Return the name of an agent that may go by another."""
+    return alias.partition(_SEPARATOR)[0]
+
+
+def renamed(bytes blob not None, bytes alias not None) -> bytes:
+    """Return metadata, which has been parsed, with another name of its agent."""
+    cdef uint64_t length
+    cdef Py_ssize_t at = len(_MAGIC) + len(_NAME)
+    memcpy(&length, <const char*>blob + at, 8)
+    return blob[:at] + len(alias).to_bytes(8, "little") + alias + blob[at + 8 + length:]
+
+
 def sections_of(bytes blob not None) -> bytes:
     """Return the part of an agent's own metadata that follows the connections.
 
@@ -197,7 +217,7 @@ def sections_of(bytes blob not None) -> bytes:
     if not blob.startswith(_MAGIC):
         raise ValueError("does not start as NIXL's metadata does")
     reader.at = len(_MAGIC)
-    reader.blob(b"Agent")
+    reader.blob(_NAME)
     if reader.number(b"Conns", MAX_CONNECTIONS) != 0:
         raise ValueError("has connection info")
     return blob[reader.at:]

@@ -67,7 +67,7 @@ cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
     part.rc = rc
     # NIXL refuses to send to a peer that it knows to be lost.
     part.lost = rc != NIXL_SUCCESS and lane.nixl.gen_notif(
-        part.agent, part.record.peer, PROBE, PROBE_SIZE, NULL
+        part.agent, part.peer, PROBE, PROBE_SIZE, NULL
     ) != NIXL_SUCCESS
     lane.nixl.release_xfer_req(part.agent, part.request)
     lane.nixl.destroy_xfer_req(part.request)

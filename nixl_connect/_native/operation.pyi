@@ -26,6 +26,7 @@ class Operation:
     def add_part(
         self,
         lane: Lane | None,
+        peer: bytes,
         kind: int,
         local: Regions,
         local_mem: int,

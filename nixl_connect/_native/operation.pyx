@@ -10,6 +10,8 @@ threads held stays locked for ever: they refuse work, and when deallocated leave
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.capi cimport check
@@ -162,8 +164,8 @@ cdef class Operation:
             self._discard()
 
     def add_part(
-        self, lane: Lane | None, int kind, Regions local not None, int local_mem,
-        Regions remote not None, int remote_mem
+        self, lane: Lane | None, bytes peer not None, int kind, Regions local not None,
+        int local_mem, Regions remote not None, int remote_mem
     ) -> None:
         """Add what to transfer: one request, of this connection's agent or of a lane's.
 
@@ -171,6 +173,8 @@ cdef class Operation:
         ----------
         lane : Lane or None
             Where to transfer it; each part of an operation on another lane.
+        peer : bytes
+            What that agent calls the peer.
         kind : int
             0 to read, 1 to write.
         local, remote : Regions
@@ -184,15 +188,22 @@ cdef class Operation:
             NIXL refuses the transfer.
         """
         cdef int rc
+        cdef const char* name = peer
         cdef Lane its = lane
         cdef Agent agent = self.agent if its is None else its.agent
         if self.started or self.record.part_count == MOST_PARTS:
             raise RuntimeError("the operation takes no more parts")
         cdef Part* part = &self.record.parts[self.record.part_count]
+        part.peer = strdup(name)
+        if part.peer is NULL:
+            raise MemoryError
         with nogil:
             rc = agent.create_request(
-                kind, local, local_mem, remote, remote_mem, self.record.peer, &part.request
+                kind, local, local_mem, remote, remote_mem, name, &part.request
             )
+        if rc:
+            free(part.peer)
+            part.peer = NULL
         check(rc, "create_xfer_req")
         self.record.kind = WRITING if kind else READING
         self.record.nbytes += local.nbytes

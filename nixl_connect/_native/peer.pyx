@@ -6,32 +6,29 @@ fields that more than one thread changes are changed through methods alone.
 
 
 cdef class PeerState:
-    """Whether transfers may begin to one peer, and how many are in flight.
+    """Whether transfers may begin over a connection to a peer, and how many are in flight.
 
     Attributes
     ----------
     busy : bool
-        A thread is connecting it; others wait.
+        A thread is making it, or loading more over it; others wait.
     broken : bool
-        The connection is known to be lost, and has to be made anew.
-    generation : int
-        Counts disconnections: requests of an older generation are void.
+        It is known to be lost, or has been given up: another is to be made. For good.
     in_flight : int
         Transfers that were let in and have not left.
     """
 
     cdef public bint busy
     cdef public bint broken
-    cdef public int generation
     cdef readonly Py_ssize_t in_flight
 
     def join(self) -> None:
         """Count a transfer in."""
         self.in_flight += 1
 
-    def enter(self, int generation) -> bool:
-        """Count a transfer in, if the connection is still that of `generation`."""
-        if self.busy or self.broken or self.generation != generation:
+    def enter(self) -> bool:
+        """Count a transfer in, if the connection stands and nothing is being loaded."""
+        if self.busy or self.broken:
             return False
         self.in_flight += 1
         return True

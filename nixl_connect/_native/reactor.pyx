@@ -10,7 +10,7 @@ from nixl_connect._native.bell cimport Address, address_of, ring
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.census cimport READABLE, WRITABLE, Census, operations_of, tallies_of
 from nixl_connect._native.core cimport Core, rouse
-from nixl_connect._native.operation cimport Operation, deadline_of, wait_until
+from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.lane cimport Lane
 from nixl_connect._native.posix cimport (
@@ -123,25 +123,30 @@ cdef class Reactor:
         advance(&operation.record.status, INITIALIZED)
         return operation
 
-    def active(self, bytes peer not None, bytes key not None, bint direct) -> Operation:
+    def active(
+        self, bytes name not None, bytes peer not None, bytes key not None, told_as: bytes | None
+    ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------
-        peer : bytes
+        name : bytes
             Name of the other agent.
+        peer : bytes
+            What the connection's agent calls it.
         key : bytes
             What to notify the peer with when the transfer is done.
-        direct : bool
-            Whether to notify it through the agent itself, and not through the messenger.
+        told_as : bytes or None
+            What the messenger calls it, which notifies it then; the agent itself if None.
         """
         cdef Operation operation = self._operation(key)
         cdef Record* record = operation.record
         record.is_active = True
-        record.bell = self._bell_of(peer)
+        record.bell = self._bell_of(name)
         record.peer = strdup(peer)
-        record.voice = self.core.agent if direct else self.core.messenger
-        if record.peer is NULL:
+        record.voice = self.core.agent if told_as is None else self.core.messenger
+        record.told_as = strdup(peer if told_as is None else told_as)
+        if record.peer is NULL or record.told_as is NULL:
             raise MemoryError
         return operation
 
@@ -263,14 +268,6 @@ cdef class Reactor:
             ended.append((record.id, record.stage, record.reason))
             release_record(record)
             record = rest
-
-    def wait_retired(self, timeout: float) -> bool:
-        """Sleep until there is something to collect, at most `timeout` seconds."""
-        cdef int64_t until = deadline_of(timeout)
-        cdef bint ok
-        with nogil:
-            ok = wait_until(self.core, NULL, _has_retired, until)
-        return ok
 
     def poke(self) -> None:
         """Wake the thread that is in `wait_garbage`, or make its next call return at once."""

@@ -38,6 +38,7 @@ cdef struct Part:
     Record* record
     void* agent
     void* request
+    char* peer                  # what the agent calls the peer
     void* lane                  # a Lane, or NULL
     Part* next                  # of the lane's list
     int rc                      # what became of it, once the lane has done with it
@@ -69,9 +70,10 @@ cdef struct Record:
     int64_t quarantine          # nanoseconds
     char* key                   # the notification key
     size_t key_size
-    char* peer                  # active: the peer's name
+    char* peer                  # active: what the connection's agent calls the peer
     Address bell                # active: the peer's doorbell
     void* voice                 # active: the agent that tells the peer when the bytes are there
+    char* told_as               # active: what that one calls it
     Part[2] parts               # active: MOST_PARTS, of which there are
     int part_count
     int unfinished              # atomic: those that lanes have yet to do with

@@ -45,6 +45,7 @@ cdef void retain_record(Record* record) noexcept nogil:
 cdef void release_record(Record* record) noexcept nogil:
     """Drop one reference."""
     cdef Waiter* waiter
+    cdef int i
     if atomic_add(&record.refs, -1):
         return
     while record.waiters is not NULL:
@@ -52,6 +53,9 @@ cdef void release_record(Record* record) noexcept nogil:
         record.waiters = waiter.next
         free_waiter(waiter)
     atomic_add(&_live, -1)
+    for i in range(record.part_count):
+        free(record.parts[i].peer)
     free(record.key)
     free(record.peer)
+    free(record.told_as)
     free(record)

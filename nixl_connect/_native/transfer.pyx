@@ -160,7 +160,7 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         pthread_mutex_unlock(&core.lock)
     release_requests(core, record)
     if claimed:
-        rc = core.nixl.gen_notif(record.voice, record.peer, record.key, record.key_size, NULL)
+        rc = core.nixl.gen_notif(record.voice, record.told_as, record.key, record.key_size, NULL)
         if rc != NIXL_SUCCESS and record.voice != core.agent:
             # The messenger has lost its connection; the transfer's own has just been good.
             rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
