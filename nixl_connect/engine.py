@@ -106,8 +106,13 @@ class Engine:
         self.registrations = Registrations(self._agent)
         self.peers = Peers(
             self._agent,
-            Messenger(self._messenger, self._reactor.introduced, no_sections),
-            Scout(name, options.plugins, no_sections),
+            Messenger(
+                self._messenger,
+                self._reactor.introduced,
+                no_sections,
+                Scout(name, options.plugins, no_sections),
+            ),
+            self._reactor.is_near,
             limit=options.max_peer_regions,
             own=described.connections,
         )
@@ -141,7 +146,7 @@ class Engine:
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""
         limit = self.options.max_peer_regions
-        peers = Peers(agent, None, None, limit=limit, own={})
+        peers = Peers(agent, None, self._reactor.is_near, limit=limit, own={})
         lane = Lane(agent, self._reactor.lane(agent), peers)
         self.keeper.add_lane(lane)
         return lane

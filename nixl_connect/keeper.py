@@ -144,9 +144,9 @@ class Keeper:
         return (
             self._reactor.is_copying
             or self._registrations.is_busy
-            or self._peers.calls > 0
+            or bool(self._peers.calls)
             or any(
-                lane.native.is_busy or lane.registrations.is_busy or lane.peers.calls > 0
+                lane.native.is_busy or lane.registrations.is_busy or bool(lane.peers.calls)
                 for lane in self._lanes
             )
         )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope, renamed
+from nixl_connect.scout import Scout
 
 # How long (seconds) a new connection may take to be made. Until then messages go another way.
 _INTRODUCTION = 0.25
@@ -48,6 +49,8 @@ class Messenger:
         Called when it has begun to connect to a peer.
     no_sections : bytes
         The end of metadata without regions.
+    scout : Scout
+        Goes first to peers that could not be connected before.
     """
 
     def __init__(
@@ -55,14 +58,16 @@ class Messenger:
         agent: Agent,
         introduced: Callable[[], None],
         no_sections: bytes,
+        scout: Scout,
     ) -> None:
         self._agent = agent
         self._introduced = introduced
         self._no_sections = no_sections
+        self._scout = scout
         self._met: dict[str, Acquaintance] = {}
 
     def meet(self, peer: Envelope, blob: bytes, alias: bytes) -> Acquaintance:
-        """Connect to a peer, unless that stands.
+        """Connect to a peer, unless that stands. To be followed by `keep` or `drop`.
 
         Parameters
         ----------
@@ -74,23 +79,44 @@ class Messenger:
         Raises
         ------
         NativeError
-            NIXL refuses the connection info.
+            NIXL refuses the connection info, or the peer cannot be reached.
         """
         known = self._met.get(peer.agent)
-        if known is not None:
-            if known.connections == peer.connections and self._agent.reaches(known.alias):
-                return known
-            self.forget(peer.agent)
-        self._agent.load_remote(renamed(blob[: peer.sections_at] + self._no_sections, alias))
-        known = Acquaintance(alias, peer.connections, time.monotonic() + _INTRODUCTION)
-        self._met[peer.agent] = known
+        if (
+            known is not None
+            and known.connections == peer.connections
+            and self._agent.reaches(known.alias)
+        ):
+            return known
+        self._scout.look(peer, blob)
+        try:
+            self._agent.load_remote(renamed(blob[: peer.sections_at] + self._no_sections, alias))
+        except NativeError as error:
+            self._scout.note(peer, error)
+            raise
+        self._scout.forget(peer)
         self._agent.reaches(alias)  # so that the connection is made now
         self._introduced()
-        return known
+        return Acquaintance(alias, peer.connections, time.monotonic() + _INTRODUCTION)
+
+    def keep(self, name: str, met: Acquaintance) -> None:
+        """Rely on whom `meet` returned, from now on; no more on whom it was before."""
+        known = self._met.get(name)
+        self._met[name] = met
+        if known is not None and known is not met:
+            self._disconnect(known)
+
+    def drop(self, name: str, met: Acquaintance) -> None:
+        """Disconnect whom `meet` returned, unless that is who was known before."""
+        if self._met.get(name) is not met:
+            self._disconnect(met)
 
     def forget(self, name: str) -> None:
         """Disconnect a peer, if it is known."""
         known = self._met.pop(name, None)
         if known is not None:
-            with contextlib.suppress(NativeError):  # NIXL may have dropped it already
-                self._agent.invalidate_remote(known.alias)
+            self._disconnect(known)
+
+    def _disconnect(self, known: Acquaintance) -> None:
+        with contextlib.suppress(NativeError):  # NIXL may have dropped it already
+            self._agent.invalidate_remote(known.alias)

@@ -7,7 +7,8 @@ allocators that hand out an address twice, make both a normal event. So this mod
 of what has been loaded and compares before NIXL sees anything:
 
 - nothing new: no call;
-- new regions that meet no region of another key: load;
+- new regions that meet no region of another key, and whose keys look like those that NIXL has
+  accepted: load;
 - a conflict, other connection info (a restarted peer), a broken connection, or a ledger at its
   limit: another connection. What is in flight ends over the old one, which is taken down later.
   Other peers notice nothing.
@@ -24,12 +25,12 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
-from nixl_connect._native.envelope import Envelope, alias_of, renamed
+from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.ranges import RangeMap, coverings
@@ -37,7 +38,6 @@ from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutErr
 from nixl_connect.files import require_files
 from nixl_connect.messenger import Acquaintance, Messenger
 from nixl_connect.permit import Permit
-from nixl_connect.scout import Scout
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ _IDLE = 600.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
+# So much of a key says how it is read: which parts it has, and for which kind of memory. The rest
+# are numbers. See `ucp_rkey_pack_common` of UCX.
+_KEY_HEAD = 9
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -75,7 +78,9 @@ class Peer(PeerState):
         "last_used",
         "ledgers",
         "name",
+        "near",
         "regions",
+        "shapes",
     )
 
     def __init__(self, name: str, alias: bytes) -> None:
@@ -85,7 +90,11 @@ class Peer(PeerState):
         self.ledgers: defaultdict[tuple[str, int], dict[int, RangeMap]] = defaultdict(dict)
         """What is loaded, with the keys: by backend and memory type, and device number."""
         self.regions = 0
+        self.shapes: set[tuple[str, int, int, bytes]] = set()
+        """What keys look like that NIXL has accepted."""
         self.last_used = time.monotonic()
+        self.near = False
+        """Whether it had a doorbell on this host when it was connected."""
         self.acquaintance: Acquaintance | None = None
         """How the messenger knows it."""
 
@@ -108,6 +117,7 @@ class Peer(PeerState):
         fresh = 0
         for section in envelope.sections:
             ledgers = self.ledgers[section.backend, section.mem_type]
+            accepted = None
             for address, length, device, key in section.regions:
                 ledger = ledgers.get(device)
                 if ledger is not None:
@@ -116,6 +126,11 @@ class Peer(PeerState):
                         continue
                     if not ledger.admits(address, end, key):
                         return _Verdict.CONFLICT
+                # Where NIXL refuses one key of a peer it frees them all, in use or not.
+                if key != accepted:
+                    if self.regions and _shape(section, key) not in self.shapes:
+                        return _Verdict.CONFLICT
+                    accepted = key
                 verdict = _Verdict.NEW
                 fresh += 1
         return _Verdict.CONFLICT if self.regions and self.regions + fresh > limit else verdict
@@ -125,11 +140,41 @@ class Peer(PeerState):
         self.connections.update(envelope.connections)
         for section in envelope.sections:
             ledgers = self.ledgers[section.backend, section.mem_type]
+            noted = None
             for address, length, device, key in section.regions:
+                if key != noted:
+                    self.shapes.add(_shape(section, key))
+                    noted = key
                 ledger = ledgers.setdefault(device, RangeMap())
                 if ledger.get(address, address + length) is None:
                     ledger.add(address, address + length, key)
                     self.regions += 1
+
+
+def _shape(section: Section, key: bytes) -> tuple[str, int, int, bytes]:
+    return section.backend, section.mem_type, len(key), key[:_KEY_HEAD]
+
+
+class _Claim:
+    """What a thread has taken to load metadata.
+
+    Attributes
+    ----------
+    taken : Peer or None
+        The peer that there is; busy. None where there is nothing to load.
+    peer : Peer
+        Where to load it: the same, or one that is to take its place if that succeeds.
+    loaded : bool
+        Whether it has succeeded.
+    """
+
+    __slots__ = ("loaded", "peer", "taken")
+
+    peer: Peer
+
+    def __init__(self) -> None:
+        self.taken: Peer | None = None
+        self.loaded = False
 
 
 class Peers:
@@ -141,8 +186,8 @@ class Peers:
         The local agent.
     messenger : Messenger or None
         Meets those peers, too.
-    scout : Scout or None
-        Goes first to peers that could not be connected before.
+    is_near : callable
+        Says whether an agent of that name has a doorbell on this host.
     limit : int
         Most regions to keep of one peer.
     own : dict of str to bytes
@@ -153,17 +198,17 @@ class Peers:
         self,
         agent: Agent,
         messenger: Messenger | None,
-        scout: Scout | None,
+        is_near: Callable[[bytes], bool],
         *,
         limit: int,
         own: dict[str, bytes],
     ) -> None:
         self._agent = agent
         self._messenger = messenger
-        self._scout = scout
+        self._is_near = is_near
         self._own = own
-        self.calls = 0
-        """Threads that connect a peer just now, or load much; others would wait for NIXL."""
+        self.calls: set[object] = set()
+        """One for each thread that keeps NIXL busy for long: others would wait."""
         self._name = agent.name.decode()
         self._limit = limit
         self._lock = threading.RLock()
@@ -208,86 +253,89 @@ class Peers:
             return itself
         end = min(time.monotonic() + timeout, permit.end)
         while True:
-            old, peer = self._claim(envelope, blob, end, permit)
-            if peer is None:
-                return old
-            loaded = False
+            claim = _Claim()
             try:
+                self._claim(claim, envelope, blob, end, permit)
+                peer = claim.peer
+                if claim.taken is None:
+                    return peer
                 if peer.connections:
-                    loaded = self._load_more(peer, blob)
+                    claim.loaded = self._load_more(peer, blob)
                 else:
-                    with self._long_call():
-                        self._evict_idle()
-                        self._load(peer, envelope, blob)
-                    loaded = True
+                    self._load(peer, envelope, blob)
+                    claim.loaded = True
             finally:
-                with self._changed:
-                    self._settle(old, peer, loaded)
-                    if loaded:
-                        peer.note(envelope)
-                        peer.join()
-            if loaded:
+                # Whatever a signal handler raises, a peer that was made busy does not stay so.
+                try:
+                    self._settle(claim, envelope)
+                finally:
+                    if claim.taken is not None:
+                        claim.taken.busy = False
+            if claim.loaded:
                 logger.debug("%s: peer %s: loaded", self._name, peer.name)
                 return peer
 
     def _claim(
-        self, envelope: Envelope, blob: bytes, end: float, permit: Permit
-    ) -> tuple[Peer, Peer | None]:
-        """Look up a peer.
-
-        Returns
-        -------
-        old : Peer
-            Which there is. Counted, if it knows all of the metadata; else busy.
-        new : Peer or None
-            Where to load that: the same, or one that is to take its place if that succeeds.
-        """
+        self, claim: _Claim, envelope: Envelope, blob: bytes, end: float, permit: Permit
+    ) -> None:
+        """Look up a peer that knows all of the metadata, and count the transfer, or take one."""
         with self._lock:
             old = self._settled(envelope.agent, end, permit)
             verdict = _Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
             if old is not None and verdict is _Verdict.KNOWN:
+                claim.peer = old
                 old.join()
-                return old, None
+                return
             if old is not None and verdict is _Verdict.NEW:
                 if old.regions == 0 or len(blob) > _QUICK_BYTES:
                     permit.need_patience()
-                old.busy = True
-                return old, old
+                claim.peer = old
+                old.busy, claim.taken = True, old
+                return
             permit.need_patience()
             new = Peer(envelope.agent, alias_of(envelope.agent, next(self._aliases)))
             if old is None:
                 old = self._peers[envelope.agent] = new
-            elif old.broken and self._scout is not None:
-                self._scout.note(old.name, old.connections)
-            old.busy = True
-            return old, new
+            elif old.connections == envelope.connections:
+                if old.broken and old.near and not self._is_near(old.name.encode()):
+                    raise PeerLostError(f"peer {old.name!r} is gone", peer=old.name)
+                new.shapes |= old.shapes
+            claim.peer = new
+            old.busy, claim.taken = True, old
 
-    def _settle(self, old: Peer, new: Peer, loaded: bool) -> None:
-        """End what `_claim` began. Lock held."""
-        old.busy = False
-        if loaded and old is not new:
-            logger.debug("%s: peer %s has another connection", self._name, old.name)
-            old.broken = True
-            self._given_up.append(old)
-            self._peers[new.name] = new
-            self.reloads += 1
-        elif not loaded and old is new:
-            old.broken = True
-            if not old.connections:
-                del self._peers[old.name]
-        # Else it is as it was.
-        self._changed.notify_all()
+    def _settle(self, claim: _Claim, envelope: Envelope) -> None:
+        """End what `_claim` began: give back what was taken, or put another in its place."""
+        old = claim.taken
+        if old is None:
+            return
+        new = claim.peer
+        with self._changed:
+            if claim.loaded and old is not new:
+                logger.debug("%s: peer %s has another connection", self._name, old.name)
+                old.broken = True
+                self._given_up.append(old)
+                self._peers[new.name] = new
+                self.reloads += 1
+            elif not claim.loaded and old is new:
+                old.broken = True
+                if not old.connections:
+                    del self._peers[old.name]
+            # Else it is as it was.
+            if claim.loaded:
+                new.note(envelope)
+                new.join()
+            old.busy, claim.taken = False, None
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def _long_call(self) -> Iterator[None]:
         """Have others know that NIXL is busy for long."""
-        with self._lock:
-            self.calls += 1
+        call = object()
         try:
+            self.calls.add(call)
             yield
         finally:
-            with self._lock:
-                self.calls -= 1
+            self.calls.discard(call)
 
     def _settled(self, name: str, end: float, permit: Permit) -> Peer | None:
         """Return a peer, or None, once no thread is loading it. Lock held."""
@@ -332,18 +380,15 @@ class Peers:
         try:
             for peer in idle:
                 self._disconnect(peer)
-                if self._peers.get(peer.name) is peer:
-                    if self._messenger is not None:
-                        self._messenger.forget(peer.name)
-                    if peer.broken and self._scout is not None:
-                        self._scout.note(peer.name, peer.connections)
+                if self._messenger is not None and self._peers.get(peer.name) is peer:
+                    self._messenger.forget(peer.name)
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
             with self._changed:
                 for peer in idle:
-                    peer.busy = False
                     peer.broken = True
+                    peer.busy = False
                     if peer in self._given_up:
                         self._given_up.remove(peer)
                     elif self._peers.get(peer.name) is peer:
@@ -390,25 +435,27 @@ class Peers:
 
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
         require_files(24, f"connecting peer {peer.name!r}")
+        met = None
         try:
-            if self._scout is not None:
-                self._scout.look(envelope, blob)
             if self._messenger is not None:
-                peer.acquaintance = self._messenger.meet(envelope, blob, peer.alias)
-        except NativeError as error:
-            if self._scout is not None:
-                self._scout.note(envelope.agent, envelope.connections, error)
-            raise _refused(envelope.agent, error) from None
-        try:
-            name = self._agent.load_remote(renamed(blob, peer.alias))
-        except NativeError as error:
+                met = self._messenger.meet(envelope, blob, peer.alias)
+            with self._long_call():
+                self._evict_idle()
+                name = self._agent.load_remote(renamed(blob, peer.alias))
+            if name != peer.alias:
+                raise MetadataError(f"NIXL read the peer's name as {name!r}, not {peer.alias!r}")
+        except BaseException as error:
             # It may be connected all the same, and a region be at fault.
             self._disconnect(peer)
-            raise _refused(envelope.agent, error) from None
-        if self._scout is not None:
-            self._scout.forget(envelope.agent)
-        if name != peer.alias:
-            raise MetadataError(f"NIXL read the peer's name as {name!r}, not {peer.alias!r}")
+            if self._messenger is not None and met is not None:
+                self._messenger.drop(peer.name, met)
+            if isinstance(error, NativeError):
+                raise _refused(peer.name, error) from None
+            raise
+        if self._messenger is not None and met is not None:
+            self._messenger.keep(peer.name, met)
+            peer.acquaintance = met
+        peer.near = self._is_near(peer.name.encode())
 
 
 def _refused(name: str, error: NativeError) -> PeerLostError:

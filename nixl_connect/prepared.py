@@ -191,7 +191,7 @@ class PreparedTransfer:
             raise
 
     def _renew(self, permit: Permit) -> None:
-        """Wait for a thread that loads the peer; make the request anew if it was disconnected."""
+        """Wait for a thread that loads the peer; make the request anew for another connection."""
         self._engine.refuse_after_fork()
         permit.need_patience()
         if not self._peer.broken:
@@ -321,7 +321,8 @@ class PreparedTransfer:
     def cancel(self) -> None:
         """End it, and tell the passive side that its operation is cancelled. Idempotent.
 
-        A peer that was disconnected meanwhile is not told: its operation ends by its own deadline.
+        A peer that was disconnected, or connected anew, since the last transfer may not be told: its
+        operation then ends by its own deadline.
 
         Raises
         ------

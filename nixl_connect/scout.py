@@ -1,8 +1,9 @@
 """Goes first to a peer that could not be connected before.
 
-Where a connection cannot be made to a process of this host that is gone, UCX keeps the socket that
-it made for it until its worker is closed. Who asks again and again would run out of descriptors. So
-an agent asks that does nothing else, and is closed: that takes some 30 ms, and leaves nothing.
+Where UCX cannot make a connection, since the peer was a process of this host that is gone, it keeps
+the socket that it made for it until its worker is closed. Who asks again and again would run out of
+descriptors. So an agent asks that does nothing else, and is closed: that takes some 30 ms, and
+leaves nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
@@ -22,15 +22,11 @@ _PAUSE = 0.25
 # So many peers that could not be connected are remembered.
 _MOST = 1024
 
-
-class _Failure(NamedTuple):
-    connections: dict[str, bytes]
-    error: NativeError | None
-    until: float
+_Who = tuple[str, frozenset[tuple[str, bytes]]]
 
 
 class Scout:
-    """Which peers could not be connected, or were lost, and how to look for them again.
+    """Which peers could not be connected, and how to look for them again.
 
     Parameters
     ----------
@@ -49,21 +45,15 @@ class Scout:
         self._plugins = plugins
         self._no_sections = no_sections
         self._lock = threading.RLock()  # reentrant: for signal handlers
-        self._failed: dict[str, _Failure] = {}
+        self._failed: dict[_Who, tuple[float, int, str]] = {}
 
-    def note(
-        self, name: str, connections: dict[str, bytes], error: NativeError | None = None
-    ) -> None:
-        """Note that a peer was lost, or could not be connected for an error just now."""
-        now = time.monotonic()
-        until = now if error is None else now + _PAUSE
+    def note(self, peer: Envelope, error: NativeError) -> None:
+        """Note that a peer could not be connected just now."""
+        who = _who(peer)
         with self._lock:
-            known = self._failed.pop(name, None)
-            if known is None or known.connections != connections or known.until <= now:
-                # An error of its own: the other one holds frames.
-                error = error and NativeError(error.status, error.call)
-                known = _Failure(dict(connections), error, until)
-            self._failed[name] = known
+            self._failed.pop(who, None)
+            # Not the error itself, which holds frames.
+            self._failed[who] = time.monotonic() + _PAUSE, error.status, error.call
             if len(self._failed) > _MOST:
                 del self._failed[next(iter(self._failed))]
 
@@ -73,24 +63,32 @@ class Scout:
         Raises
         ------
         NativeError
-            It cannot be connected.
+            It cannot be connected, or could not a moment ago.
         BackendError
             NIXL can start no agent, or too few file descriptors are left.
         """
         with self._lock:
-            failure = self._failed.get(peer.agent)
-        if failure is None or failure.connections != peer.connections:
+            failure = self._failed.get(_who(peer))
+        if failure is None:
             return
-        if failure.error is not None and time.monotonic() < failure.until:
-            raise NativeError(failure.error.status, failure.error.call)
+        until, status, call = failure
+        if time.monotonic() < until:
+            raise NativeError(status, call)
         require_files(48, f"looking for peer {peer.agent!r}")
         agent = start_agent(f"{self._name}/scout", self._plugins)
         try:
             agent.load_remote(blob[: peer.sections_at] + self._no_sections)
+        except NativeError as error:
+            self.note(peer, error)
+            raise
         finally:
             agent.close()
 
-    def forget(self, name: str) -> None:
+    def forget(self, peer: Envelope) -> None:
         """Note that a peer was connected."""
         with self._lock:
-            self._failed.pop(name, None)
+            self._failed.pop(_who(peer), None)
+
+
+def _who(peer: Envelope) -> _Who:
+    return peer.agent, frozenset(peer.connections.items())

@@ -187,7 +187,7 @@ class Starter:
         """
         with self._usable:
             operation, peer = self._made(plan, permit, None, claimed=anew)
-        # A prepared transfer does not keep its peer from being reconnected; each post does.
+        # A prepared transfer does not keep a connection from being taken down; each post does.
         self._keeper.holds[operation.id].peer = None
         peer.leave()
         return operation, peer
@@ -242,7 +242,7 @@ class Starter:
             self._reactor.announce(target.described.agent.encode())
             peer = self._peers.admit(target.described, target.blob, plan.timeout, permit)
             hold = Hold([], local.memory, local.regions.nbytes, peer)
-            # A prepared one keeps no lane from being connected anew: it does without.
+            # A prepared one lasts, and holds no lane.
             lanes = [] if start is None else self._lanes_for(plan, permit)
             operation = self._request(plan, hold, permit, lanes)
             with permit.lock:

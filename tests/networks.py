@@ -93,7 +93,7 @@ class Network:
         )
         host.devices.append(device)
         self.switch.ip("link", "set", port, "master", "bridge", "up")
-        host.ip("address", "add", f"10.77.0.{number}/24", "dev", device)
+        host.ip("address", "add", f"{self._address(host)}/24", "dev", device)
         host.ip("link", "set", device, "up")
 
     def cut(self, host: Host) -> None:
@@ -112,10 +112,26 @@ class Network:
         """Undo `unplug`."""
         self.switch.ip("link", "set", self._port(host), "up")
 
+    def reset(self, host: Host, other: Host) -> None:
+        """End the TCP connections between two hosts, which learn of it."""
+        there = ["dst", self._address(other)]
+        for options in (["-K"], ["-Htn"]):
+            done = subprocess.run(
+                [*host.prefix, "ss", *options, "state", "established", *there],
+                check=True,
+                timeout=10,
+                capture_output=True,
+            )
+        if done.stdout:
+            pytest.skip("this kernel resets no connections (CONFIG_INET_DIAG_DESTROY)")
+
     def delete(self) -> None:
         """Remove everything."""
         for host in (self.switch, *self.hosts):
             host.delete()
+
+    def _address(self, host: Host) -> str:
+        return f"10.77.0.{self.hosts.index(host) + 1}"
 
     def _port(self, host: Host) -> str:
         return f"port{self.hosts.index(host) + 1}"

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+import nixl_connect as nc
+
 PRELUDE = """
 import asyncio, gc, os, sys, threading
 import numpy as np
@@ -116,6 +118,31 @@ def test_a_thread_waits_longer_than_the_interpreter_lives():
             assert process.wait(20) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise ValueError"])
+def test_who_ends_at_once_has_told_its_peer(make_connector, ending):
+    """A program whose read is complete may end: the other side learns that it is."""
+    connector = make_connector()
+    program = """
+        for line in sys.stdin:
+            told = nc.RdmaMetadata.model_validate_json(line)
+            into = np.zeros(8, np.uint8)
+            one.begin_read_blocking(told, nc.Descriptor(into)).wait_for_completion_blocking(10)
+    """
+    for _ in range(5):
+        with connector.create_readable_blocking(nc.Descriptor(b"01234567")) as passive:
+            done = subprocess.run(
+                [sys.executable, "-c", f"{PRELUDE}{textwrap.dedent(program)}{ending}"],
+                input=passive.metadata().model_dump_json(),
+                capture_output=True,
+                text=True,
+                timeout=30,
+                cwd="/",
+                check=False,
+            )
+            passive.wait_for_completion_blocking(10)
+            assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(ending, 1)
 
 
 def test_an_exception_ends_as_usual():

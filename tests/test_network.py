@@ -51,6 +51,16 @@ def read(passive, active, size=SIZE, seed=0, timeout=20):
     assert active.do("digests", number=begun["id"]) == theirs
 
 
+def write(passive, active, size=SIZE, seed=0):
+    """Write, and compare."""
+    made = passive.do("passive", kind="writable", sizes=[size])
+    begun = active.do("active", kind="write", metadata=made["metadata"], sizes=[size], seed=seed)
+    active.do("wait", number=begun["id"])
+    passive.do("wait", number=made["id"])
+    theirs = passive.do("digests", number=made["id"])
+    assert active.do("digests", number=begun["id"]) == theirs
+
+
 def fails(peer, kind, number, timeout=15):
     with pytest.raises(Exception, match=kind):
         peer.do("wait", number=number, timeout=timeout)
@@ -117,6 +127,19 @@ def test_a_link_that_goes_down(network, start):
     active.do("wait", number=begun["id"])
     passive.do("wait", number=made["id"])
     assert active.do("digests", number=begun["id"]) == passive.do("digests", number=made["id"])
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_connections_that_are_reset_are_made_anew(network, start, kind):
+    """No operation fails that begins when the agents have seen it."""
+    left, middle, _ = network.hosts
+    passive, active = start(left), start(middle)
+    move = {"read": read, "write": write}[kind]
+    for rounds in range(4):
+        move(passive, active, seed=rounds)
+        assert active.do("stats")["stats"]["peers"]["reloads"] == rounds
+        network.reset(left, middle)
+        time.sleep(0.5)
 
 
 def test_a_peer_that_dies_behind_a_cut(network, start):

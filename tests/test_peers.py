@@ -12,6 +12,7 @@ from nixl_connect._native import envelope
 from nixl_connect.metadata import decode_nixl_metadata
 
 TCP = {"UCX_TLS": "tcp"}
+LARGE = 16 << 20
 
 
 def rekeyed(metadata: dict) -> nc.RdmaMetadata:
@@ -154,21 +155,46 @@ def test_another_key_does_not_wait_for_what_is_in_flight(connector, peer, conten
     known.leave()
 
 
+def with_a_key_that_is_none(metadata):
+    blob = decode_nixl_metadata(told(metadata).nixl_metadata, 1 << 20)
+    (section,) = envelope.parse(blob).sections
+    key = section.regions[0][3]
+    forged = blob.replace(key, b"\xff" * len(key))
+    text = "b64:" + base64.b64encode(zlib.compress(forged)).decode()
+    hostile = told(metadata).model_dump() | {"nixl_metadata": text}
+    return nc.RdmaMetadata.model_validate(hostile)
+
+
+def test_a_key_that_is_refused_disturbs_nothing_in_flight(connector, peer, content):
+    """NIXL frees all keys of a peer of which it refuses one: that is another peer to it."""
+    made = [peer.do("passive", kind="readable", sizes=[LARGE], seed=i) for i in range(6)]
+    read(connector, told(peer.do("passive", kind="readable", sizes=[8])), 8)
+    hostile = with_a_key_that_is_none(peer.do("passive", kind="readable", sizes=[64]))
+    peer.stop()
+    arrays = [np.zeros(LARGE, np.uint8) for _ in made]
+    begun = [
+        connector.begin_read_blocking(told(one), nc.Descriptor(array), timeout=20)
+        for one, array in zip(made, arrays, strict=True)
+    ]
+    with pytest.raises(nc.PeerLostError):
+        read(connector, hostile, 64)
+    peer.resume()
+    for i, (operation, array) in enumerate(zip(begun, arrays, strict=True)):
+        operation.wait_for_completion_blocking(20)
+        assert (array == content(i, LARGE)).all()
+        peer.do("wait", number=made[i]["id"])
+    assert connector.stats()["peers"]["reloads"] == 0
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "known"])
 def test_a_key_that_is_refused_spoils_no_name(connector, peer, content, known):
     """Somebody else may have made it up: the peer itself goes on being reached."""
     made = [peer.do("passive", kind="readable", sizes=[64], seed=i) for i in range(2)]
     if known:
         read(connector, told(made[0]), 64)
-    blob = decode_nixl_metadata(told(made[1]).nixl_metadata, 1 << 20)
-    ((section,),) = (envelope.parse(blob).sections,)
-    key = section.regions[0][3]
-    forged = blob.replace(key, b"\xff" * len(key))
-    text = "b64:" + base64.b64encode(zlib.compress(forged)).decode()
-    hostile = told(made[1]).model_dump() | {"nixl_metadata": text}
     for _ in range(3):
         with pytest.raises(nc.PeerLostError):
-            read(connector, nc.RdmaMetadata.model_validate(hostile), 64)
+            read(connector, with_a_key_that_is_none(made[1]), 64)
     for i, genuine in enumerate(made):
         assert (read(connector, told(genuine), 64) == content(i, 64)).all()
 

@@ -245,6 +245,25 @@ def test_a_transfer_that_never_ends(pair, kind):
     assert "peer reports" in text
 
 
+@pytest.mark.parametrize("kind", ["readable", "writable"])
+def test_a_cancelled_transfer_keeps_its_memory(pair, kind):
+    """Cancelled and dropped by its owner, it is over when NIXL says so."""
+    passive, active = pair
+    active.do("misbehave", call="post_xfer_req", action="hold")
+    number, begun = begin(passive, active, kind, sizes=[5000])
+    active.do("cancel", number=begun)
+    active.do("drop", number=begun)
+    assert move(passive, active, seed=3)
+    stats = active.do("stats")["stats"]
+    assert stats["operations"]["held_bytes"] == 5000
+    assert stats["registrations"]["count"] == 1
+    # The passive side learns of it no earlier: its memory may still be in use, too.
+    assert passive.do("status", number=number)["status"] == "INIT"
+    active.do("behave")
+    until(lambda: settled(active))
+    fails(passive, "wait", "OperationCancelledError", number=number)
+
+
 def test_a_late_write_finds_its_memory(start_peer, scripted):
     """What was cancelled and dropped here is still written to there, and is not freed before."""
     passive = start_peer(environment=scripted, quarantine=60.0)

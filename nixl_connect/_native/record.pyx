@@ -53,7 +53,7 @@ cdef void release_record(Record* record) noexcept nogil:
         record.waiters = waiter.next
         free_waiter(waiter)
     atomic_add(&_live, -1)
-    for i in range(record.part_count):
+    for i in range(MOST_PARTS):
         free(record.parts[i].peer)
     free(record.key)
     free(record.peer)
