@@ -225,6 +225,11 @@ class Peers:
     def __len__(self) -> int:
         return len(self._peers)
 
+    def is_busy(self, name: str) -> bool:
+        """Whether a thread loads metadata of a peer just now."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.busy
+
     def admit(self, envelope: Envelope, blob: bytes, timeout: float, permit: Permit) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
 

@@ -321,7 +321,7 @@ class PreparedTransfer:
     def cancel(self) -> None:
         """End it, and tell the passive side that its operation is cancelled. Idempotent.
 
-        A peer that was disconnected, or connected anew, since the last transfer may not be told: its
+        A peer that was disconnected or connected anew since the last transfer may not be told: its
         operation then ends by its own deadline.
 
         Raises

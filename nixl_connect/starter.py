@@ -233,7 +233,8 @@ class Starter:
         hold: Hold | None = None
         started = False
         local, target = plan.local, plan.target
-        if not self.is_free:
+        # A beginning that came too late may still have the key, until the peer is connected.
+        if not self.is_free or self._peers.is_busy(target.described.agent):
             permit.need_patience()
         if not claimed:
             self._used.claim(target.key)
