@@ -18,7 +18,8 @@ from typing import Any
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.lanes import Lane
-from nixl_connect.peers import Peer, Peers
+from nixl_connect.peer import Peer
+from nixl_connect.peers import Peers
 from nixl_connect.registrations import Registration, Registrations
 
 logger = logging.getLogger(__name__)

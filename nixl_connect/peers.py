@@ -24,19 +24,17 @@ import itertools
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from enum import Enum
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
-from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed
+from nixl_connect._native.envelope import Envelope, alias_of, renamed
 from nixl_connect._native.packing import Regions
-from nixl_connect._native.peer import PeerState
-from nixl_connect._native.ranges import RangeMap, coverings
+from nixl_connect._native.ranges import coverings
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.files import require_files
-from nixl_connect.messenger import Acquaintance, Messenger
+from nixl_connect.messenger import Messenger
+from nixl_connect.peer import Peer, Verdict
 from nixl_connect.permit import Permit
 
 logger = logging.getLogger(__name__)
@@ -47,112 +45,8 @@ _IDLE = 600.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
-# So much of a key says how it is read: which parts it has, and for which kind of memory. The rest
-# are numbers. See `ucp_rkey_pack_common` of UCX.
-_KEY_HEAD = 9
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
-
-
-class _Verdict(Enum):
-    KNOWN = 0
-    NEW = 1
-    CONFLICT = 2
-
-
-class Peer(PeerState):
-    """A connection to a remote agent.
-
-    Parameters
-    ----------
-    name : str
-        The agent's name.
-    alias : bytes
-        What NIXL calls it here.
-    """
-
-    __slots__ = (
-        "acquaintance",
-        "alias",
-        "connections",
-        "last_used",
-        "ledgers",
-        "name",
-        "near",
-        "regions",
-        "shapes",
-    )
-
-    def __init__(self, name: str, alias: bytes) -> None:
-        self.name = name
-        self.alias = alias
-        self.connections: dict[str, bytes] = {}
-        self.ledgers: defaultdict[tuple[str, int], dict[int, RangeMap]] = defaultdict(dict)
-        """What is loaded, with the keys: by backend and memory type, and device number."""
-        self.regions = 0
-        self.shapes: set[tuple[str, int, int, bytes]] = set()
-        """What keys look like that NIXL has accepted."""
-        self.last_used = time.monotonic()
-        self.near = False
-        """Whether it had a doorbell on this host when it was connected."""
-        self.acquaintance: Acquaintance | None = None
-        """How the messenger knows it."""
-
-    def leave(self) -> None:
-        """Count a transfer out."""
-        self.last_used = time.monotonic()
-        super().leave()
-
-    def compare(self, envelope: Envelope, limit: int) -> _Verdict:
-        """Compare metadata with what is loaded."""
-        if self.broken:
-            return _Verdict.CONFLICT
-        verdict = _Verdict.KNOWN
-        for backend, info in envelope.connections.items():
-            known_info = self.connections.get(backend)
-            if known_info is None:
-                verdict = _Verdict.NEW
-            elif known_info != info:
-                return _Verdict.CONFLICT
-        fresh = 0
-        for section in envelope.sections:
-            ledgers = self.ledgers[section.backend, section.mem_type]
-            accepted = None
-            for address, length, device, key in section.regions:
-                ledger = ledgers.get(device)
-                if ledger is not None:
-                    end = address + length
-                    if ledger.get(address, end) == key:
-                        continue
-                    if not ledger.admits(address, end, key):
-                        return _Verdict.CONFLICT
-                # Where NIXL refuses one key of a peer it frees them all, in use or not.
-                if key != accepted:
-                    if self.regions and _shape(section, key) not in self.shapes:
-                        return _Verdict.CONFLICT
-                    accepted = key
-                verdict = _Verdict.NEW
-                fresh += 1
-        return _Verdict.CONFLICT if self.regions and self.regions + fresh > limit else verdict
-
-    def note(self, envelope: Envelope) -> None:
-        """Note that metadata has been loaded."""
-        self.connections.update(envelope.connections)
-        for section in envelope.sections:
-            ledgers = self.ledgers[section.backend, section.mem_type]
-            noted = None
-            for address, length, device, key in section.regions:
-                if key != noted:
-                    self.shapes.add(_shape(section, key))
-                    noted = key
-                ledger = ledgers.setdefault(device, RangeMap())
-                if ledger.get(address, address + length) is None:
-                    ledger.add(address, address + length, key)
-                    self.regions += 1
-
-
-def _shape(section: Section, key: bytes) -> tuple[str, int, int, bytes]:
-    return section.backend, section.mem_type, len(key), key[:_KEY_HEAD]
 
 
 class _Claim:
@@ -286,12 +180,12 @@ class Peers:
         """Look up a peer that knows all of the metadata, and count the transfer, or take one."""
         with self._lock:
             old = self._settled(envelope.agent, end, permit)
-            verdict = _Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
-            if old is not None and verdict is _Verdict.KNOWN:
+            verdict = Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
+            if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
                 old.join()
                 return
-            if old is not None and verdict is _Verdict.NEW:
+            if old is not None and verdict is Verdict.NEW:
                 if old.regions == 0 or len(blob) > _QUICK_BYTES:
                     permit.need_patience()
                 claim.peer = old

@@ -18,7 +18,8 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect.errors import InternalError, MetadataError, QuarantineError, TransferError
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import FEW, LEAST_BYTES, Lane, Lanes
-from nixl_connect.peers import Peer, Peers
+from nixl_connect.peer import Peer
+from nixl_connect.peers import Peers
 from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.regions import Local, Plan, Target
 from nixl_connect.registrations import Registration, Registrations
