@@ -26,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
+# So many operations are let go of at a stretch. Where more are left, others wait for so long
+# (seconds) to take their turn at it.
+_STRETCH = 64
+_MUCH = 128
+_BRIEF = 1e-3
 # More of them than this are not deregistered on whichever thread comes by.
 _QUICK_REGISTRATIONS = 256
 _LOST = frozenset({Reason.PEER_LOST, Reason.NOT_TOLD})
@@ -102,9 +107,10 @@ class Keeper:
     def collect(self, *, patient: bool = False) -> None:
         """Let go of what ended operations held. Cheap when there is nothing.
 
-        One thread at a time does it. Another does not wait but leaves its finds to that one, or to
-        the reaper; so does a finalizer that the garbage collector runs in the middle of a change to
-        registrations or peers, and everybody while NIXL is in a long call.
+        One thread at a time does it. Another leaves its finds to that one, or to the reaper; so
+        does a finalizer that runs in the middle of a change to registrations or peers, and
+        everybody while NIXL is in a long call. But where much is left already, whoever ends
+        operations waits a little, lets go of some, and so ends no more than can be let go of.
 
         Parameters
         ----------
@@ -112,11 +118,12 @@ class Keeper:
             Wait, also for NIXL: for threads that have nothing else to do.
         """
         while self._reactor.has_garbage or self._deferred or self._ended:
+            self._reactor.collect(self._ended)
             if (
                 self._is_held_here()
                 or (not patient and self._would_wait())
                 or self._collecting._is_owned()  # type: ignore[attr-defined]
-                or not self._collecting.acquire(blocking=False)
+                or not self._collecting.acquire(timeout=_BRIEF if self._is_behind else 0)
             ):
                 return
             try:
@@ -125,6 +132,13 @@ class Keeper:
                     return
             finally:
                 self._collecting.release()
+            if self._is_behind and not patient:
+                return  # it is somebody else's turn
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether much is left that could be let go of."""
+        return len(self._ended) > _MUCH
 
     def add_lane(self, lane: Lane) -> None:
         """Have holds refer to a lane."""
@@ -158,7 +172,9 @@ class Keeper:
         Returns False where something takes more patience than there is.
         """
         self._reactor.collect(self._ended)
-        while self._ended:
+        for _ in range(_STRETCH):
+            if not self._ended:
+                break
             hold = self.holds.get(self._ended[0][0])
             if hold is not None and len(hold.registrations) > _QUICK_REGISTRATIONS and not patient:
                 return False
@@ -223,6 +239,8 @@ class Keeper:
         if not self._collecting._is_owned():  # type: ignore[attr-defined]
             with self._collecting:  # another thread may be in the middle of it
                 self._collect(patient=True)
+                while self._ended:
+                    self._collect(patient=True)
         self._stopping.set()
 
     def join(self) -> None:

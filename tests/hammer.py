@@ -27,6 +27,8 @@ import numpy as np
 import nixl_connect as nc
 
 PATIENCE = 60.0
+# However fast operations are made, what they held is let go of as fast.
+MOST_HELD = 1000
 # What an operation may end with whose connector is closed meanwhile.
 ENDED = (nc.ClosedError, nc.OperationCancelledError, nc.StateError, nc.TransferError)
 
@@ -299,8 +301,12 @@ def main() -> None:
         threads.append(threading.Thread(target=guarded, args=(call,), daemon=True))
     for thread in threads:
         thread.start()
+    held = 0
     for thread in threads:
-        thread.join(options.seconds + 2 * PATIENCE)
+        while thread.is_alive() and time.monotonic() < hammer.end + 2 * PATIENCE:
+            thread.join(0.1)
+            figures = [item.stats() for item in hammer.pair]
+            held = max(held, *(item["operations"]["held"] for item in figures if item), 0)
         if thread.is_alive():
             import faulthandler
 
@@ -314,11 +320,12 @@ def main() -> None:
                 print(*connector.operations(), sep="\n", file=sys.stderr)
             sys.exit("operations are left")
         time.sleep(0.01)
+    assert held < MOST_HELD, held
     stats = [connector.stats() for connector in hammer.pair]
     assert all(item["registrations"]["count"] == 0 for item in stats)
     for connector in (*hammer.pair, hammer.mortal):
         connector.close_blocking()
-    print(json.dumps(hammer.counts | {"connectors": hammer.mortals}))
+    print(json.dumps(hammer.counts | {"connectors": hammer.mortals, "held": held}))
     sys.exit(1 if hammer.failed else 0)
 
 

@@ -8,6 +8,7 @@ longest time that one took (seconds), the longest text of an error, and how much
 """
 
 import base64
+import copy
 import json
 import random
 import resource
@@ -72,6 +73,11 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+def strange(rng: random.Random) -> object:
+    """Return something that may stand in JSON, of its own: it may be changed again."""
+    return copy.deepcopy(rng.choice(VALUES))
+
+
 def mutate_fields(rng: random.Random, fields: dict) -> dict:
     """Return something that is nearly the same JSON object."""
     changed = json.loads(json.dumps(fields))
@@ -81,18 +87,18 @@ def mutate_fields(rng: random.Random, fields: dict) -> dict:
         items = changed.get("descriptors")
         item = rng.choice(items) if isinstance(items, list) and items else {}
         if kind == 0:
-            changed[name] = rng.choice(VALUES)
+            changed[name] = strange(rng)
         elif kind == 1:
             changed.pop(name, None)
         elif kind == 2 and isinstance(item, dict):
-            item[rng.choice(["device", "ptr", "size", "other"])] = rng.choice(VALUES)
+            item[rng.choice(["device", "ptr", "size", "other"])] = strange(rng)
         elif kind == 3 and isinstance(changed.get("descriptors"), list):
             changed["descriptors"] = changed["descriptors"] * rng.choice((0, 2, 20))
         elif kind == 4 and isinstance(changed.get(name), str):
             text = mutate(rng, changed[name].encode("utf-8", "surrogatepass"))
             changed[name] = text.decode("latin-1")
         elif kind == 5 and isinstance(changed.get("descriptors"), list):
-            changed["descriptors"].append(rng.choice(VALUES))
+            changed["descriptors"].append(strange(rng))
     return changed
 
 
