@@ -118,13 +118,17 @@ class Keeper:
             Wait, also for NIXL: for threads that have nothing else to do.
         """
         while self._reactor.has_garbage or self._deferred or self._ended:
-            self._reactor.collect(self._ended)
             if (
                 self._is_held_here()
                 or (not patient and self._would_wait())
                 or self._collecting._is_owned()  # type: ignore[attr-defined]
-                or not self._collecting.acquire(timeout=_BRIEF if self._is_behind else 0)
             ):
+                if self._ended:
+                    self._reactor.poke()  # the reaper waits for what the reactor has, not for this
+                return
+            # From here on it is in `_ended`, where whoever has the lock looks again after it.
+            self._reactor.collect(self._ended)
+            if not self._collecting.acquire(timeout=_BRIEF if self._is_behind else 0):
                 return
             try:
                 if not self._collect(patient=patient):
@@ -133,7 +137,8 @@ class Keeper:
             finally:
                 self._collecting.release()
             if self._is_behind and not patient:
-                return  # it is somebody else's turn
+                self._reactor.poke()  # it is somebody else's turn, or the reaper's
+                return
 
     @property
     def _is_behind(self) -> bool:
