@@ -20,17 +20,17 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect.lanes import Lane
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
+from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations
 
 logger = logging.getLogger(__name__)
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
-# So many operations are let go of at a stretch. Where more are left, others wait for so long
-# (seconds) to take their turn at it.
-_STRETCH = 64
-_MUCH = 128
-_BRIEF = 1e-3
+# So many operations are let go of in one go, which takes less than a millisecond.
+_STRETCH = 128
+# Where more than this are left to let go of, no operation begins before it has lent a hand.
+_MUCH = 512
 # More of them than this are not deregistered on whichever thread comes by.
 _QUICK_REGISTRATIONS = 256
 _LOST = frozenset({Reason.PEER_LOST, Reason.NOT_TOLD})
@@ -109,41 +109,24 @@ class Keeper:
 
         One thread at a time does it. Another leaves its finds to that one, or to the reaper; so
         does a finalizer that runs in the middle of a change to registrations or peers, and
-        everybody while NIXL is in a long call. But where much is left already, whoever ends
-        operations waits a little, lets go of some, and so ends no more than can be let go of.
+        everybody where they would have to wait for NIXL.
 
         Parameters
         ----------
         patient : bool
-            Wait, also for NIXL: for threads that have nothing else to do.
+            Wait, also for NIXL, until nothing is left: for threads that may.
         """
-        while self._reactor.has_garbage or self._deferred or self._ended:
-            if (
-                self._is_held_here()
-                or (not patient and self._would_wait())
-                or self._collecting._is_owned()  # type: ignore[attr-defined]
-            ):
-                if self._ended:
-                    self._reactor.poke()  # the reaper waits for what the reactor has, not for this
-                return
-            # From here on it is in `_ended`, where whoever has the lock looks again after it.
-            self._reactor.collect(self._ended)
-            if not self._collecting.acquire(timeout=_BRIEF if self._is_behind else 0):
-                return
-            try:
-                if not self._collect(patient=patient):
-                    self._reactor.poke()  # what is left is for the reaper
-                    return
-            finally:
-                self._collecting.release()
-            if self._is_behind and not patient:
-                self._reactor.poke()  # it is somebody else's turn, or the reaper's
-                return
+        while self._take_turn(patient=patient):
+            pass
 
-    @property
-    def _is_behind(self) -> bool:
-        """Whether much is left that could be let go of."""
-        return len(self._ended) > _MUCH
+    def keep_up(self, permit: Permit) -> None:
+        """Let go of what has ended, if much has, before another operation begins.
+
+        So no more operations end than can be let go of, however many threads begin them.
+        """
+        if len(self._ended) > _MUCH:
+            permit.need_patience()
+            self._take_turn(patient=True)
 
     def add_lane(self, lane: Lane) -> None:
         """Have holds refer to a lane."""
@@ -171,24 +154,49 @@ class Keeper:
             )
         )
 
-    def _collect(self, *, patient: bool) -> bool:
+    def _take_turn(self, *, patient: bool) -> bool:
+        """Let go of some; return whether to come again."""
+        self._reactor.collect(self._ended)
+        if not (self._ended or self._deferred):
+            return False
+        if (
+            self._is_held_here()
+            or (not patient and self._would_wait())
+            or self._collecting._is_owned()  # type: ignore[attr-defined]
+        ):
+            self._reactor.poke()  # it is for the reaper
+            return False
+        if not self._collecting.acquire(blocking=patient):
+            return False  # whoever has the lock looks again after it
+        memory: list[Any] = []  # dropped without the lock: it may have finalizers
+        try:
+            finished = self._let_go(memory, patient=patient)
+        finally:
+            self._collecting.release()
+        if not finished:
+            self._reactor.poke()  # what is left is for the reaper
+        return finished
+
+    def _let_go(self, memory: list[Any], *, patient: bool) -> bool:
         """Let go, one by one: an exception, a signal handler's say, loses none. Lock held.
 
-        Returns False where something takes more patience than there is.
+        Returns False where something is left that takes more patience than there is. `memory`
+        takes what may be dropped.
         """
-        self._reactor.collect(self._ended)
         for _ in range(_STRETCH):
             if not self._ended:
                 break
             hold = self.holds.get(self._ended[0][0])
             if hold is not None and len(hold.registrations) > _QUICK_REGISTRATIONS and not patient:
                 return False
+            memory.append(hold)
             self.end(*self._ended[0])
             self._ended.popleft()
         while self._deferred:
-            registration, _ = self._deferred.popleft()
+            registration, owner = self._deferred.popleft()
+            memory.append(owner)
             self._registrations.release(registration)
-        return True
+        return patient or not self._ended
 
     def end(self, number: int, stage: int, reason: int) -> None:
         """Let go of what one operation held, as far as its stage allows. May be repeated."""
@@ -242,10 +250,9 @@ class Keeper:
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
         if not self._collecting._is_owned():  # type: ignore[attr-defined]
-            with self._collecting:  # another thread may be in the middle of it
-                self._collect(patient=True)
-                while self._ended:
-                    self._collect(patient=True)
+            with self._collecting:
+                pass  # another thread may have been in the middle of it
+            self.collect(patient=True)
         self._stopping.set()
 
     def join(self) -> None:

@@ -100,6 +100,7 @@ class Starter:
                 f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
             )
         with self._usable:
+            self._keeper.keep_up(permit)
             self._enter(self._registrations, permit)
             try:
                 permit.check()
@@ -234,6 +235,7 @@ class Starter:
         hold: Hold | None = None
         started = False
         local, target = plan.local, plan.target
+        self._keeper.keep_up(permit)
         # A beginning that came too late may still have the key, until the peer is connected.
         if not self.is_free or self._peers.is_busy(target.described.agent):
             permit.need_patience()

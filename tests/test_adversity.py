@@ -5,12 +5,14 @@ import copy
 import gc
 import pickle
 import signal
+import threading
 import time
 
 import numpy as np
 import pytest
 
 import nixl_connect as nc
+import nixl_connect.keeper
 from nixl_connect.permit import HASTY, NotQuickError
 
 
@@ -113,6 +115,67 @@ def test_an_exception_in_the_middle_of_collecting_loses_nothing(make_connector, 
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert connector.stats()["registrations"]["count"] == 0
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_no_more_operations_end_than_are_let_go_of(make_connector, monkeypatch, on_loop):
+    connector = make_connector()
+    keeper = connector._open()._engine.keeper
+    monkeypatch.setattr(nixl_connect.keeper, "_GRACE", 60)  # the reaper does nothing
+    monkeypatch.setattr(keeper, "_would_wait", lambda: True)  # nor does whoever comes by
+    descriptor = nc.Descriptor(bytearray(8))
+    most = 0
+
+    async def begin():
+        return await connector.create_readable(descriptor)
+
+    loop = asyncio.new_event_loop()
+    for _ in range(3 * nixl_connect.keeper._MUCH):
+        operation = (
+            loop.run_until_complete(begin())
+            if on_loop
+            else connector.create_readable_blocking(descriptor)
+        )
+        operation.cancel()
+        assert operation._native.wait(10)
+        most = max(most, len(keeper.holds))
+    loop.close()
+    assert nixl_connect.keeper._MUCH < most < nixl_connect.keeper._MUCH + 10
+
+
+def test_memory_is_dropped_without_the_lock(make_connector):
+    connector = make_connector()
+    keeper = connector._open()._engine.keeper
+    free = []
+
+    class Memory:
+        def __init__(self):
+            self.memory = np.zeros(8, np.uint8)
+
+        @property
+        def __array_interface__(self):
+            return self.memory.__array_interface__
+
+        def __del__(self):
+            def acquire():
+                free.append(keeper._collecting.acquire(timeout=5))
+                if free[-1]:
+                    keeper._collecting.release()
+
+            thread = threading.Thread(target=acquire)
+            thread.start()
+            thread.join()
+
+    operation = connector.create_readable_blocking(nc.Descriptor(Memory()))
+    operation.cancel()
+    assert operation._native.wait(10)
+    del operation
+    deadline = time.monotonic() + 20
+    while not free:
+        keeper.collect()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert free == [True]
 
 
 def test_a_finalizer_that_cancels_while_registrations_change(make_connector):

@@ -38,7 +38,7 @@ cdef struct Core:
     size_t bucket_count
     size_t passive_count        # records in `buckets`
     size_t active_count         # records incoming, posted or active
-    uint64_t large_count          # of them, the large ones
+    uint64_t large_count        # of them, the large ones
     size_t waiting              # records that are not final
     Record* active              # guarded by `polling`
     int64_t last_activity

@@ -236,11 +236,6 @@ cdef class Reactor:
                 self.agent.leave()
         return ended > 0
 
-    @property
-    def has_garbage(self) -> bool:
-        """Whether there is something to collect."""
-        return _has_garbage(self.core)
-
     def collect(self, ended: deque[tuple[int, int, int]]) -> None:
         """Append to `ended` the operations that have ended since the last call.
 
