@@ -22,6 +22,9 @@ from nixl_connect.permit import Permit
 from nixl_connect.regions import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
 
+# Most bytes of a notification key: it is sent as it is, and stands in logs.
+_LONGEST_KEY = 4096
+
 
 class ActiveOperation(AbstractOperation):
     """A transfer from or to a peer's memory."""
@@ -47,8 +50,11 @@ class ActiveOperation(AbstractOperation):
             key = remote_metadata.notification_key.encode()
         except UnicodeEncodeError as error:
             raise MetadataError(f"remote_metadata: notification_key: {error}") from None
-        if not key:
-            raise MetadataError("remote_metadata: notification_key must not be empty")
+        if not 0 < len(key) <= _LONGEST_KEY:
+            raise MetadataError(
+                f"remote_metadata: notification_key must have 1 to {_LONGEST_KEY} bytes, "
+                f"not {len(key)}"
+            )
         if options.seal is not None:
             options.seal.check(remote_metadata)
         regions, device = _remote_regions(remote_metadata, self._descriptors)

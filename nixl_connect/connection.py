@@ -169,7 +169,12 @@ def read_nixl_metadata(text: str, limit: int) -> tuple[bytes, Envelope]:
     MetadataError
         Malformed, or over `limit` bytes.
     """
-    return (_read_again if len(text) <= _SHORT else _read)(text, limit)
+    if len(text) <= _SHORT:
+        try:
+            return _read_again(text, min(limit, _SHORT))
+        except MetadataError:
+            pass  # malformed, or long once it is inflated
+    return _read(text, limit)
 
 
 def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
@@ -177,8 +182,8 @@ def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
     return blob, parse_nixl_metadata(blob)
 
 
-# Peers hand out the same memory again and again. What is short enough to keep is remembered; no
-# metadata that is malformed is.
+# Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
+# too, is remembered; no metadata that is malformed is.
 _SHORT = 4096
 _read_again = functools.lru_cache(maxsize=256)(_read)
 

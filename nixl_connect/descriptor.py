@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Guards which registration a descriptor has: several threads may register one.
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class Descriptor:
@@ -150,14 +150,22 @@ class Descriptor:
         if self._registered_with(connection):
             return
         memory = self._memory
-        registration = connection._engine.register(
-            (memory.pointer, memory.size, memory.device.id), memory.device.mem_type
-        )
-        with _lock:
-            if self._registration is None:
-                self._connection = connection
-                self._registration = registration
-                return
+        registration: list[Registration] = []
+        try:
+            connection._engine.register(
+                (memory.pointer, memory.size, memory.device.id),
+                memory.device.mem_type,
+                registration,
+            )
+            with _lock:
+                if self._registration is None:
+                    self._connection = connection
+                    self._registration = registration
+                    return
+        except BaseException:
+            if self._registration is not registration:
+                connection._engine.registrations.release(registration)
+            raise
         # Another thread was faster; with another connection, that is an error.
         connection._engine.registrations.release(registration)
         self._registered_with(connection)
@@ -255,7 +263,7 @@ def _check_connection(connection: Connection) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603, a thread that is not in the child may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -133,7 +133,7 @@ class Engine:
             usable=self._usable,
         )
         self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
-        self._prepared_lock = threading.Lock()
+        self._prepared_lock = threading.RLock()
         # Reentrant: a signal handler may close what is being closed.
         self._close_lock = threading.RLock()
         self._shutting_down = False
@@ -153,10 +153,10 @@ class Engine:
 
     # --- operations -------------------------------------------------------------------------
 
-    def register(self, row: Row, mem_type: int) -> list[Registration]:
-        """Register one region, or share a registration that holds it."""
+    def register(self, row: Row, mem_type: int, held: list[Registration]) -> None:
+        """Register one region, or share a registration that holds it, which is put into `held`."""
         with self._usable:
-            return self.registrations.acquire(Regions([row]), mem_type)
+            self.registrations.acquire(Regions([row]), mem_type, held=held)
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info, compressed.
@@ -250,6 +250,11 @@ class Engine:
         """
         if self.forked:
             return
+        if self.keeper.is_held_here:
+            # A finalizer or a signal handler, in the middle of something that closing needs.
+            self.closed = True
+            self.keeper.request_close()
+            return
         with self._close_lock:
             self.closed = True
             if self._shutting_down:
@@ -289,6 +294,11 @@ class Engine:
         )
 
     # --- what there is ----------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those that are open."""
+        return self._lanes.all
 
     def counters(self) -> tuple[dict[str, int], list[tuple[int, int, int, int, int, list[int]]]]:
         """Return the reactor's counters and tallies, when what has ended has been let go of."""

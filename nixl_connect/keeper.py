@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nixl_connect._native.lock import Gate
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
+from nixl_connect.errors import TransferTimeoutError
 from nixl_connect.lanes import Lane
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
-from nixl_connect.permit import Permit
+from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.registrations import Registration, Registrations
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ _GRACE = 0.05
 _STRETCH = 128
 # Where more than this are left to let go of, no operation begins before it has lent a hand.
 _MUCH = 512
+# How long (seconds) a beginning waits for its turn at a stretch.
+_SLICE = 0.05
 # More of them than this are not deregistered on whichever thread comes by.
 _QUICK_REGISTRATIONS = 256
 _LOST = frozenset({Reason.PEER_LOST, Reason.NOT_TOLD})
@@ -86,10 +91,10 @@ class Keeper:
         self._close_requested = False
         self._stopping = threading.Event()
         self._deferred: deque[tuple[list[Registration], Any]] = deque()
-        self._lock = threading.Lock()
-        # Reentrant only so that it knows its owner: a signal handler may come in the middle.
-        self._collecting = threading.RLock()
-        self._ended: deque[tuple[int, int, int]] = deque()
+        self._lock = threading.RLock()  # as all here, since a signal handler may use the connector
+        self._collecting = Gate()
+        self.ended: deque[tuple[int, int, int]] = deque()
+        """What has ended, to be let go of: the operation's number, a Stage, a Reason."""
         self._quarantine: list[tuple[float, Hold]] = []
         self._lanes: list[Lane] = []
         self.holds: dict[int, Hold] = {}
@@ -116,26 +121,38 @@ class Keeper:
         patient : bool
             Wait, also for NIXL, until nothing is left: for threads that may.
         """
-        while self._take_turn(patient=patient):
+        while self._take_turn(math.inf if patient else 0.0):
             pass
 
     def keep_up(self, permit: Permit) -> None:
         """Let go of what has ended, if much has, before another operation begins.
 
         So no more operations end than can be let go of, however many threads begin them.
+
+        Raises
+        ------
+        NotQuickError
+            It takes patience, and there is none.
+        TransferTimeoutError
+            It is not done in time.
         """
-        if len(self._ended) > _MUCH:
+        while len(self.ended) > _MUCH and not self.is_held_here:
             permit.need_patience()
-            self._take_turn(patient=True)
+            permit.check()
+            if time.monotonic() > permit.end:
+                raise TransferTimeoutError("could not begin in time: too much has to be let go of")
+            self._take_turn(_SLICE)
 
     def add_lane(self, lane: Lane) -> None:
         """Have holds refer to a lane."""
         self._lanes.append(lane)
 
-    def _is_held_here(self) -> bool:
-        """Whether this thread is in the middle of a change to registrations or peers."""
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread is in the middle of letting go, or of a change to what it needs."""
         return (
-            self._registrations.is_held_here
+            self._collecting.is_held_here
+            or self._registrations.is_held_here
             or self._peers.is_held_here
             or any(
                 lane.registrations.is_held_here or lane.peers.is_held_here for lane in self._lanes
@@ -154,28 +171,24 @@ class Keeper:
             )
         )
 
-    def _take_turn(self, *, patient: bool) -> bool:
-        """Let go of some; return whether to come again."""
-        self._reactor.collect(self._ended)
-        if not (self._ended or self._deferred):
+    def _take_turn(self, patience: float) -> bool:
+        """Let go of some; return whether to come again. Who has patience also waits for NIXL."""
+        self._reactor.collect(self.ended)
+        if not (self.ended or self._deferred):
             return False
-        if (
-            self._is_held_here()
-            or (not patient and self._would_wait())
-            or self._collecting._is_owned()  # type: ignore[attr-defined]
-        ):
-            self._reactor.poke()  # it is for the reaper
-            return False
-        if not self._collecting.acquire(blocking=patient):
-            return False  # whoever has the lock looks again after it
         memory: list[Any] = []  # dropped without the lock: it may have finalizers
+        finished = False
         try:
-            finished = self._let_go(memory, patient=patient)
+            if not self.is_held_here and (patience or not self._would_wait()):
+                with self._collecting.within(min(patience, threading.TIMEOUT_MAX)):
+                    finished = self._let_go(memory, patient=patience > 0)
+        except NotQuickError:
+            pass  # another thread is at it
         finally:
-            self._collecting.release()
-        if not finished:
-            self._reactor.poke()  # what is left is for the reaper
-        return finished
+            left = bool(self.ended or self._deferred)
+            if left:
+                self._reactor.poke()  # if nobody comes by, it is for the reaper
+        return finished and left
 
     def _let_go(self, memory: list[Any], *, patient: bool) -> bool:
         """Let go, one by one: an exception, a signal handler's say, loses none. Lock held.
@@ -184,19 +197,19 @@ class Keeper:
         takes what may be dropped.
         """
         for _ in range(_STRETCH):
-            if not self._ended:
+            if not self.ended:
                 break
-            hold = self.holds.get(self._ended[0][0])
+            hold = self.holds.get(self.ended[0][0])
             if hold is not None and len(hold.registrations) > _QUICK_REGISTRATIONS and not patient:
                 return False
             memory.append(hold)
-            self.end(*self._ended[0])
-            self._ended.popleft()
+            self.end(*self.ended[0])
+            self.ended.popleft()
         while self._deferred:
             registration, owner = self._deferred.popleft()
             memory.append(owner)
             self._registrations.release(registration)
-        return patient or not self._ended
+        return patient or not self.ended
 
     def end(self, number: int, stage: int, reason: int) -> None:
         """Let go of what one operation held, as far as its stage allows. May be repeated."""
@@ -222,9 +235,8 @@ class Keeper:
     def release(self, hold: Hold) -> None:
         """Give back a hold's registrations and its place in the peer's count."""
         self._registrations.release(hold.registrations)
-        peer, hold.peer = hold.peer, None
-        if peer is not None:
-            peer.leave()
+        if hold.peer is not None:
+            hold.peer.leave(hold)
         while hold.parts:
             lane, peer, registrations = hold.parts.pop()
             lane.registrations.release(registrations)
@@ -249,10 +261,9 @@ class Keeper:
 
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
-        if not self._collecting._is_owned():  # type: ignore[attr-defined]
-            with self._collecting:
-                pass  # another thread may have been in the middle of it
-            self.collect(patient=True)
+        with self._collecting:
+            pass  # another thread may have been in the middle of it
+        self.collect(patient=True)
         self._stopping.set()
 
     def join(self) -> None:

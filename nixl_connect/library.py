@@ -23,7 +23,15 @@ _INSTALL = (
     f"For a library elsewhere set {VARIABLE} to the path of {_NAME}."
 )
 _TWO = "There are two NIXLs in this process, which cannot work: "
-_lock = threading.Lock()
+_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603, a thread that is not in the child may have held it
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Library(NamedTuple):

@@ -26,7 +26,7 @@ class Lifecycle(ABC):
     """Opens a connection, closes it, and tells what it does."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._beginnings = Beginnings()
         self._connection: Connection | None = None
         self._closed = False
@@ -95,7 +95,12 @@ class Lifecycle(ABC):
             if self._closed:
                 raise ClosedError(f"{self!r} is closed")
             if self._connection is None:
-                self._connection = self._connect()
+                connection = self._connect()
+                # A signal handler may have closed the connector meanwhile, or opened it.
+                if self._closed or self._connection is not None:
+                    connection._engine.close()
+                    return self._open()
+                self._connection = connection
             return self._connection
 
     async def __aenter__(self) -> Self:
@@ -114,7 +119,7 @@ class Lifecycle(ABC):
 def _after_fork_in_child() -> None:
     # A thread that is not in the child may have held it.
     for connector in list(_all.values()):
-        connector._lock = threading.Lock()
+        connector._lock = threading.RLock()
         connector._beginnings = Beginnings()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.waker import Waker
+from nixl_connect.errors import BackendError
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +50,10 @@ class _LoopWaits:
         self._look = look
         self._looking = False
         self._collect = collect
-        self._waker = Waker()
+        try:
+            self._waker = Waker()
+        except OSError as error:
+            raise BackendError(f"no event loop can wait: {error}") from None
         self._futures: dict[int, asyncio.Future[None]] = {}
         loop.add_reader(self._waker.fd, self._drain)
 
@@ -121,7 +125,7 @@ class Loops:
     def __init__(self, look: Callable[[float], bool], collect: Callable[[], None]) -> None:
         self._look = look
         self._collect = collect
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWaits] = (
             weakref.WeakKeyDictionary()
         )

@@ -85,7 +85,7 @@ class Beginnings:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._queues: dict[str, deque[Job]] = {}
 
     async def begin(

@@ -38,8 +38,9 @@ class PassiveOperation(AbstractOperation):
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine
         seal = engine.options.seal
-        hold = engine.starter.hold(self._local, permit)
+        hold = Hold([], self._local.memory, self._local.regions.nbytes, None)
         try:
+            engine.starter.register(hold, self._local, permit)
             if seal is not None:
                 # The seal is in the notification key, which has to be known from the start.
                 self._stream = engine.describe(hold, self._local.mem_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import Enum
+from typing import Any
 
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.peer import PeerState
@@ -61,10 +62,10 @@ class Peer(PeerState):
         self.acquaintance: Acquaintance | None = None
         """How the messenger knows it."""
 
-    def leave(self) -> None:
-        """Count a transfer out."""
+    def leave(self, hold: Any = None) -> None:
+        """Count a transfer out, as `PeerState.leave`."""
         self.last_used = time.monotonic()
-        super().leave()
+        super().leave(hold)
 
     def compare(self, envelope: Envelope, limit: int) -> Verdict:
         """Compare metadata with what is loaded."""
@@ -96,7 +97,9 @@ class Peer(PeerState):
                     accepted = key
                 verdict = Verdict.NEW
                 fresh += 1
-        return Verdict.CONFLICT if self.regions and self.regions + fresh > limit else verdict
+                if self.regions and self.regions + fresh > limit:
+                    return Verdict.CONFLICT
+        return verdict
 
     def note(self, envelope: Envelope) -> None:
         """Note that metadata has been loaded."""

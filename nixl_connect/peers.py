@@ -25,6 +25,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
@@ -119,12 +120,24 @@ class Peers:
     def __len__(self) -> int:
         return len(self._peers)
 
+    @property
+    def connections(self) -> int:
+        """How many connections to them stand, those in whose place there is another included."""
+        return len(self._peers) + len(self._given_up)
+
     def is_busy(self, name: str) -> bool:
         """Whether a thread loads metadata of a peer just now."""
         peer = self._peers.get(name)
         return peer is not None and peer.busy
 
-    def admit(self, envelope: Envelope, blob: bytes, timeout: float, permit: Permit) -> Peer:
+    def admit(
+        self,
+        envelope: Envelope,
+        blob: bytes,
+        timeout: float,
+        permit: Permit,
+        hold: Any = None,
+    ) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
 
         Parameters
@@ -135,6 +148,8 @@ class Peers:
             Most seconds to wait for another thread that loads metadata of the peer.
         permit : Permit
             Whether to wait or load at all, and for how long.
+        hold : object, optional
+            In whose `peer` to note what it has to leave.
 
         Returns
         -------
@@ -148,13 +163,13 @@ class Peers:
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
             itself = Peer(envelope.agent, envelope.agent.encode())
-            itself.join()
+            itself.join(hold)
             return itself
         end = min(time.monotonic() + timeout, permit.end)
         while True:
             claim = _Claim()
             try:
-                self._claim(claim, envelope, blob, end, permit)
+                self._claim(claim, envelope, blob, end, permit=permit, hold=hold)
                 peer = claim.peer
                 if claim.taken is None:
                     return peer
@@ -166,7 +181,7 @@ class Peers:
             finally:
                 # Whatever a signal handler raises, a peer that was made busy does not stay so.
                 try:
-                    self._settle(claim, envelope)
+                    self._settle(claim, envelope, hold)
                 finally:
                     if claim.taken is not None:
                         claim.taken.busy = False
@@ -175,18 +190,29 @@ class Peers:
                 return peer
 
     def _claim(
-        self, claim: _Claim, envelope: Envelope, blob: bytes, end: float, permit: Permit
+        self,
+        claim: _Claim,
+        envelope: Envelope,
+        blob: bytes,
+        end: float,
+        *,
+        permit: Permit,
+        hold: Any,
     ) -> None:
         """Look up a peer that knows all of the metadata, and count the transfer, or take one."""
+        if len(blob) > _QUICK_BYTES:
+            permit.need_patience()  # to compare it, too
         with self._lock:
             old = self._settled(envelope.agent, end, permit)
+            if old is not None and old.connections != envelope.connections:
+                old = self._swapped(old, envelope)
             verdict = Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
-                old.join()
+                old.join(hold)
                 return
             if old is not None and verdict is Verdict.NEW:
-                if old.regions == 0 or len(blob) > _QUICK_BYTES:
+                if old.regions == 0:
                     permit.need_patience()
                 claim.peer = old
                 old.busy, claim.taken = True, old
@@ -202,16 +228,32 @@ class Peers:
             claim.peer = new
             old.busy, claim.taken = True, old
 
-    def _settle(self, claim: _Claim, envelope: Envelope) -> None:
+    def _swapped(self, peer: Peer, envelope: Envelope) -> Peer:
+        """Return the connection to the agent of this metadata, if two share a name. Lock held."""
+        for other in self._given_up:
+            if (
+                other.name == peer.name
+                and other.connections == envelope.connections
+                and not other.broken
+                and not other.busy
+            ):
+                self._given_up.remove(other)
+                self._given_up.append(peer)
+                self._peers[peer.name] = other
+                return other
+        return peer
+
+    def _settle(self, claim: _Claim, envelope: Envelope, hold: Any) -> None:
         """End what `_claim` began: give back what was taken, or put another in its place."""
         old = claim.taken
         if old is None:
             return
         new = claim.peer
-        with self._changed:
+        with self._lock:
             if claim.loaded and old is not new:
                 logger.debug("%s: peer %s has another connection", self._name, old.name)
-                old.broken = True
+                if old.connections == envelope.connections:
+                    old.broken = True  # else there may be two agents of that name
                 self._given_up.append(old)
                 self._peers[new.name] = new
                 self.reloads += 1
@@ -222,7 +264,7 @@ class Peers:
             # Else it is as it was.
             if claim.loaded:
                 new.note(envelope)
-                new.join()
+                new.join(hold)
             old.busy, claim.taken = False, None
             self._changed.notify_all()
 
@@ -248,7 +290,7 @@ class Peers:
 
     def covers(self, peer: Peer, regions: Regions, mem_type: int) -> bool:
         """Whether what is loaded of a peer holds all of `regions`."""
-        with self._changed:
+        with self._lock:
             return peer.name == self._name or any(
                 coverings(ledgers, regions) is not None
                 for (_, kind), ledgers in peer.ledgers.items()
@@ -258,7 +300,7 @@ class Peers:
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
         logger.debug("%s: peer %s is lost", self._name, peer.name)
-        with self._changed:
+        with self._lock:
             peer.broken = True
 
     @property
@@ -269,7 +311,10 @@ class Peers:
     def _evict_idle(self) -> None:
         """Disconnect peers that are lost or have been idle for long, with nothing in flight."""
         limit = time.monotonic() - _IDLE
-        with self._changed:
+        for peer in list(self._given_up):
+            if not peer.broken and not self.reaches(peer):
+                peer.broken = True
+        with self._lock:
             # Claimed one by one: prepared transfers enter without the lock.
             idle = [
                 peer
@@ -284,7 +329,7 @@ class Peers:
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
-            with self._changed:
+            with self._lock:
                 for peer in idle:
                     peer.broken = True
                     peer.busy = False
@@ -314,7 +359,7 @@ class Peers:
     def wait_until_free(self, peer: Peer, timeout: float, permit: Permit) -> None:
         """Wait for a thread that is loading a peer."""
         end = min(time.monotonic() + timeout, permit.end)
-        with self._changed:
+        with self._lock:
             while peer.busy:
                 permit.check()
                 self._wait(end, peer)

@@ -9,11 +9,10 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
+from nixl_connect._native.lock import NotQuickError
 from nixl_connect.errors import OperationCancelledError
 
-
-class NotQuickError(Exception):
-    """A beginning on an event loop would have to wait; it is to be repeated on another thread."""
+__all__ = ["HASTY", "PATIENT", "NotQuickError", "Permit"]
 
 
 class Permit:
@@ -31,7 +30,7 @@ class Permit:
     def __init__(self, patience: float = math.inf) -> None:
         self.end = time.monotonic() + patience
         """When to have begun."""
-        self.lock: AbstractContextManager[Any] = threading.Lock()
+        self.lock: AbstractContextManager[Any] = threading.RLock()
         """Held while a transfer is started, so that it is either started or revoked."""
         self.revoked = False
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nixl_connect._native.agent import Agent, AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.lock import Gate
 from nixl_connect._native.packing import Regions
-from nixl_connect._native.ranges import RangeMap, coverings, neighbours
+from nixl_connect._native.ranges import RangeMap, coverings, give_up, neighbours, put, take
 from nixl_connect.errors import RegistrationError
 from nixl_connect.permit import NotQuickError, Permit
 
@@ -60,42 +62,42 @@ class Registrations:
         # By memory type and device number.
         self._maps: dict[int, dict[int, RangeMap]] = {}
         self._maps_lock = threading.RLock()
-        self.lock = threading.RLock()
-        # Whoever has the lock has it for long.
-        self._long = False
-        self.registered_bytes = 0
+        self.lock = Gate()
+        self._briefly = self.lock.within(_BRIEF)
+        # What nobody holds any more, to be deregistered: rows, by memory type.
+        self._idle: dict[int, list[Row]] = {}
 
     def __len__(self) -> int:
         with self._maps_lock:
             return sum(len(ranges) for maps in self._maps.values() for ranges in maps.values())
 
     @property
+    def registered_bytes(self) -> int:
+        """Of all regions together."""
+        with self._maps_lock:
+            return sum(ranges.nbytes for maps in self._maps.values() for ranges in maps.values())
+
+    @property
     def is_busy(self) -> bool:
         """Whether a call that needs `lock` would have to wait for another thread."""
-        free = self.lock.acquire(blocking=False)
-        if free:
-            self.lock.release()
-        return not free
+        return self.lock.is_busy
 
-    def enter(self, permit: Permit) -> None:
-        """Take `lock`; raise NotQuickError where that would take patience and there is none.
+    def entered(self, permit: Permit) -> AbstractContextManager[None]:
+        """Return what takes `lock`, or raises NotQuickError where there is no patience for it.
 
         Others have it for microseconds, nearly always.
         """
         if permit.patient:
-            self.lock.acquire()
-        elif self._long:
+            return self.lock
+        if self.lock.is_late:
             raise NotQuickError
-        elif not self.lock.acquire(timeout=_BRIEF):
-            self._long = True  # until somebody has got it, as does whoever finds this out
-            raise NotQuickError
-        self._long = False
+        return self._briefly
 
     @property
     def is_held_here(self) -> bool:
         """Whether this thread is in the middle of something here."""
-        owned = self.lock._is_owned() or self._maps_lock._is_owned()  # type: ignore[attr-defined]
-        return bool(owned)
+        owned: bool = self._maps_lock._is_owned()  # type: ignore[attr-defined]
+        return owned or self.lock.is_held_here
 
     def covers(self, row: Row, mem_type: int) -> bool:
         """Whether a registration holds this region now."""
@@ -103,9 +105,16 @@ class Registrations:
             return coverings(self._maps.get(mem_type, {}), Regions([row])) is not None
 
     def acquire(
-        self, regions: Regions, mem_type: int, *, patient: bool = True
+        self,
+        regions: Regions,
+        mem_type: int,
+        *,
+        patient: bool = True,
+        held: list[Registration] | None = None,
     ) -> list[Registration]:
         """Return what holds each of these regions, made where there is nothing. Release it.
+
+        It is appended to `held`, where given: so that an exception of a signal handler loses none.
 
         An existing registration is shared where NIXL would find it. It looks no further than at the
         neighbours of a region in its list, and so may overlook one that covers it; then the region
@@ -118,8 +127,10 @@ class Registrations:
         NotQuickError
             There is much to register, and no patience; then none is acquired.
         """
+        held = [] if held is None else held
         made: list[Registration] = []
         with self.lock:
+            self._deregister_idle()  # what a signal handler has left: NIXL may not have it twice
             try:
                 # What was registered for one row may hide what another one shares.
                 while None in (found := self._found(regions, mem_type)):
@@ -128,14 +139,17 @@ class Registrations:
                         found = made
                         break
                 with self._maps_lock:
-                    for known in found:
-                        known.holders += 1
+                    take(found, held)
             except BaseException:
-                for fresh in made:
-                    fresh.holders += 1
-                self.release(made)
+                self._drop_unheld(made)
                 raise
-        return found
+        return held
+
+    def _drop_unheld(self, made: list[Registration]) -> None:
+        """Deregister what has just been made, unless it is held meanwhile."""
+        unheld: list[Registration] = []
+        take([known for known in made if not known.holders], unheld)
+        self.release(unheld)
 
     def _found(self, regions: Regions, mem_type: int) -> list[Any]:
         """Return the Registration that NIXL would find for each region, or None."""
@@ -161,62 +175,57 @@ class Registrations:
         slow = large or len(rows) > _QUICK_ROWS
         if slow and not patient:
             raise NotQuickError
-        self._long = slow
+        fresh = [Registration(row, mem_type) for row in rows]
+        done: list[bool] = []
+        self.lock.is_late = slow
         try:
-            self._agent.register(missing, mem_type)
+            self._agent.register(missing, mem_type, done)
+            with self._maps_lock:
+                put(fresh, self._maps[mem_type], made)
         except NativeError as error:
             raise RegistrationError(
                 f"NIXL refused to register {_text(rows, mem_type)}: {status_name(error.status)}"
             ) from None
         finally:
-            self._long = False
+            self.lock.is_late = False
+            if done and (not made or made[-1] is not fresh[-1]):
+                self._idle.setdefault(mem_type, []).extend(rows)  # interrupted in between
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("registered %s", _text(rows, mem_type))
-        with self._maps_lock:
-            maps = self._maps[mem_type]
-            for row in rows:
-                start, size, device = row
-                fresh = Registration(row, mem_type)
-                maps.setdefault(device, RangeMap()).add(start, start + size, fresh)
-                made.append(fresh)
-            self.registered_bytes += missing.nbytes
 
-    def acquire_covering(self, regions: Regions, mem_type: int) -> list[Registration]:
-        """Return every registration that holds one of these regions. Release them."""
+    def acquire_covering(
+        self, regions: Regions, mem_type: int, held: list[Registration] | None = None
+    ) -> list[Registration]:
+        """Return every registration that holds one of these regions. As for `acquire`."""
+        held = [] if held is None else held
         with self._maps_lock:
-            found: list[Any] = coverings(self._maps.get(mem_type, {}), regions) or []
-            for known in found:
-                known.holders += 1
-        return found
+            take(coverings(self._maps.get(mem_type, {}), regions) or [], held)
+        return held
 
     def release(self, registrations: list[Registration]) -> None:
         """Give up what was acquired, emptying the list; the last holder deregisters. Never raises.
 
-        Each is taken out first: if an exception, a signal handler's say, comes between, one leaks,
-        and none goes twice.
+        But for what a signal handler raises: then somebody else deregisters what is left.
         """
         if not registrations:
             return  # without the lock, for which an event loop might have to wait
         with self.lock:
-            idle: dict[int, list[Row]] = {}
             with self._maps_lock:
-                while registrations:
-                    known = registrations.pop()
-                    known.holders -= 1
-                    if known.holders == 0:
-                        start, size, device = known.row
-                        self._maps[known.mem_type][device].remove(start, start + size)
-                        self.registered_bytes -= size
-                        idle.setdefault(known.mem_type, []).append(known.row)
-            for mem_type, rows in idle.items():
-                self._deregister(rows, mem_type)
+                give_up(registrations, self._maps, self._idle)
+            self._deregister_idle()
 
-    def _deregister(self, rows: list[Row], mem_type: int) -> None:
+    def _deregister_idle(self) -> None:
+        """Deregister what nobody holds. `lock` held."""
+        while self._idle:
+            self._deregister(*next(iter(self._idle.items())))
+
+    def _deregister(self, mem_type: int, rows: list[Row]) -> None:
         try:
-            self._agent.deregister(Regions(rows), mem_type)
+            self._agent.deregister(Regions(rows), mem_type, self._idle)
         except (AgentClosedError, AgentForkedError):
             pass  # closing the agent deregistered everything
         except (NativeError, MemoryError) as error:
+            self._idle.pop(mem_type, None)
             # Not the error itself, whose frames a log record would keep alive.
             text = str(error) or "out of memory"
             logger.warning("NIXL keeps %s registered: %s", _text(rows, mem_type), text)

@@ -8,6 +8,7 @@ leaves nothing.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _PAUSE = 0.25
 # So many peers that could not be connected are remembered.
 _MOST = 1024
 
-_Who = tuple[str, frozenset[tuple[str, bytes]]]
+_Who = bytes
 
 
 class Scout:
@@ -91,4 +92,9 @@ class Scout:
 
 
 def _who(peer: Envelope) -> _Who:
-    return peer.agent, frozenset(peer.connections.items())
+    """Return a digest of name and connection info, which anybody may have made large."""
+    digest = hashlib.sha256(peer.agent.encode())
+    for backend, info in sorted(peer.connections.items()):
+        digest.update(b"%d,%d,%s" % (len(backend), len(info), backend.encode()))
+        digest.update(info)
+    return digest.digest()

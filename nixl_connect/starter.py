@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
+_CLEAN = int(Stage.CLEAN)
 # NIXL's memory type of host memory.
 _HOST = 0
 # Calls to NIXL for more than this may copy for a millisecond and longer.
@@ -92,8 +93,8 @@ class Starter:
         self._usable = usable
         self._used = UsedKeys()
 
-    def hold(self, local: Local, permit: Permit) -> Hold:
-        """Register memory for a passive operation. `listen` takes the hold over, or release it."""
+    def register(self, hold: Hold, local: Local, permit: Permit) -> None:
+        """Register memory for a passive operation's hold, to be given to `listen` or released."""
         if self._reactor.quarantined_bytes >= self._most_quarantined:
             raise QuarantineError(
                 f"{self._reactor.quarantined_bytes} bytes of abandoned operations are in "
@@ -101,26 +102,22 @@ class Starter:
             )
         with self._usable:
             self._keeper.keep_up(permit)
-            self._enter(self._registrations, permit)
-            try:
+            with self._entered(self._registrations, permit):
                 permit.check()
-                registrations = self._registrations.acquire(
-                    local.regions, local.mem_type, patient=permit.patient
+                self._registrations.acquire(
+                    local.regions, local.mem_type, patient=permit.patient, held=hold.registrations
                 )
-            finally:
-                self._registrations.lock.release()
-        return Hold(registrations, local.memory, local.regions.nbytes, None)
 
     @property
     def is_free(self) -> bool:
         """Whether no call to NIXL has to wait for one that may take long."""
         return not self._reactor.is_copying and not self._peers.calls
 
-    def _enter(self, table: Registrations, permit: Permit) -> None:
-        """Take a table's lock; raise NotQuickError if that takes patience and there is none."""
+    def _entered(self, table: Registrations, permit: Permit) -> AbstractContextManager[None]:
+        """Return what takes a table's lock; raise NotQuickError for want of patience."""
         if not self.is_free:
             permit.need_patience()
-        table.enter(permit)
+        return table.entered(permit)
 
     def listen(self, hold: Hold, key: bytes, timeout: float, *, writable: bool) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
@@ -161,8 +158,13 @@ class Starter:
         def start(operation: Operation) -> None:
             nbytes = plan.local.regions.nbytes
             left = min(plan.timeout, max(permit.end - time.monotonic(), 0))
-            if operation.start(left, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES):
-                self._keeper.end(operation.id, Stage.CLEAN, operation.reason)
+            try:
+                operation.start(left, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES)
+            finally:
+                if operation.is_settled:
+                    # In one call, before which no signal handler runs.
+                    self._keeper.ended.append((operation.id, _CLEAN, operation.reason))
+                    self._keeper.collect()
 
         with self._usable:
             operation = self._made(plan, permit, start)[0]
@@ -190,8 +192,7 @@ class Starter:
         with self._usable:
             operation, peer = self._made(plan, permit, None, claimed=anew)
         # A prepared transfer does not keep a connection from being taken down; each post does.
-        self._keeper.holds[operation.id].peer = None
-        peer.leave()
+        peer.leave(self._keeper.holds[operation.id])
         return operation, peer
 
     def unprepare(self, operation: Operation) -> None:
@@ -232,9 +233,9 @@ class Starter:
     ) -> tuple[Operation, Peer] | None:
         """Make and start an operation; None where NIXL refuses it, but may not the next time."""
         operation: Operation | None = None
-        hold: Hold | None = None
-        started = False
-        local, target = plan.local, plan.target
+        hold = Hold([], plan.local.memory, plan.local.regions.nbytes, None)
+        kept = False
+        target = plan.target
         self._keeper.keep_up(permit)
         # A beginning that came too late may still have the key, until the peer is connected.
         if not self.is_free or self._peers.is_busy(target.described.agent):
@@ -244,30 +245,28 @@ class Starter:
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
             self._reactor.announce(target.described.agent.encode())
-            peer = self._peers.admit(target.described, target.blob, plan.timeout, permit)
-            hold = Hold([], local.memory, local.regions.nbytes, peer)
+            peer = self._peers.admit(target.described, target.blob, plan.timeout, permit, hold)
             # A prepared one lasts, and holds no lane.
             lanes = [] if start is None else self._lanes_for(plan, permit)
             operation = self._request(plan, hold, permit, lanes)
             with permit.lock:
                 permit.check()
                 self._keeper.holds[operation.id] = hold
-                # From here on nothing is taken back: an exception of a signal handler may leak the
-                # hold, but must not release what NIXL uses.
-                started = True
                 if start is not None:
                     start(operation)
+            kept = True
             return operation, peer
         except NativeError as error:
-            if hold is not None:
-                self._keeper.break_lanes(hold)
+            self._keeper.break_lanes(hold)
             self._explain(error, peer, target, last=last)
             return None
         finally:
-            if not started:
-                operation = None  # its request first, which refers to the registrations
-                if hold is not None:
-                    self._keeper.release(hold)
+            # Whatever a signal handler raises: what was started keeps what it holds.
+            if not kept and (operation is None or not operation.is_started):
+                if operation is not None:
+                    self._keeper.holds.pop(operation.id, None)
+                    operation.discard()  # first, since it refers to the registrations
+                self._keeper.release(hold)
                 if not claimed:
                     self._used.give_back(target.key)
 
@@ -278,7 +277,7 @@ class Starter:
         name, alias = hold.peer.name.encode(), hold.peer.alias
         known = hold.peer.acquaintance
         told_as = None if known is None or time.monotonic() < known.reliable else known.alias
-        operation = self._reactor.active(name, alias, target.key, told_as)
+        operation = self._reactor.active(name, alias, target.key, told_as, self._quarantine)
         try:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
@@ -326,17 +325,15 @@ class Starter:
             held: list[Registration] = []
             hold.parts.append((lane, peer, held))
             # What is registered as a whole here is so there, however many rows are in it.
-            whole = self._registrations.acquire_covering(here, plan.local.mem_type)
-            hold.registrations += whole
+            held_before = len(hold.registrations)
+            self._registrations.acquire_covering(here, plan.local.mem_type, hold.registrations)
+            whole = hold.registrations[held_before:]
             rows = list({known.row: None for known in whole})
             if rows:
-                self._enter(lane.registrations, permit)
-                try:
-                    held += lane.registrations.acquire(
-                        Regions(rows), plan.local.mem_type, patient=permit.patient
+                with self._entered(lane.registrations, permit):
+                    lane.registrations.acquire(
+                        Regions(rows), plan.local.mem_type, patient=permit.patient, held=held
                     )
-                finally:
-                    lane.registrations.lock.release()
             part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
             self._add_part(operation, plan, part, permit)
 
@@ -347,9 +344,8 @@ class Starter:
         one for as long as it lives. So all that cover a row are held, from before any could leave.
         """
         table, mem_type = part.registrations, plan.local.mem_type
-        self._enter(table, permit)
-        try:
-            part.held.extend(table.acquire(part.local, mem_type, patient=permit.patient))
+        with self._entered(table, permit):
+            table.acquire(part.local, mem_type, patient=permit.patient, held=part.held)
             operation.add_part(
                 part.lane,
                 part.peer,
@@ -359,9 +355,7 @@ class Starter:
                 part.remote,
                 plan.target.mem_type,
             )
-            part.held.extend(table.acquire_covering(part.local, mem_type))
-        finally:
-            table.lock.release()
+            table.acquire_covering(part.local, mem_type, part.held)
 
     def _explain(self, error: NativeError, peer: Peer, target: Target, *, last: bool) -> None:
         """Say why NIXL refused a request, or prepare the second attempt."""

@@ -120,8 +120,13 @@ def statistics(engine: Engine) -> dict[str, Any]:
             "count": len(engine.registrations),
             "bytes": engine.registrations.registered_bytes,
         },
+        "lanes": {
+            "registrations": sum(len(lane.registrations) for lane in engine.lanes),
+            "connections": sum(lane.peers.connections for lane in engine.lanes),
+        },
         "peers": {
             "count": len(engine.peers),
+            "connections": engine.peers.connections,
             "reloads": engine.peers.reloads,
             "evictions": engine.peers.evictions,
         },

@@ -1,6 +1,6 @@
 """Run out of something at every place, one after the other. Run by test_exhausted.py.
 
-    python exhausted.py files|sockets COUNT|memory
+    python exhausted.py files|sockets COUNT|loop|memory
 
 What is tried is a whole life: open, offer, read, wait, prepare, transfer, close. Each time it must
 end well or with an error that says what happened, and the next one, when there is enough again,
@@ -9,6 +9,7 @@ must end well. Prints, as JSON: how many places there were, and the errors by ki
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import faulthandler
@@ -120,6 +121,24 @@ def sockets(errors: Counter[str]) -> int:
     return 1
 
 
+def loop(errors: Counter[str]) -> int:
+    """Run out of file descriptors when an event loop is to wait for the first time."""
+
+    async def main() -> None:
+        with few_files(0):
+            try:
+                await offered.wait_for_completion(PATIENCE)
+            except nc.NixlConnectError as error:
+                errors[type(error).__name__] += 1
+        with contextlib.suppress(nc.WaitTimeoutError):
+            await offered.wait_for_completion(0.1)
+
+    with nc.Connector() as connector:
+        offered = connector.create_readable_blocking(nc.Descriptor(bytearray(SIZE)))
+        asyncio.run(main())
+    return 1
+
+
 def read_from(peer: Peer, connector: nc.Connector) -> None:
     """Read, and compare."""
     made = peer.do("passive", kind="readable", sizes=[SIZE], seed=1)
@@ -149,11 +168,14 @@ def memory(errors: Counter[str]) -> int:
             return count
 
 
+PLACES = {"files": files, "sockets": sockets, "loop": loop, "memory": memory}
+
+
 def main() -> None:
     """Run out of what is named, and print what came of it."""
     faulthandler.dump_traceback_later(200, exit=True)
     errors: Counter[str] = Counter()
-    places = {"files": files, "sockets": sockets, "memory": memory}[sys.argv[1]](errors)
+    places = PLACES[sys.argv[1]](errors)
     print(json.dumps({"places": places, "errors": errors}))
 
 

@@ -23,6 +23,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from holding import held
 
 import nixl_connect as nc
 
@@ -301,31 +302,28 @@ def main() -> None:
         threads.append(threading.Thread(target=guarded, args=(call,), daemon=True))
     for thread in threads:
         thread.start()
-    held = 0
+    most = 0
     for thread in threads:
         while thread.is_alive() and time.monotonic() < hammer.end + 2 * PATIENCE:
             thread.join(0.1)
-            figures = [item.stats() for item in hammer.pair]
-            held = max(held, *(item["operations"]["held"] for item in figures if item), 0)
+            most = max(most, *(held(connector)["operations"] for connector in hammer.pair))
         if thread.is_alive():
             import faulthandler
 
             faulthandler.dump_traceback()
             sys.exit("a thread hangs")
     end = time.monotonic() + 10
-    while any(connector.stats()["operations"]["held"] for connector in hammer.pair):
+    while any(any(held(connector).values()) for connector in hammer.pair):
         gc.collect()
         if time.monotonic() > end:
             for connector in hammer.pair:
                 print(*connector.operations(), sep="\n", file=sys.stderr)
             sys.exit("operations are left")
         time.sleep(0.01)
-    assert held < MOST_HELD, held
-    stats = [connector.stats() for connector in hammer.pair]
-    assert all(item["registrations"]["count"] == 0 for item in stats)
+    assert most < MOST_HELD, most
     for connector in (*hammer.pair, hammer.mortal):
         connector.close_blocking()
-    print(json.dumps(hammer.counts | {"connectors": hammer.mortals, "held": held}))
+    print(json.dumps(hammer.counts | {"connectors": hammer.mortals, "held": most}))
     sys.exit(1 if hammer.failed else 0)
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 
 import numpy as np
+from holding import held
 
 import nixl_connect as nc
 
@@ -151,6 +152,10 @@ class Peer:
         """Drop an operation and its buffers, without releasing it."""
         del self.operations[number], self.arrays[number]
         return {}
+
+    def held(self) -> dict:
+        """Tell what the connector holds, as nobody asks for it."""
+        return held(self.connector)
 
     def stats(self) -> dict:
         """Tell the connector's statistics."""

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from holding import held
 from peer import content, digest
 from processes import Peer
 
@@ -235,16 +236,15 @@ class Soak:
         """
         end = time.monotonic() + PATIENCE
         while True:
-            stats = self.connector.stats()
-            if not stats or stats["operations"]["held"] == stats["registrations"]["count"] == 0:
+            if not any(held(self.connector).values()):
                 break
             assert time.monotonic() < end, [str(item) for item in self.connector.operations()]
             await asyncio.sleep(0.05)
         gc.collect()
         while True:
-            held = footprint()
-            if held["descriptors"] <= descriptors or time.monotonic() > end:
-                return held
+            seen = footprint()
+            if seen["descriptors"] <= descriptors or time.monotonic() > end:
+                return seen
             await asyncio.sleep(0.1)
 
     async def run(self, seconds: float, operations: int) -> dict[str, Any]:

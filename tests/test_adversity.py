@@ -125,6 +125,15 @@ def test_no_more_operations_end_than_are_let_go_of(make_connector, monkeypatch, 
     monkeypatch.setattr(keeper, "_would_wait", lambda: True)  # nor does whoever comes by
     descriptor = nc.Descriptor(bytearray(8))
     most = 0
+    turns = []
+    take_turn = keeper._take_turn
+
+    def taken(patience):
+        if patience:
+            turns.append(threading.current_thread())
+        return take_turn(patience)
+
+    monkeypatch.setattr(keeper, "_take_turn", taken)
 
     async def begin():
         return await connector.create_readable(descriptor)
@@ -140,6 +149,23 @@ def test_no_more_operations_end_than_are_let_go_of(make_connector, monkeypatch, 
         assert operation._native.wait(10)
         most = max(most, len(keeper.holds))
     loop.close()
+    assert nixl_connect.keeper._MUCH < most < nixl_connect.keeper._MUCH + 10
+    # Never on an event loop's thread, which must not wait.
+    assert {thread is threading.main_thread() for thread in turns} == {not on_loop}
+
+
+def test_transfers_do_not_end_faster_than_they_are_let_go_of_either(make_connector, monkeypatch):
+    passive, active = make_connector(), make_connector()
+    keeper = active._open()._engine.keeper
+    monkeypatch.setattr(nixl_connect.keeper, "_GRACE", 60)
+    monkeypatch.setattr(keeper, "_would_wait", lambda: True)
+    source, target = nc.Descriptor(bytearray(8)), nc.Descriptor(bytearray(8))
+    most = 0
+    for _ in range(2 * nixl_connect.keeper._MUCH):
+        offered = passive.create_readable_blocking(source)
+        read = active.begin_read_blocking(offered.metadata(), target)
+        read.wait_for_completion_blocking(10)
+        most = max(most, len(keeper.holds))
     assert nixl_connect.keeper._MUCH < most < nixl_connect.keeper._MUCH + 10
 
 
@@ -158,9 +184,8 @@ def test_memory_is_dropped_without_the_lock(make_connector):
 
         def __del__(self):
             def acquire():
-                free.append(keeper._collecting.acquire(timeout=5))
-                if free[-1]:
-                    keeper._collecting.release()
+                with keeper._collecting.within(5):
+                    free.append(True)
 
             thread = threading.Thread(target=acquire)
             thread.start()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
+from nixl_connect import connection
 from nixl_connect.metadata import decode_nixl_metadata
 
 
@@ -37,7 +38,7 @@ def refused(connector):
         assert stats["operations"]["started"] == 0
         assert stats["operations"]["held"] == 0
         assert stats["registrations"] == {"count": 0, "bytes": 0}
-        assert stats["peers"] == {"count": 0, "reloads": 0, "evictions": 0}
+        assert not any(stats["peers"].values())
 
     return check
 
@@ -251,3 +252,35 @@ def test_keys(make_connector, told):
         time.sleep(0.01)  # the expiry is in whole seconds
     with pytest.raises(nc.AuthenticationError, match="expired"):
         friend.begin_read_blocking(late, array())
+
+
+def test_what_inflates_is_not_remembered(connector, told):
+    """Metadata of a few characters that are megabytes would fill a process, message by message."""
+
+    def field(tag, payload):
+        return tag + len(payload).to_bytes(8, "little") + payload + b"|"
+
+    before = connection._read_again.cache_info().currsize
+    for i in range(3):
+        blob = b"nixlSerDes|" + b"".join(
+            (
+                field(b"Agent", b"inflated-%d" % i),
+                field(b"Conns", (1).to_bytes(8, "little")),
+                field(b"t", b"UCX"),
+                field(b"c", bytes(2_900_000)),
+                field(b"", b"MemSection"),
+                field(b"nixlSecElms", (0).to_bytes(8, "little")),
+            )
+        )
+        text = "b64:" + base64.b64encode(zlib.compress(blob, 9)).decode()
+        assert len(text) < 4096
+        fields = told[0].model_dump() | {"nixl_metadata": text}
+        metadata = nc.RdmaMetadata.model_validate(fields)
+        nc.ReadOperation(connector._open(), metadata, array(), _begin=False)  # it is well-formed
+    assert connection._read_again.cache_info().currsize == before
+
+
+def test_a_long_notification_key(told, refused):
+    fields = told[0].model_dump() | {"notification_key": "k" * 4097}
+    metadata = nc.RdmaMetadata.model_validate(fields)
+    refused("begin_read", (metadata, array()), nc.MetadataError, "1 to 4096 bytes")

@@ -42,6 +42,11 @@ def test_out_of_file_descriptors_when_a_peer_is_to_be_connected(left):
     assert told["errors"] == ({"BackendError": 1} if left < 24 else {"none": 1})
 
 
+def test_out_of_file_descriptors_when_a_loop_is_to_wait():
+    told = exhausted("loop")
+    assert told["errors"] == {"BackendError": 1}
+
+
 @pytest.mark.timeout(160)
 def test_out_of_memory_in_the_native_layer(tmp_path):
     """Whichever allocation fails, once: a MemoryError or none, and no trace of it later."""

@@ -168,6 +168,32 @@ def test_keyboard_interrupt_reaches_a_blocking_wait():
     assert (status, text) == (0, "interrupted\n")
 
 
+def test_a_fork_while_another_thread_loads_nixl():
+    """The child's copy of the lock belongs to a thread that is not there."""
+    status, text = run(
+        """
+        from nixl_connect import library
+        held, done = threading.Event(), threading.Event()
+        def load():
+            with library._lock:
+                held.set()
+                done.wait(20)
+        thread = threading.Thread(target=load)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            library.load()
+            os._exit(7)
+        status = os.waitpid(child, 0)[1]
+        done.set()
+        thread.join()
+        print(os.waitstatus_to_exitcode(status))
+        """
+    )
+    assert (status, text.splitlines()[-1]) == (0, "7"), text
+
+
 def test_a_forked_child_is_refused_and_the_parent_goes_on():
     status, text = run(
         """

@@ -128,9 +128,9 @@ def test_rows_of_a_registered_pool_are_registered_as_one(connector, peer, conten
             def __init__(self, agent, register):
                 self.agent, self._register = agent, register
 
-            def register(self, regions, mem_type):
+            def register(self, regions, mem_type, done):
                 seen.append(len(regions))
-                self._register(regions, mem_type)
+                self._register(regions, mem_type, done)
 
             def __getattr__(self, name):
                 return getattr(self.agent, name)

@@ -352,7 +352,7 @@ def test_a_descriptor_does_not_keep_a_connector_open():
 
 def test_a_failed_deregistration_is_logged_and_no_error(connector, monkeypatch, caplog):
     class Stubborn:
-        def deregister(self, regions, mem_type):
+        def deregister(self, regions, mem_type, idle):
             raise NativeError(-2, "deregister_mem")
 
     operation = connector.create_readable_blocking(nc.Descriptor(bytearray(10)))

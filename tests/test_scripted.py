@@ -4,16 +4,22 @@ import os
 import shlex
 import subprocess
 import sysconfig
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from peer import content, digest
 from processes import DEADLINE, until
 
+import nixl_connect as nc
 from nixl_connect import library
 
 SOURCE = Path(__file__).parent / "scripted" / "nixl.c"
 BACKEND = -2
+# Seconds: what a pair keeps that may still go on.
+QUARANTINE = 2.0
 NOT_FOUND = -6
 ERRORS = ("PeerLostError", "TransferError", "BackendError", "RegistrationError", "MetadataError")
 
@@ -38,7 +44,7 @@ def scripted(tmp_path_factory):
 @pytest.fixture
 def pair(start_peer, scripted):
     """A passive and an active peer, both scripted, that have moved something already."""
-    passive, active = start_peer(environment=scripted), start_peer(environment=scripted)
+    passive, active = (start_peer(environment=scripted, quarantine=QUARANTINE) for _ in range(2))
     assert move(passive, active)
     return passive, active
 
@@ -105,12 +111,8 @@ def read_or_fail(passive, active, seed, size=1000):
 
 def settled(peer):
     """Whether nothing is held, registered or in flight any more."""
-    stats = peer.do("stats")["stats"]
-    return (
-        not stats["operations"]["held"]
-        and not stats["operations"]["active"]
-        and not stats["registrations"]["count"]
-    )
+    held = peer.do("held")
+    return not (held["operations"] or held["active"] or held["registrations"])
 
 
 ACTIVE_CALLS = [
@@ -308,16 +310,59 @@ def test_nixl_stops_to_give_notifications_and_resumes(pair):
 
 
 def test_a_status_that_fails_while_the_transfer_goes_on(pair):
-    """NIXL says that it failed: the waiters of both sides learn it, and nothing is left."""
+    """NIXL says that it failed: the waiters learn it, and the memory stays for a quarantine."""
     passive, active = pair
     active.do("misbehave", call="post_xfer_req", action="hold")
     number, begun = begin(passive, active, sizes=[5000])
+    released = active.do("calls", call="release_xfer_req")["count"]
     active.do("misbehave", call="get_xfer_status", action="fail", value=BACKEND)
-    fails(active, "wait", "TransferError", "PeerLostError", number=begun)
+    fails(active, "wait", "TransferError", number=begun)
     fails(passive, "wait", "TransferError", number=number)
+    for peer, name in ((active, begun), (passive, number)):
+        peer.do("drop", number=name)
+        assert peer.do("stats")["stats"]["operations"]["held_bytes"] == 5000
+        assert peer.do("stats")["stats"]["operations"]["quarantined_bytes"] == 5000
+    assert active.do("stats")["stats"]["registrations"]["count"] == 1
+    assert active.do("calls", call="release_xfer_req")["count"] == released
     active.do("behave")
-    until(lambda: settled(active))
     assert move(passive, active, seed=6)
+    until(lambda: settled(active) and settled(passive))
+    assert active.do("calls", call="release_xfer_req")["count"] > released
+    assert move(passive, active, seed=7)
+
+
+def test_an_error_is_not_an_end(start_peer, scripted):
+    """NIXL fails a transfer whose bytes are still on their way, and arrive."""
+    environment = scripted | {"UCX_TLS": "tcp"}
+    passive = start_peer(environment=environment)
+    active = start_peer(environment=environment, quarantine=QUARANTINE)
+    assert move(passive, active)
+    size = 1 << 20
+    made = passive.do("passive", kind="readable", sizes=[size], seed=3)
+    passive.stop()
+    begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[size], seed=3)
+    active.do("misbehave", call="get_xfer_status", action="fail", value=BACKEND)
+    fails(active, "wait", "TransferError", number=begun["id"])
+    before = active.do("digests", number=begun["id"])
+    assert active.do("stats")["stats"]["operations"]["held_bytes"] == size
+    passive.resume()
+    until(lambda: active.do("digests", number=begun["id"]) != before)
+    assert active.do("stats")["stats"]["operations"]["held_bytes"] == size
+    active.do("drop", number=begun["id"])
+    until(lambda: settled(active))
+
+
+def test_closing_with_a_transfer_that_failed_and_may_go_on(start_peer, scripted):
+    """Its agent and its memory stay for good, and the process ends as usual."""
+    passive, active = start_peer(environment=scripted), start_peer(environment=scripted)
+    assert move(passive, active)
+    active.do("misbehave", call="post_xfer_req", action="hold")
+    _, begun = begin(passive, active, sizes=[5000])
+    active.do("misbehave", call="get_xfer_status", action="fail", value=BACKEND)
+    fails(active, "wait", "TransferError", number=begun)
+    destroyed = active.do("calls", call="destroy_agent")["count"]
+    active.do("close")
+    assert active.do("calls", call="destroy_agent")["count"] == destroyed
 
 
 def test_a_peer_that_dies_while_more_of_it_is_loaded(start_peer, scripted):
@@ -336,3 +381,43 @@ def test_a_peer_that_dies_while_more_of_it_is_loaded(start_peer, scripted):
     assert active.do("calls", call="load_remote_md")["count"] > loads
     successor = start_peer(environment=scripted, name="mortal")
     assert move(successor, active)
+
+
+def test_keys_that_change_under_continuous_traffic(start_peer, scripted, connector):
+    """As with RDMA: what is registered again has another key, and allocators repeat themselves."""
+    passive = start_peer(environment=scripted, quarantine=0.0)
+    passive.do("misbehave", call="get_local_partial_md", action="rekey", count=-1)
+    turn = threading.Lock()
+    end = time.monotonic() + 4
+    failures, moved = [], []
+
+    def run(thread):
+        # Large enough that some are in flight while the peer is connected anew for another.
+        size = (1000, 5000, 300_000, 2_000_000)[thread]
+        try:
+            for seed in range(thread * 10_000, (thread + 1) * 10_000):
+                if time.monotonic() > end:
+                    return
+                with turn:
+                    made = passive.do("passive", kind="readable", sizes=[size], seed=seed)
+                array = np.zeros(size, np.uint8)
+                told = nc.RdmaMetadata.model_validate(made["metadata"])
+                read = connector.begin_read_blocking(told, nc.Descriptor(array), timeout=10)
+                read.wait_for_completion_blocking(10)
+                assert digest(array) == digest(content(seed, size))
+                with turn:
+                    passive.do("wait", number=made["id"])
+                    passive.do("drop", number=made["id"])
+                moved.append(size)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failures
+    assert set(moved) == {1000, 5000, 300_000, 2_000_000}
+    assert connector.stats()["peers"]["reloads"] > 5

@@ -50,6 +50,33 @@ def test_what_ended_by_kind(make_connector):
     assert all(ended[kind]["cancelled"] == ended[kind]["errored"] == 0 for kind in KINDS)
 
 
+def test_each_operation_is_counted_once(make_connector):
+    """However often its beginning was tried; one that is refused not at all."""
+    passive, active = make_connector(), make_connector()
+    size = 2 << 20  # large enough to begin on another thread, at least at first
+
+    async def main():
+        for _ in range(4):
+            offered = await passive.create_readable(nc.Descriptor(np.zeros(size, np.uint8)))
+            target = nc.Descriptor(np.zeros(size, np.uint8))
+            read = await active.begin_read(offered.metadata(), target)
+            await read.wait_for_completion(10)
+            await offered.wait_for_completion(10)
+
+    asyncio.run(main())
+    assert active.stats()["operations"]["started"] == 4
+    offered = passive.create_readable_blocking(nc.Descriptor(bytearray(8)))
+    fields = offered.metadata().model_dump()
+    fields["descriptors"][0]["ptr"] += 1 << 30
+    for _ in range(3):
+        with pytest.raises(nc.MetadataError):
+            active.begin_read_blocking(
+                nc.RdmaMetadata.model_validate(fields), nc.Descriptor(bytearray(8))
+            )
+    assert active.stats()["operations"]["started"] == 4
+    assert passive.stats()["operations"]["started"] == 5
+
+
 def test_durations(connector):
     """Each is counted between the bounds that it is between."""
     offered = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))

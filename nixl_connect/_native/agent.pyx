@@ -194,18 +194,39 @@ cdef class Agent:
             self.nixl.destroy_string_list(names)
         return found
 
-    def register(self, Regions regions not None, int mem_type) -> None:
-        """Register memory. Its owner must keep it alive until `deregister`."""
+    def register(
+        self, Regions regions not None, int mem_type, done: list[bool] | None = None
+    ) -> None:
+        """Register memory. Its owner must keep it alive until `deregister`.
+
+        No region twice: NIXL would crash when the second is deregistered.
+
+        Parameters
+        ----------
+        regions : Regions
+            What to register.
+        mem_type : int
+            Its memory type.
+        done : list, optional
+            Takes True when it is registered, whatever a signal handler raises then.
+        """
         cdef int rc
         with nogil:
             rc = self._change_registration(regions, mem_type, True)
+        if rc == 0 and done is not None:
+            done.append(True)
         _check(rc, "register_mem")
 
-    def deregister(self, Regions regions not None, int mem_type) -> None:
-        """Undo one `register` of exactly these regions."""
+    def deregister(
+        self, Regions regions not None, int mem_type,
+        idle: dict[int, list[tuple[int, int, int]]] | None = None
+    ) -> None:
+        """Undo one `register` of exactly these regions; drop `idle[mem_type]` when it is undone."""
         cdef int rc
         with nogil:
             rc = self._change_registration(regions, mem_type, False)
+        if idle is not None:
+            del idle[mem_type]
         _check(rc, "deregister_mem")
 
     cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil:

@@ -28,6 +28,7 @@ cdef struct Tally:
 cdef struct Census:
     Record* oldest
     Record* youngest
+    uint64_t entered            # how many there have been
     Tally[KINDS] tallies
     uint64_t quarantined        # operations in quarantine
     uint64_t quarantined_bytes

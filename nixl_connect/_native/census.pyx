@@ -12,6 +12,7 @@ from nixl_connect._native.envelope import name_of
 
 cdef void enter(Census* census, Record* record) noexcept nogil:
     """Take in an operation that begins now."""
+    census.entered += 1
     record.begun = now_ns()
     record.younger = NULL
     record.older = census.youngest

@@ -33,6 +33,7 @@ cdef struct Core:
     Record* incoming            # to be posted by the thread
     Record* posted              # posted, to be looked at
     Record* retired             # ended for good, to be collected
+    Record* lingering           # active ones that failed, and may still go on; the thread's
     Record* quarantined         # in quarantine since the last collection
     Record** buckets            # passive records by key
     size_t bucket_count

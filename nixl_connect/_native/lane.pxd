@@ -8,6 +8,7 @@ from nixl_connect._native.record cimport Part
 
 cdef struct LaneState:
     const Api* nixl
+    pthread_mutex_t* progress   # the agent's: see agent.pyx
     Core* core                  # whom to wake; outlives the thread
     pthread_t thread
     pthread_mutex_t lock        # taken alone

@@ -31,6 +31,7 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
+    pthread_mutex_t,
     pthread_mutex_unlock,
     relax,
     timespec,
@@ -61,7 +62,8 @@ cdef void hand_over(Part* part) noexcept nogil:
 cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
     """Give a part back, and wake the record's owner with the last one.
 
-    The request ends here, where a call to the lane's agent waits for nobody's copy.
+    The request ends here, where a call to the lane's agent waits for nobody's copy; but not one
+    that failed and may go on: see `transfer.settle`.
     """
     cdef Core* core = lane.core
     part.rc = rc
@@ -69,9 +71,10 @@ cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
     part.lost = rc != NIXL_SUCCESS and lane.nixl.gen_notif(
         part.agent, part.peer, PROBE, PROBE_SIZE, NULL
     ) != NIXL_SUCCESS
-    lane.nixl.release_xfer_req(part.agent, part.request)
-    lane.nixl.destroy_xfer_req(part.request)
-    part.request = NULL
+    if rc == NIXL_SUCCESS or part.lost:
+        lane.nixl.release_xfer_req(part.agent, part.request)
+        lane.nixl.destroy_xfer_req(part.request)
+        part.request = NULL
     atomic_add(&lane.busy, -1)
     if atomic_add(&part.record.unfinished, -1) == 0:
         # The record is its owner's again, and may be gone.
@@ -87,7 +90,9 @@ cdef void _post_all(LaneState* lane, Part* part) noexcept nogil:
     cdef int rc
     while part is not NULL:
         rest = part.next
+        pthread_mutex_lock(lane.progress)
         rc = lane.nixl.post_xfer_req(part.agent, part.request, NULL)
+        pthread_mutex_unlock(lane.progress)
         if rc == NIXL_IN_PROGRESS:
             part.next = lane.active
             lane.active = part
@@ -104,7 +109,9 @@ cdef bint _poll(LaneState* lane) noexcept nogil:
     cdef int rc
     while link[0] is not NULL:
         part = link[0]
+        pthread_mutex_lock(lane.progress)
         rc = lane.nixl.get_xfer_status(part.agent, part.request)
+        pthread_mutex_unlock(lane.progress)
         if rc == NIXL_IN_PROGRESS:
             link = &part.next
         else:
@@ -148,12 +155,15 @@ cdef void* _run(void* argument) noexcept nogil:
     return NULL
 
 
-cdef LaneState* _open(const Api* nixl, Core* core) noexcept nogil:
+cdef LaneState* _open(
+    const Api* nixl, pthread_mutex_t* progress, Core* core
+) noexcept nogil:
     """Start a lane's thread. Returns NULL when out of memory or threads."""
     cdef LaneState* lane = <LaneState*>calloc(1, sizeof(LaneState))
     if lane is NULL:
         return NULL
     lane.nixl = nixl
+    lane.progress = progress
     lane.core = core
     pthread_mutex_init(&lane.lock, NULL)
     init_monotonic(&lane.work)
@@ -178,7 +188,7 @@ cdef class Lane:
         self.agent = agent
         self.reactor = reactor
         self.generation = fork_generation()
-        self.state = _open(agent.nixl, core)
+        self.state = _open(agent.nixl, &agent.progress, core)
         if self.state is NULL:
             raise MemoryError("cannot start a lane's thread")
 

@@ -18,5 +18,6 @@ cdef class Operation:
     cdef list lanes         # those of its parts, kept alive
     cdef Record* record
     cdef int generation
-    cdef bint started
+    cdef readonly bint is_started    # handed over: the core has it
+    cdef readonly bint is_settled   # it ended while it was started: it will not be collected
     cdef void _discard(self) noexcept nogil

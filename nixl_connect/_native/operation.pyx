@@ -96,6 +96,7 @@ cdef bint _has_ended(Core* core, Record* record) noexcept nogil:
 cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) except -1 nogil:
     """Sleep until `done`, or until the monotonic time `until`; return whether it is done."""
     cdef bint ok
+    cdef bint leaving
     cdef int64_t end
     cdef timespec t
     while True:
@@ -109,8 +110,9 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
             pthread_cond_timedwait(&core.ended, &core.lock, &t)
             ok = done(core, record)
         core.sleepers -= 1
+        leaving = core.stopping and not core.cancelling
         pthread_mutex_unlock(&core.lock)
-        if core.stopping and not core.cancelling and gettid() != getpid():
+        if leaving and gettid() != getpid():
             # The interpreter ends, and a daemon thread must not ask for its lock once it is gone.
             until = INT64_MAX
             usleep(SIGNAL_INTERVAL // 1000)
@@ -142,7 +144,7 @@ cdef class Operation:
     def __dealloc__(self):
         if self.record is NULL or self.generation != fork_generation():
             return
-        if self.started:
+        if self.is_started:
             cancel(self.core, self.record, REASON_LOCAL)
         else:
             # Never handed over, so this thread owns the request, and nothing is in flight.
@@ -158,7 +160,7 @@ cdef class Operation:
 
     def discard(self) -> None:
         """Release the request of an operation that was never started; nothing is in flight."""
-        if self.started:
+        if self.is_started:
             raise RuntimeError("the operation has been started")
         with nogil:
             self._discard()
@@ -191,7 +193,7 @@ cdef class Operation:
         cdef const char* name = peer
         cdef Lane its = lane
         cdef Agent agent = self.agent if its is None else its.agent
-        if self.started or self.record.part_count == MOST_PARTS:
+        if self.is_started or self.record.part_count == MOST_PARTS:
             raise RuntimeError("the operation takes no more parts")
         cdef Part* part = &self.record.parts[self.record.part_count]
         part.peer = strdup(name)
@@ -243,8 +245,8 @@ cdef class Operation:
     def listen(self, timeout: float | None) -> bool:
         """Start to wait for the key. False when the reactor is stopping."""
         self.record.deadline = deadline_of(timeout)
-        self.started = retain_passive(self.core, self.record)
-        return self.started
+        self.is_started = retain_passive(self.core, self.record)
+        return self.is_started
 
     @property
     def is_small(self) -> bool:
@@ -254,8 +256,8 @@ cdef class Operation:
             and self.record.parts[0].lane is NULL
         )
 
-    def start(self, timeout: float | None, bint inline_post, bint large) -> bool:
-        """Start the transfer, on this thread or on the reactor's.
+    def start(self, timeout: float | None, bint inline_post, bint large) -> None:
+        """Start the transfer, on this thread or on the reactor's; see `is_settled`.
 
         Parameters
         ----------
@@ -265,11 +267,6 @@ cdef class Operation:
             Whether to post it on this thread. Lanes have threads of their own.
         large : bool
             Whether NIXL may take milliseconds for it at a stretch.
-
-        Returns
-        -------
-        bool
-            Whether it has ended already. Such an operation is never collected.
         """
         cdef bint ended = True
         cdef int rc
@@ -286,11 +283,11 @@ cdef class Operation:
                 ended = start_active(self.core, self.record, inline_post)
                 self.agent.leave()
         if rc == 0:
-            self.started = True
+            self.is_started = True
         else:
             self.record.reason = REASON_CLOSED
             advance(&self.record.status, CANCELLED)
-        return ended
+        self.is_settled = ended
 
     def expose(self) -> bool:
         """Note that a peer will know the memory: from here on its end is followed by a quarantine.

@@ -22,8 +22,10 @@ cdef class PeerState:
     cdef public bint broken
     cdef readonly Py_ssize_t in_flight
 
-    def join(self) -> None:
-        """Count a transfer in."""
+    def join(self, hold: object = None) -> None:
+        """Count a transfer in, and note in `hold.peer`, if there is one, that it is to leave."""
+        if hold is not None:
+            hold.peer = self
         self.in_flight += 1
 
     def enter(self) -> bool:
@@ -40,6 +42,10 @@ cdef class PeerState:
         self.busy = True
         return True
 
-    def leave(self) -> None:
-        """Count a transfer out."""
+    def leave(self, hold: object = None) -> None:
+        """Count a transfer out: of `hold`, if there is one, and not twice."""
+        if hold is not None:
+            if hold.peer is not self:
+                return
+            hold.peer = None
         self.in_flight -= 1

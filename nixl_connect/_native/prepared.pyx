@@ -135,7 +135,7 @@ def conclude(Operation operation not None) -> None:
     What it held is to be collected.
     """
     cdef int rc
-    if operation.record.counted or operation.started:
+    if operation.record.counted or operation.is_started:
         raise RuntimeError("a transfer is in flight, or it has ended")
     with nogil:
         rc = operation.agent.enter()
@@ -149,7 +149,7 @@ def conclude(Operation operation not None) -> None:
         raise AgentClosedError
     if rc == AGENT_FORKED:
         raise AgentForkedError
-    operation.started = True
+    operation.is_started = True
 
 
 def give_up(Operation operation not None, int reason, bint failed) -> bool:
@@ -160,23 +160,25 @@ def give_up(Operation operation not None, int reason, bint failed) -> bool:
     bool
         False, and nothing, where that thread is gone and nothing is in flight.
     """
-    if operation.started:
+    if operation.is_started:
         return True  # it has ended
     cdef Core* core = operation.core
     cdef Record* record = operation.record
     cdef bint done
+    cdef bint posted = record.counted or failed
     pthread_mutex_lock(&core.lock)
     done = record.counted or not core.stopped
     if done:
         if record.counted:
             note(&core.census, record, ERRORED if failed else CANCELLED)
         _count(core, record)
+        record.posted = posted
         finish(core, record, ERRORED if failed else CANCELLED, reason, 0)
         if not core.stopped:  # else nobody looks at it again: it and the memory stay
             record.next = core.posted
             core.posted = record
             core.looked_until = 0
             rouse(core)
-        operation.started = True
+        operation.is_started = True
     pthread_mutex_unlock(&core.lock)
     return done

@@ -13,6 +13,11 @@ cdef extern from *:
     int nc_bits(uint64_t n) nogil
 
 
+cdef enum:
+    # Ranges that are looked at for one. Registrations of one memory meet a few; more are a puzzle.
+    MOST_MET = 512
+
+
 cdef bint _less(const Range* a, uint64_t start, uint64_t end) noexcept nogil:
     return a.start < start or (a.start == start and a.end < end)
 
@@ -92,6 +97,17 @@ cdef class RangeMap:
             count += group.count
         return count
 
+    @property
+    def nbytes(self) -> int:
+        """Lengths of all ranges together."""
+        cdef Class group
+        cdef Py_ssize_t i
+        total = 0
+        for group in self.classes:
+            for i in range(group.count):
+                total += group.ranges[i].end - group.ranges[i].start
+        return total
+
     cdef Class of_length(self, uint64_t length):
         cdef int bits = nc_bits(length)
         cdef Class group
@@ -134,15 +150,20 @@ cdef class RangeMap:
         group.remove(i)
 
     def admits(self, uint64_t start, uint64_t end, value: object) -> bool:
-        """Whether no range that has an address in common with this one has another value."""
+        """Whether no range that has an address in common with this one has another value.
+
+        Also False where so many ranges lie there that to look at all of them would take long.
+        """
         cdef Class group
         cdef Py_ssize_t i
+        cdef int left = MOST_MET
         for group in self.classes:
             i = group.last_before(end)
             while i >= 0 and (
                 group.ranges[i].start >= start or start - group.ranges[i].start <= group.reach
             ):
-                if group.ranges[i].end > start and group.values[i] != value:
+                left -= 1
+                if left < 0 or (group.ranges[i].end > start and group.values[i] != value):
                     return False
                 i -= 1
         return True
@@ -199,6 +220,49 @@ cdef class RangeMap:
         (``nixlSecDescList::getCoveringIndex``).
         """
         return self.nearest(start, end)
+
+
+def take(list found not None, list held not None) -> None:
+    """Count each of these values as held once more, and append it: in one step, for other threads
+    and for signal handlers."""
+    for value in found:
+        value.holders += 1
+        held.append(value)
+
+
+def put(list fresh not None, dict maps not None, list made not None) -> None:
+    """Add values by their `row` (see `give_up`) to a map for each device, and to `made`."""
+    cdef RangeMap ranges
+    for value in fresh:
+        start, length, device = value.row
+        ranges = maps.get(device)
+        if ranges is None:
+            ranges = maps[device] = RangeMap()
+        ranges.add(start, start + length, value)
+        made.append(value)
+
+
+def give_up(list held not None, dict maps not None, dict idle not None) -> None:
+    """Undo `take`, emptying `held`, in one step. What nobody holds is taken out.
+
+    Parameters
+    ----------
+    held : list
+        Values with `row`, the start, length and device number of their range, and `mem_type`.
+    maps : dict of int to dict of int to RangeMap
+        Where they are, by `mem_type` and device number.
+    idle : dict of int to list
+        Takes the rows of those that nobody holds, by `mem_type`.
+    """
+    cdef RangeMap ranges
+    while held:
+        value = held.pop()
+        value.holders -= 1
+        if value.holders == 0:
+            start, length, device = value.row
+            ranges = maps[value.mem_type][device]
+            ranges.remove(start, start + length)
+            idle.setdefault(value.mem_type, []).append(value.row)
 
 
 # The same for whole tables, with a map for each device number. Rows of a device without a map have

@@ -124,7 +124,8 @@ cdef class Reactor:
         return operation
 
     def active(
-        self, bytes name not None, bytes peer not None, bytes key not None, told_as: bytes | None
+        self, bytes name not None, bytes peer not None, bytes key not None, told_as: bytes | None,
+        quarantine: float
     ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
@@ -138,10 +139,13 @@ cdef class Reactor:
             What to notify the peer with when the transfer is done.
         told_as : bytes or None
             What the messenger calls it, which notifies it then; the agent itself if None.
+        quarantine : float
+            Seconds for which to keep what NIXL fails while the peer is there.
         """
         cdef Operation operation = self._operation(key)
         cdef Record* record = operation.record
         record.is_active = True
+        record.quarantine = <int64_t>(quarantine * 1e9)
         record.bell = self._bell_of(name)
         record.peer = strdup(peer)
         record.voice = self.core.agent if told_as is None else self.core.messenger
@@ -253,16 +257,36 @@ cdef class Reactor:
         held = self.core.quarantined
         self.core.quarantined = NULL
         pthread_mutex_unlock(&self.core.lock)
-        while held is not NULL:
-            rest = held.next_quarantined
-            ended.append((held.id, STAGE_QUARANTINED, held.reason))
-            release_record(held)
-            held = rest
-        while record is not NULL:
-            rest = record.next
-            ended.append((record.id, record.stage, record.reason))
-            release_record(record)
-            record = rest
+        try:
+            while held is not NULL:
+                ended.append((held.id, STAGE_QUARANTINED, held.reason))
+                rest = held.next_quarantined
+                release_record(held)
+                held = rest
+            while record is not NULL:
+                ended.append((record.id, record.stage, record.reason))
+                rest = record.next
+                release_record(record)
+                record = rest
+        except MemoryError:
+            self._put_back(record, held)
+            raise
+
+    cdef void _put_back(self, Record* retired, Record* quarantined) noexcept:
+        """Leave to the next call what there was no memory for."""
+        cdef Record* rest
+        pthread_mutex_lock(&self.core.lock)
+        while quarantined is not NULL:
+            rest = quarantined.next_quarantined
+            quarantined.next_quarantined = self.core.quarantined
+            self.core.quarantined = quarantined
+            quarantined = rest
+        while retired is not NULL:
+            rest = retired.next
+            retired.next = self.core.retired
+            self.core.retired = retired
+            retired = rest
+        pthread_mutex_unlock(&self.core.lock)
 
     def poke(self) -> None:
         """Wake the thread that is in `wait_garbage`, or make its next call return at once."""
@@ -328,7 +352,7 @@ cdef class Reactor:
         cdef Core seen = self.core[0]
         pthread_mutex_unlock(&self.core.lock)
         return {
-            "operations": self.last_id,
+            "operations": seen.census.entered,
             "passive": seen.passive_count,
             "active": seen.active_count,
             "waiting": seen.waiting,

@@ -52,10 +52,14 @@ from nixl_connect._native.record cimport (
 )
 from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED
 from nixl_connect._native.transfer cimport (
+    BROKEN_PREFIX,
+    BROKEN_PREFIX_SIZE,
     CANCELLED_PREFIX,
     CANCELLED_PREFIX_SIZE,
     FAILED_PREFIX,
     FAILED_PREFIX_SIZE,
+    IN_FLIGHT,
+    let_go,
     poll_active,
     post,
 )
@@ -71,6 +75,7 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
     """Match one notification."""
     cdef int status = COMPLETE
     cdef int reason = REASON_NONE
+    cdef bint broken = False
     cdef Record* record
     if size > CANCELLED_PREFIX_SIZE and memcmp(
         message, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE
@@ -82,6 +87,11 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         status, reason = ERRORED, REASON_PEER_FAILED
         message += FAILED_PREFIX_SIZE
         size -= FAILED_PREFIX_SIZE
+    elif size > BROKEN_PREFIX_SIZE and memcmp(message, BROKEN_PREFIX, BROKEN_PREFIX_SIZE) == 0:
+        broken = True
+        status, reason = ERRORED, REASON_PEER_FAILED
+        message += BROKEN_PREFIX_SIZE
+        size -= BROKEN_PREFIX_SIZE
     elif size == PROBE_SIZE and memcmp(message, PROBE, PROBE_SIZE) == 0:
         return
     pthread_mutex_lock(&core.lock)
@@ -94,9 +104,12 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         core.heard = core.last_activity < core.rung_until
         core.credit = MOST_RINGS
         core.rung_until = min(core.rung_until, core.last_activity + AFTER)
-        take_out(core, record)
-        finish(core, record, status, reason, 0)
-        retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
+        if not broken:
+            take_out(core, record)
+            finish(core, record, status, reason, 0)
+            retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
+        elif finish(core, record, status, reason, 0):
+            leave_table(core, record)
     pthread_mutex_unlock(&core.lock)
 
 
@@ -147,7 +160,7 @@ cdef void _accept(Core* core, Record* batch) noexcept nogil:
     while ordered is not NULL:
         record = ordered
         ordered = record.next
-        if not post(core, record, True):
+        if post(core, record, True) == IN_FLIGHT:
             record.next = core.active
             core.active = record
 
@@ -168,6 +181,7 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
     cdef Record* rest
     if now < peek_time(&core.next_deadline) or pthread_mutex_trylock(&core.polling):
         return  # for now: whoever has the transfers has them for microseconds
+    let_go(core, now)
     pthread_mutex_lock(&core.lock)
     if now >= core.next_deadline:
         for i in range(core.bucket_count):
@@ -195,7 +209,8 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
             earliest = min(earliest, record.deadline)
             record = record.next
         core.next_deadline = min(
-            earliest, min(_earliest(core.incoming), _earliest(core.posted))
+            min(earliest, _earliest(core.lingering)),
+            min(_earliest(core.incoming), _earliest(core.posted)),
         )
     pthread_mutex_unlock(&core.lock)
     pthread_mutex_unlock(&core.polling)
@@ -346,8 +361,8 @@ cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     With `cancel` every operation is ended first. Without it those that are left stay as they are,
     and so do their waiters: at the interpreter's exit nobody is to be woken.
 
-    Returns whether nothing is in flight. If not, neither the agent nor the memory of those
-    transfers may ever be freed. To be called once.
+    Returns whether nothing is in flight, nor may be. If not, neither the agent nor the memory of
+    those transfers may ever be freed. To be called once.
     """
     pthread_mutex_lock(&core.lock)
     core.drain_until = now_ns() + drain
@@ -359,7 +374,7 @@ cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     pthread_mutex_lock(&core.lock)
     close_descriptors(core)
     pthread_mutex_unlock(&core.lock)
-    return core.active_count == 0
+    return core.active_count == 0 and core.lingering is NULL
 
 
 cdef void free_core(Core* core) noexcept nogil:

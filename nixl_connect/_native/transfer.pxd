@@ -6,24 +6,35 @@ from nixl_connect._native.bell cimport Address
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.record cimport Record
 
-# What an active side sends instead of the key when it gave up. Peers that do not know these
-# messages find no operation of that key and ignore them.
+# What an active side sends instead of the key when it gave up; after the last, which says that NIXL
+# failed the transfer, some of it may still go on. Peers that do not know these messages find no
+# operation of that key and ignore them.
 cdef const char* CANCELLED_PREFIX
 cdef const char* FAILED_PREFIX
+cdef const char* BROKEN_PREFIX
+
 cdef enum:
     # How long (nanoseconds) whoever waits for small transfers looks at them before it sleeps: what
     # a change of threads would cost.
     LOOK = 300_000
     CANCELLED_PREFIX_SIZE = 23
     FAILED_PREFIX_SIZE = 20
+    BROKEN_PREFIX_SIZE = 20
+
+# What a record is once it was posted: with its owner, with nobody, or in `Core.lingering`.
+cdef enum:
+    IN_FLIGHT = 0
+    OVER = 1
+    LINGERS = 2
 
 cdef int begin(Core* core, Record* record) noexcept nogil
 cdef int progress_of(Core* core, Record* record) noexcept nogil
 cdef void release_requests(Core* core, Record* record) noexcept nogil
 cdef void announce(Core* core, Address bell) noexcept nogil
-cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
-cdef bint post(Core* core, Record* record, bint queue) noexcept nogil
+cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
+cdef int post(Core* core, Record* record, bint queue) noexcept nogil
 cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept nogil
+cdef size_t let_go(Core* core, int64_t now) noexcept nogil
 cdef size_t poll_active(Core* core) noexcept nogil
 cdef size_t look(Core* core, int64_t until) noexcept nogil
 cdef bint cancel(Core* core, Record* record, int reason) noexcept nogil

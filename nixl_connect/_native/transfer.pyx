@@ -21,7 +21,7 @@ from nixl_connect._native.atomic cimport (
     peek_int,
     peek_list,
 )
-from nixl_connect._native.census cimport enter, leave
+from nixl_connect._native.census cimport enter, leave, quarantine
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
 from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
@@ -61,6 +61,7 @@ cdef enum:
 
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
+BROKEN_PREFIX = b"nixl_connect:broken:"
 
 
 cdef void announce(Core* core, Address bell) noexcept nogil:
@@ -144,22 +145,34 @@ cdef bint _is_lost(const Record* record) noexcept nogil:
     return False
 
 
-cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
+cdef void _linger(Core* core, Record* record) noexcept nogil:
+    """Keep a failed transfer, its request and its memory, for a quarantine. Lock held."""
+    quarantine(&core.census, record)
+    record.deadline = now_ns() + record.quarantine
+    core.next_deadline = min(core.next_deadline, record.deadline)
+    record.next = core.lingering
+    core.lingering = record
+
+
+cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     """End a transfer that NIXL reports as over. Called by the record's owner, lock not held.
 
-    With `queue` the core's reference goes to the retired list, else it is dropped.
+    With `queue` the core's reference goes to the retired list, else it is dropped. Returns whether
+    it has: not where NIXL reports an error while the peer's connection stands. NIXL does so with
+    the first part that fails, and knows nothing of the others.
     """
     cdef int status = ERRORED
     cdef int reason = REASON_TRANSFER
     cdef bint claimed = False
     cdef bint told = True
+    cdef bint lingers = False
     if rc == NIXL_SUCCESS:
         # From here on a cancellation comes too late.
         pthread_mutex_lock(&core.lock)
         claimed = record.claimed = not is_final(read_status(&record.status))
         pthread_mutex_unlock(&core.lock)
-    release_requests(core, record)
     if claimed:
+        release_requests(core, record)
         rc = core.nixl.gen_notif(record.voice, record.told_as, record.key, record.key_size, NULL)
         if rc != NIXL_SUCCESS and record.voice != core.agent:
             # The messenger has lost its connection; the transfer's own has just been good.
@@ -169,14 +182,21 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         else:
             reason = REASON_NOT_TOLD
     else:
-        if read_status(&record.status) == CANCELLED:
+        lingers = rc != NIXL_SUCCESS and record.posted
+        if lingers:
+            told = _tell(core, record, BROKEN_PREFIX, BROKEN_PREFIX_SIZE)
+        elif read_status(&record.status) == CANCELLED:
             told = _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
         else:
             told = _tell(core, record, FAILED_PREFIX, FAILED_PREFIX_SIZE)
         if not told or _is_lost(record):
             # The C API reports a lost peer as any other backend error; but nothing can be sent to
-            # it either.
+            # it either. UCX has then given up all that was going on with it.
             reason = REASON_PEER_LOST
+            lingers = False
+        lingers = lingers and record.quarantine > 0
+        if not lingers:
+            release_requests(core, record)
     announce(core, record.bell)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
@@ -188,17 +208,48 @@ cdef void settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     if record.large:
         core.large_count -= 1
     finish(core, record, status, reason, rc)
-    if queue:
+    if lingers:
+        _linger(core, record)
+    elif queue:
         retire(core, record, STAGE_CLEAN)
     else:
         leave(&core.census, record)
     pthread_mutex_unlock(&core.lock)
-    if not queue:
+    if not lingers and not queue:
         release_record(record)
+    return not lingers
 
 
-cdef bint post(Core* core, Record* record, bint queue) noexcept nogil:
-    """Post a request, unless it was cancelled before; return whether it is over already."""
+cdef size_t let_go(Core* core, int64_t now) noexcept nogil:
+    """Release the failed transfers whose quarantine is over; return how many. `polling` held."""
+    cdef Record** link
+    cdef Record* record
+    cdef Record* over = NULL
+    cdef size_t count = 0
+    pthread_mutex_lock(&core.lock)
+    link = &core.lingering
+    while link[0] is not NULL:
+        record = link[0]
+        if now >= record.deadline:
+            link[0] = record.next
+            record.next = over
+            over = record
+        else:
+            link = &record.next
+    pthread_mutex_unlock(&core.lock)
+    while over is not NULL:
+        record = over
+        over = record.next
+        release_requests(core, record)
+        pthread_mutex_lock(&core.lock)
+        retire(core, record, STAGE_CLEAN)
+        pthread_mutex_unlock(&core.lock)
+        count += 1
+    return count
+
+
+cdef int post(Core* core, Record* record, bint queue) noexcept nogil:
+    """Post a request, unless it was cancelled before; return what it then is."""
     cdef int rc
     pthread_mutex_lock(&core.lock)
     record.posted = advance(&record.status, IN_PROGRESS)
@@ -207,17 +258,17 @@ cdef bint post(Core* core, Record* record, bint queue) noexcept nogil:
     if record.posted:
         rc = begin(core, record)
     if rc == NIXL_IN_PROGRESS:
-        return False
-    settle(core, record, rc, queue)
-    return True
+        return IN_FLIGHT
+    return OVER if settle(core, record, rc, queue) else LINGERS
 
 
 cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept nogil:
     """Start a transfer: on this thread, or (`inline_post` False) on the core's.
 
-    Returns whether it is over already; then the record is final and will not be collected.
+    Returns whether it is over already, so that the record will not be collected.
     """
     cdef bint refused
+    cdef int became
     pthread_mutex_lock(&core.lock)
     retain_record(record)
     core.waiting += 1
@@ -232,8 +283,10 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     core.next_deadline = min(core.next_deadline, record.deadline)
     refused = core.stopping and finish(core, record, CANCELLED, REASON_CLOSED, 0)
     pthread_mutex_unlock(&core.lock)
-    if (inline_post or refused) and post(core, record, False):
-        return True
+    if inline_post or refused:
+        became = post(core, record, False)
+        if became != IN_FLIGHT:
+            return became == OVER
     pthread_mutex_lock(&core.lock)
     if core.stopped:
         # The thread is gone and nobody will look at the request again: it and the memory stay.

@@ -50,10 +50,11 @@ enum action {
     LATE,    /* return success now, and do it after `value` milliseconds */
     FOREIGN, /* notify of `value` messages of other keys first */
     HOLD,    /* post nothing until `scripted_release`: in progress */
+    REKEY,   /* have the last region's key change with each registration, to one of two */
 };
 
 static const char *const actions[] = {
-    "none", "fail", "delay", "drop", "twice", "late", "foreign", "hold",
+    "none", "fail", "delay", "drop", "twice", "late", "foreign", "hold", "rekey",
 };
 
 struct rule {
@@ -185,7 +186,23 @@ static enum action on(const char *call, int *value)
 SCRIPTED(create_configured_agent, (const char *a, const void *b, void **c), (a, b, c))
 PLAIN(destroy_agent, (void *a), (a))
 SCRIPTED(get_local_md, (void *a, void **b, size_t *c), (a, b, c))
-SCRIPTED(get_local_partial_md, (void *a, void *b, void **c, size_t *d, void *e), (a, b, c, d, e))
+
+int nixl_capi_get_local_partial_md(void *a, void *b, void **c, size_t *d, void *e)
+{
+    int value = 0;
+    enum action action = on("get_local_partial_md", &value);
+    int rc;
+
+    if (action == FAIL)
+        return value;
+    rc = ((int (*)(void *, void *, void **, size_t *, void *))real("get_local_partial_md"))(
+        a, b, c, d, e);
+    /* The key is the end of the last field, before its mark. UCX accepts it, and reads by it. */
+    if (rc == SUCCESS && action == REKEY)
+        ((char *)*c)[*d - 2] ^= scripted_calls("register_mem") & 1;
+    return rc;
+}
+
 SCRIPTED(load_remote_md, (void *a, const void *b, size_t c, char **d), (a, b, c, d))
 SCRIPTED(invalidate_remote_md, (void *a, const char *b), (a, b))
 SCRIPTED(get_available_plugins, (void *a, void **b), (a, b))
