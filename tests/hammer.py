@@ -20,9 +20,12 @@ import threading
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
 from holding import held
 
 import nixl_connect as nc
