@@ -64,7 +64,7 @@ class ActiveOperation(AbstractOperation):
         target = Target(regions, device.mem_type, described, blob, key)
         self._plan = Plan(int(self._kind) - 1, self._local, target, self._timeout)
         if _begin:
-            self._begin(Permit(self._timeout))
+            self._begin_blocking()
 
     def _check_pairing(self, metadata: RdmaMetadata) -> None:
         if metadata.operation_kind != self._kind:

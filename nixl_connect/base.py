@@ -15,6 +15,7 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
 from nixl_connect.connection import Connection
+from nixl_connect.cuda import Fence
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
     ArgumentError,
@@ -138,6 +139,22 @@ class AbstractOperation(ABC):
         if not native.has_ended and not self._connection._engine.wait_blocking(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
         self._raise_unless_complete(native)
+
+    def _fence(self) -> Fence | None:
+        """Return what the descriptors' streams have been given to do by now, if they have any."""
+        streams = {
+            (item._memory.device, item._memory.stream)
+            for item in self._descriptors
+            if item._memory.stream is not None
+        }
+        return Fence(streams) if streams else None
+
+    def _begin_blocking(self) -> None:
+        """Begin on the caller's thread, once the descriptors' streams are done."""
+        fence = self._fence()
+        if fence is not None:
+            fence.wait(Permit(self._timeout))
+        self._begin(Permit(self._timeout))
 
     def _begun(self) -> Operation:
         if self._native is None:

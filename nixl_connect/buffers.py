@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from operator import index
 from typing import Any, NamedTuple
 
+from nixl_connect import cuda
 from nixl_connect._native import buffer
-from nixl_connect.device import HOST, Device
+from nixl_connect._native.dlpack import Tensor
+from nixl_connect.device import HOST, Device, DeviceKind
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
 _ACCEPTED = (
-    "a bytes-like object, a NumPy array, an object with __array_interface__, (array, device), "
-    "(pointer, size), (pointer, size, device) or (pointer, size, device, owner)"
+    "a bytes-like object, an object with __array_interface__, __cuda_array_interface__ or "
+    "__dlpack__, (array, device), (pointer, size), (pointer, size, device) or "
+    "(pointer, size, device, owner)"
 )
 _NO_OBJECTS = "data: an array of Python objects cannot be transferred"
 _ADDRESSES = 1 << 64
@@ -21,6 +25,10 @@ _ADDRESSES = 1 << 64
 _TYPE = re.compile(r"[<>|=]([biufcmMOSUV])([0-9]{1,18})(?:\[.*\])?")
 # The names of fields in a format of PEP 3118.
 _NAMES = re.compile(r":[^:]*:")
+# DLPack's numbers of kinds of devices. Pinned memory is the host's, managed memory is a device's.
+_DLPACK_HOST = frozenset({1, 3})
+_DLPACK_CUDA = frozenset({2, 13})
+_DLPACK_VERSION = (1, 1)
 
 
 class Memory(NamedTuple):
@@ -38,9 +46,19 @@ class Memory(NamedTuple):
     hold: Any
     """Keeps the memory alive and in place for as long as it is referenced."""
 
+    stream: int | None = None
+    """CUDA's handle of the stream whose work on the memory has to be waited for."""
 
-def locate(data: Any) -> Memory:
+
+def locate(data: Any, stream: Any = None) -> Memory:
     """Return where the bytes of `data` are.
+
+    Parameters
+    ----------
+    data : object
+        As for `Descriptor`.
+    stream : object, optional
+        As for `Descriptor`.
 
     Raises
     ------
@@ -48,29 +66,62 @@ def locate(data: Any) -> Memory:
         Not contiguous, of size zero, null, of Python objects, or the device contradicts the data.
     ArgumentTypeError
         No protocol that this function knows.
+    LibraryError
+        It takes cuda-python, and there is none.
     """
     if data is None:
         raise ArgumentError(f"data must be {_ACCEPTED}, not None")
-    memory = _locate_tuple(data) if isinstance(data, tuple) else _locate_object(data)
-    if memory.pointer == 0:
-        raise ArgumentError("data: null pointer")
+    handle = None if stream is None else cuda.stream_handle(stream)
+    memory = (
+        _locate_tuple(data, handle) if isinstance(data, tuple) else _locate_object(data, handle)
+    )
+    _check_range(memory)
+    if memory.device.kind is DeviceKind.HOST and handle is None:
+        return memory
+    return _checked(memory, handle)
+
+
+def locate_remote(pointer: int, size: int, device: str) -> Memory:
+    """Return a region of a peer's memory, about which this process knows nothing."""
+    memory = Memory(pointer, size, Device(device), False, None, None)
+    _check_range(memory)
+    return memory
+
+
+def _check_range(memory: Memory) -> None:
     if memory.size <= 0:
         raise ArgumentError(f"data: size must be at least 1 byte, not {memory.size}")
+    if memory.pointer == 0:
+        raise ArgumentError("data: null pointer")
     if memory.pointer + memory.size > _ADDRESSES:
         raise ArgumentError(
             f"data: {memory.size} bytes from {memory.pointer:#x} leave the address space"
         )
-    return memory
 
 
-def _locate_tuple(data: tuple[Any, ...]) -> Memory:
+def _checked(memory: Memory, stream: int | None) -> Memory:
+    """Return memory with the stream to wait for, once the driver knows both."""
+    if stream is None:
+        stream = memory.stream
+    if stream == cuda.SYNCHRONISED:
+        stream = None
+    if stream is not None:
+        if memory.device.kind is DeviceKind.XPU:
+            raise ArgumentError(f"stream: {memory.device} has no CUDA streams")
+        cuda.require("waiting for a stream")
+    if memory.device.kind is DeviceKind.CUDA and cuda.is_available():
+        cuda.check(memory.pointer, memory.size, memory.device.id)
+    return memory._replace(stream=stream)
+
+
+def _locate_tuple(data: tuple[Any, ...], stream: int | None) -> Memory:
     if not 2 <= len(data) <= 4:
         raise ArgumentTypeError(f"data must be {_ACCEPTED}, not a tuple of {len(data)}")
     pointer, size = data[0], data[1]
     if len(data) == 2 and isinstance(size, (str, Device)):
         device = _device(size)
-        memory = _locate_object(pointer)
-        if device.kind is not memory.device.kind or device.id != memory.device.id:
+        memory = _locate_object(pointer, stream, device)
+        if device != memory.device:
             raise ArgumentError(
                 f"data: the device is given as {device}, but the array is on {memory.device}"
             )
@@ -109,33 +160,133 @@ def _device(value: Any) -> Device:
     raise ArgumentTypeError(f"data: the device must be a Device or a str, not {value!r}")
 
 
-def _locate_object(data: Any) -> Memory:
+def _locate_object(data: Any, stream: int | None, device: Device | None = None) -> Memory:
     try:
         view = memoryview(data)
-    except (TypeError, ValueError, BufferError) as error:
-        # Not a buffer, or (NumPy) one whose element type PEP 3118 cannot express.
-        interface = getattr(data, "__array_interface__", None)
-        if isinstance(interface, dict):
-            return _locate_interface(data, interface)
-        if isinstance(error, TypeError):
-            raise ArgumentTypeError(
-                f"data must be {_ACCEPTED}, not {type(data).__name__}"
-            ) from None
-        raise ArgumentError(
-            f"data: {type(data).__name__} does not export its bytes: {error}"
-        ) from None
+    except (TypeError, ValueError, BufferError, NotImplementedError) as error:
+        # Not a buffer, or one whose element type PEP 3118 cannot express.
+        return _locate_otherwise(data, stream, device, error)
     if "O" in view.format and "O" in _NAMES.sub("", view.format):
         raise ArgumentError(_NO_OBJECTS)
     pointer, size, readonly, dense = buffer.inspect(view)
     if not dense:
-        raise ArgumentError(
-            f"data: {type(data).__name__} of shape {view.shape} and strides {view.strides} is not "
-            "contiguous; make a contiguous copy, and use that one"
-        )
+        raise _sparse(data, view.shape, view.strides)
     return Memory(pointer, size, HOST, readonly, data, view)
 
 
-def _locate_interface(data: Any, interface: dict[str, Any]) -> Memory:
+def _locate_otherwise(
+    data: Any, stream: int | None, device: Device | None, refusal: Exception
+) -> Memory:
+    """Locate what is no buffer of the host's, or cannot be had as one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(data, torch.Tensor):
+        return _locate_torch(data, torch)
+    interface = getattr(data, "__array_interface__", None)
+    if isinstance(interface, dict):
+        return _read_interface(data, interface)
+    interface = getattr(data, "__cuda_array_interface__", None)
+    if isinstance(interface, dict):
+        return _locate_cuda_interface(data, interface, device)
+    if hasattr(type(data), "__dlpack__") and hasattr(type(data), "__dlpack_device__"):
+        return _locate_dlpack(data, stream)
+    if isinstance(refusal, TypeError):
+        raise ArgumentTypeError(f"data must be {_ACCEPTED}, not {type(data).__name__}") from None
+    raise ArgumentError(
+        f"data: {type(data).__name__} does not export its bytes: {refusal}"
+    ) from None
+
+
+def _locate_torch(data: Any, torch: Any) -> Memory:
+    """Ask a tensor itself: DLPack exports neither those with gradients nor all types of items."""
+    if data.layout is not torch.strided or data.is_conj() or data.is_neg():
+        raise ArgumentError(
+            "data: a torch tensor must be strided, and neither conjugate nor negated"
+        )
+    item = data.element_size()
+    shape = tuple(data.shape)
+    strides = tuple(item * stride for stride in data.stride())
+    if data.numel() and not _is_dense(shape, strides, item):
+        raise _sparse(data, shape, strides)
+    stream = None
+    if data.is_cuda:
+        stream = torch.cuda.current_stream(data.device).cuda_stream
+    device = Device(str(data.device))
+    return Memory(data.data_ptr(), data.numel() * item, device, False, data, data, stream)
+
+
+def _locate_cuda_interface(data: Any, interface: dict[str, Any], device: Device | None) -> Memory:
+    """Read version 3 of the CUDA array interface, or 2, which knows no streams.
+
+    Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
+    """
+    if interface.get("mask") is not None:
+        raise ArgumentError("data: a masked array cannot be transferred")
+    memory = _read_interface(data, interface)
+    stream = interface.get("stream")
+    if stream is not None:
+        stream = _integer("stream", stream) if stream != cuda.SYNCHRONISED else stream
+        if stream == 0:
+            raise ArgumentError("data: malformed __cuda_array_interface__: stream 0 is ambiguous")
+    if device is not None and device.kind is not DeviceKind.CUDA:
+        raise ArgumentError(f"data: the device is given as {device}, but the array is on CUDA's")
+    if device is None and memory.size:
+        cuda.require("an array with __cuda_array_interface__, unless given as (array, device),")
+        device = Device((DeviceKind.CUDA, cuda.device_of(memory.pointer)))
+    return memory._replace(device=device or HOST, stream=stream)
+
+
+def _locate_dlpack(data: Any, stream: int | None) -> Memory:
+    """Read an export over DLPack, old or versioned. That of a device orders itself with `stream`.
+
+    Source: https://dmlc.github.io/dlpack/latest/python_spec.html
+    """
+    name = type(data).__name__
+    try:
+        kind, number = data.__dlpack_device__()
+        if kind in _DLPACK_HOST:
+            device = HOST
+        elif kind in _DLPACK_CUDA:
+            device = Device((DeviceKind.CUDA, int(number)))
+            stream = cuda.LEGACY_STREAM if stream is None else stream
+        else:
+            raise ArgumentError(f"data: {name} is on a device of DLPack's kind {kind}")
+        options = {} if device is HOST else {"stream": stream or cuda.LEGACY_STREAM}
+        try:
+            capsule = data.__dlpack__(max_version=_DLPACK_VERSION, copy=False, **options)
+        except TypeError:  # from before DLPack 1.0
+            capsule = data.__dlpack__(**options)
+        tensor = Tensor(capsule)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"data: {name} does not export its bytes: {error}") from None
+    if tensor.is_copied:
+        raise ArgumentError(f"data: {name} exports a copy of its bytes")
+    if tensor.device[0] != kind or (device is not HOST and tensor.device[1] != device.id):
+        raise ArgumentError(f"data: {name} says {(kind, number)}, but exports {tensor.device}")
+    if not tensor.is_dense:
+        raise _sparse(data, tensor.shape, tensor.strides)
+    jax = sys.modules.get("jax")
+    immutable = jax is not None and isinstance(data, jax.Array)  # which its export does not say
+    return Memory(
+        tensor.address,
+        tensor.nbytes,
+        device,
+        tensor.is_readonly or immutable,
+        data,
+        tensor,
+        None if device is HOST else stream,
+    )
+
+
+def _sparse(data: Any, shape: Any, strides: Any) -> ArgumentError:
+    return ArgumentError(
+        f"data: {type(data).__name__} of shape {shape} and strides {strides} is not contiguous; "
+        "make a contiguous copy, and use that one"
+    )
+
+
+def _read_interface(data: Any, interface: dict[str, Any]) -> Memory:
     """Read version 3 of NumPy's array interface, strictly: the fields come from anywhere.
 
     Source: https://numpy.org/doc/stable/reference/arrays.interface.html
@@ -155,12 +306,10 @@ def _locate_interface(data: Any, interface: dict[str, Any]) -> Memory:
     except (IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArgumentError):
             raise
-        raise ArgumentError(f"data: malformed __array_interface__: {error}") from None
+        raise ArgumentError(f"data: malformed array interface: {error}") from None
     size = math.prod(shape, start=item)
     if size and strides is not None and not _is_dense(shape, strides, item):
-        raise ArgumentError(
-            f"data: {type(data).__name__} of shape {shape} and strides {strides} is not contiguous"
-        )
+        raise _sparse(data, shape, strides)
     return Memory(pointer, size, HOST, bool(readonly), data, (data, interface))
 
 

@@ -287,8 +287,12 @@ class Connector(BlockingTwins):
 
     async def _begun(self, operation: _Operation) -> _Operation:
         """Begin an operation, or have it cancelled."""
+        timeout = operation._timeout
         try:
-            await self._beginnings.begin(operation._begin, operation._peer_name, operation._timeout)
+            fence = operation._fence()
+            if fence is not None:
+                await self._beginnings.begin(fence.wait, fence.name, timeout)
+            await self._beginnings.begin(operation._begin, operation._peer_name, timeout)
         except BaseException:
             operation.cancel()
             raise

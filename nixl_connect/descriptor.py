@@ -8,7 +8,7 @@ import weakref
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from nixl_connect.buffers import locate
+from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, RegistrationError
 from nixl_connect.metadata import SerializedDescriptor
@@ -33,10 +33,16 @@ class Descriptor:
     ----------
     data : object
         Any of: a bytes-like object (``bytes``, ``bytearray``, ``memoryview``, ``array``, ``mmap``);
-        a NumPy array; an object with ``__array_interface__``; ``(array, device)``;
+        a NumPy array; an object with ``__array_interface__``, ``__cuda_array_interface__`` or
+        ``__dlpack__``, on the host or a CUDA device; a torch tensor; ``(array, device)``;
         ``(pointer, size)``, ``(pointer, size, device)`` or ``(pointer, size, device, owner)`` with
         the size in bytes. A pointer is an int or a cuda-python ``CUdeviceptr``; without `owner`
         the caller keeps the memory alive. Arrays must be contiguous, in C or Fortran order.
+    stream : object, optional
+        The CUDA stream whose work on the memory each operation waits for: an object with
+        ``__cuda_stream__``, or an integer handle. What the stream has been given when an operation
+        is made is done before a byte moves. By default the stream that the object names, if it
+        does; -1 to wait for nothing.
 
     Raises
     ------
@@ -44,6 +50,13 @@ class Descriptor:
         Not contiguous, empty, null, or the device contradicts the data. A ValueError.
     ArgumentTypeError
         None of the above. A TypeError.
+    LibraryError
+        It takes cuda-python, and there is none. An ImportError.
+
+    Notes
+    -----
+    Where there is cuda-python and a GPU, the driver is asked whether memory that is said to be a
+    device's is so, in all of its length.
     """
 
     __slots__ = (
@@ -57,12 +70,23 @@ class Descriptor:
         "_size",
     )
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, *, stream: Any = None) -> None:
         # First, so that the finalizer finds it whatever happens below.
         self._registration: list[Registration] | None = None
+        self._set(locate(data, stream))
+
+    @classmethod
+    def _of_peer(cls, pointer: int, size: int, device: str) -> Descriptor:
+        """Return a descriptor of a peer's memory."""
+        descriptor = cls.__new__(cls)
+        descriptor._registration = None
+        descriptor._set(locate_remote(pointer, size, device))
+        return descriptor
+
+    def _set(self, memory: Memory) -> None:
         self._connection: Connection | None = None  # where `_registration` is
         self._last_used: weakref.ref[Connection] | None = None  # by an operation
-        self._memory = locate(data)
+        self._memory = memory
         self._size = self._memory.size
         self._row = (self._memory.pointer, self._size, self._memory.device.id)
         self._metadata: SerializedDescriptor | None = None

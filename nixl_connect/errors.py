@@ -89,6 +89,10 @@ class TransferTimeoutError(TransferError, TimeoutError):
     """The operation's own deadline passed, and the operation has failed."""
 
 
+class CudaError(NixlConnectError, RuntimeError):
+    """CUDA's driver refused something, or work on a descriptor's stream failed."""
+
+
 class BackendError(NixlConnectError, RuntimeError):
     """NIXL could not start an agent or a transport."""
 

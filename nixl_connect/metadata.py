@@ -148,7 +148,7 @@ class SerializedDescriptor(_Model, frozen=True, kw_only=True):
         """Return a descriptor of the region. It names memory of the peer, not of this process."""
         from nixl_connect.descriptor import Descriptor
 
-        return Descriptor((self.ptr, self.size, self.device))
+        return Descriptor._of_peer(self.ptr, self.size, self.device)
 
     @classmethod
     def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:

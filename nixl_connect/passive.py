@@ -11,7 +11,7 @@ from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
 from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor, text_of
-from nixl_connect.permit import PATIENT, Permit
+from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 
 
@@ -33,7 +33,7 @@ class PassiveOperation(AbstractOperation):
         self._stream: bytes | None = None
         self._metadata: dict[bool, RdmaMetadata] = {}
         if _begin:
-            self._begin(PATIENT)
+            self._begin_blocking()
 
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine

@@ -99,6 +99,9 @@ class PreparedTransfer:
         """Move the bytes, and block until all have arrived: `transfer` without an event loop."""
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
+        fence = self._operation._fence()
+        if fence is not None:
+            fence.wait(Permit(patience))
         self._take(Permit(patience))
         self._run(end, again=True)
 
@@ -126,6 +129,9 @@ class PreparedTransfer:
         """
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
+        fence = self._operation._fence()
+        if fence is not None:
+            await self._beginnings.begin(fence.wait, fence.name, patience)
         await self._take_turn(patience)
         posted = self._nbytes <= INLINE_BYTES and self._engine.starter.is_free
         if posted:

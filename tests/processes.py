@@ -31,6 +31,20 @@ def open_files(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def run_tests(path: Path, **environment: str) -> None:
+    """Run tests in a process of their own, and fail with what they print when they do."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        check=False,
+        env=os.environ | environment,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 class PeerError(Exception):
     """A command failed in the peer; `kind` is the name of its error."""
 

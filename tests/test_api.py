@@ -30,7 +30,7 @@ def test_names_of_arguments():
     assert parameters(nc.Connector)[0] == "worker_id"
     assert parameters(nc.Connection) == ["connector", "number"]
     assert parameters(nc.Remote) == ["connection", "nixl_metadata"]
-    assert parameters(nc.Descriptor) == ["data"]
+    assert parameters(nc.Descriptor) == ["data", "stream"]
     assert parameters(nc.Device) == ["metadata"]
     assert parameters(nc.ReadOperation)[:3] == [
         "connection", "remote_metadata", "local_descriptors",

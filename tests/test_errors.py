@@ -14,6 +14,7 @@ BUILT_INS = {
     "AuthenticationError": [PermissionError],
     "BackendError": [RuntimeError],
     "ClosedError": [RuntimeError],
+    "CudaError": [RuntimeError],
     "LibraryError": [ImportError],
     "MetadataError": [ValueError],
     "OperationCancelledError": [RuntimeError],

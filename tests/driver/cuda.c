@@ -1,0 +1,326 @@
+/* CUDA's driver as far as nixl_connect asks it, with no GPU behind it.
+
+   For what needs no GPU to be wrong: which contexts are pushed and popped, what is waited for, what
+   is left. Devices are ranges of addresses and streams are counters, both set by the test. It moves
+   nothing but what it is told to copy, between addresses of the host. It is strict where the real
+   driver is: an event belongs to a context, and is recorded in a stream of the same one, which has
+   to be current.
+
+   Source of the declarations: the CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
+*/
+
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int Result;
+enum {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+};
+enum { DEVICES = 2, MOST = 64, DEPTH = 8 };
+enum { MEMORY_TYPE = 2, IS_MANAGED = 8, DEVICE_ORDINAL = 9, RANGE_START = 11, RANGE_SIZE = 12 };
+
+struct context {
+    int device;
+};
+
+struct copy {
+    void *to;
+    const void *from;
+    size_t size;
+};
+
+struct stream {
+    struct context *context;
+    uint64_t given; /* work that it was given, and has done */
+    uint64_t done;
+    struct copy copies[MOST]; /* to be made when the work of the same number is done */
+};
+
+struct event {
+    struct context *context;
+    struct stream *stream; /* NULL before it is recorded */
+    uint64_t number;
+};
+
+struct range {
+    uint64_t start, size;
+    int kind, device;
+    unsigned managed;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct context primary[DEVICES] = {{0}, {1}};
+static struct stream defaults[DEVICES] = {{.context = &primary[0]}, {.context = &primary[1]}};
+static struct range ranges[MOST];
+static int range_count, event_count, retained, failure;
+static __thread struct context *stack[DEPTH];
+static __thread int depth;
+
+static struct context *current(void)
+{
+    return depth ? stack[depth - 1] : NULL;
+}
+
+/* --- what tests set and see ----------------------------------------------------------------- */
+
+void double_map(uint64_t start, uint64_t size, int kind, int device, unsigned managed)
+{
+    ranges[range_count++] = (struct range){start, size, kind, device, managed};
+}
+
+void *double_stream(int device)
+{
+    struct stream *stream = calloc(1, sizeof *stream);
+    stream->context = malloc(sizeof *stream->context); /* not the device's primary one */
+    stream->context->device = device;
+    return stream;
+}
+
+void *double_default_stream(int device)
+{
+    return &defaults[device];
+}
+
+/* Give a stream something to do: a copy, or nothing but time if `to` is NULL. */
+void double_give(struct stream *stream, void *to, const void *from, size_t size)
+{
+    pthread_mutex_lock(&lock);
+    stream->copies[stream->given++ % MOST] = (struct copy){to, from, size};
+    pthread_mutex_unlock(&lock);
+}
+
+/* Do all that a stream has been given. */
+void double_finish(struct stream *stream)
+{
+    pthread_mutex_lock(&lock);
+    while (stream->done < stream->given) {
+        struct copy *copy = &stream->copies[stream->done++ % MOST];
+        if (copy->to != NULL)
+            memcpy(copy->to, copy->from, copy->size);
+        copy->to = NULL;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* Have every question after an event answered with this result. */
+void double_fail(int result)
+{
+    failure = result;
+}
+
+int double_events(void)
+{
+    return event_count;
+}
+
+int double_retained(void)
+{
+    return retained;
+}
+
+int double_depth(void)
+{
+    return depth;
+}
+
+/* --- the driver ----------------------------------------------------------------------------- */
+
+Result cuInit(unsigned flags)
+{
+    return flags ? INVALID_VALUE : SUCCESS;
+}
+
+Result cuDriverGetVersion(int *version)
+{
+    *version = 12090;
+    return SUCCESS;
+}
+
+Result cuDeviceGetCount(int *count)
+{
+    *count = DEVICES;
+    return SUCCESS;
+}
+
+Result cuDeviceGet(int *device, int ordinal)
+{
+    *device = ordinal;
+    return ordinal < 0 || ordinal >= DEVICES ? 101 : SUCCESS;
+}
+
+Result cuPointerGetAttribute(void *data, int attribute, uint64_t pointer)
+{
+    for (int i = 0; i < range_count; i++) {
+        struct range *range = &ranges[i];
+        if (pointer < range->start || pointer - range->start >= range->size)
+            continue;
+        switch (attribute) {
+        case MEMORY_TYPE: *(unsigned *)data = range->kind; return SUCCESS;
+        case IS_MANAGED: *(unsigned *)data = range->managed; return SUCCESS;
+        case DEVICE_ORDINAL: *(int *)data = range->device; return SUCCESS;
+        case RANGE_START: *(uint64_t *)data = range->start; return SUCCESS;
+        case RANGE_SIZE: *(size_t *)data = range->size; return SUCCESS;
+        }
+    }
+    return INVALID_VALUE;
+}
+
+Result cuDevicePrimaryCtxRetain(struct context **context, int device)
+{
+    retained++;
+    *context = &primary[device];
+    return SUCCESS;
+}
+
+Result cuCtxGetCurrent(struct context **context)
+{
+    *context = current();
+    return SUCCESS;
+}
+
+Result cuCtxGetDevice(int *device)
+{
+    if (!depth)
+        return INVALID_CONTEXT;
+    *device = current()->device;
+    return SUCCESS;
+}
+
+Result cuCtxPushCurrent(struct context *context)
+{
+    if (context == NULL || depth == DEPTH)
+        return INVALID_CONTEXT;
+    stack[depth++] = context;
+    return SUCCESS;
+}
+
+Result cuCtxPopCurrent(struct context **context)
+{
+    if (!depth)
+        return INVALID_CONTEXT;
+    *context = stack[--depth];
+    return SUCCESS;
+}
+
+static struct stream *named(void *handle)
+{
+    return (uintptr_t)handle > 2 ? handle : &defaults[current()->device];
+}
+
+Result cuStreamGetCtx(void *handle, struct context **context)
+{
+    if ((uintptr_t)handle <= 2 && !depth)
+        return INVALID_CONTEXT;
+    *context = named(handle)->context;
+    return SUCCESS;
+}
+
+Result cuEventCreate(struct event **event, unsigned flags)
+{
+    (void)flags;
+    if (!depth)
+        return INVALID_CONTEXT;
+    *event = calloc(1, sizeof **event);
+    (*event)->context = current();
+    pthread_mutex_lock(&lock);
+    event_count++;
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+Result cuEventRecord(struct event *event, void *handle)
+{
+    struct stream *stream;
+
+    if (!depth)
+        return INVALID_CONTEXT;
+    stream = named(handle);
+    if (event->context != stream->context || event->context != current())
+        return INVALID_HANDLE;
+    pthread_mutex_lock(&lock);
+    event->stream = stream;
+    event->number = stream->given;
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+Result cuEventQuery(struct event *event)
+{
+    bool done;
+
+    if (failure)
+        return failure;
+    if (event->context != current())
+        return INVALID_CONTEXT;
+    pthread_mutex_lock(&lock);
+    done = event->stream == NULL || event->stream->done >= event->number;
+    pthread_mutex_unlock(&lock);
+    return done ? SUCCESS : NOT_READY;
+}
+
+Result cuEventDestroy(struct event *event)
+{
+    if (event->context != current())
+        return INVALID_CONTEXT;
+    pthread_mutex_lock(&lock);
+    event_count--;
+    pthread_mutex_unlock(&lock);
+    free(event);
+    return SUCCESS;
+}
+
+Result cuGetProcAddress(const char *name, void **function, int version, uint64_t flags, int *status);
+
+static const struct {
+    const char *name;
+    void *function;
+} functions[] = {
+#define ENTRY(name) {#name, (void *)name}
+    ENTRY(cuInit),
+    ENTRY(cuDriverGetVersion),
+    ENTRY(cuDeviceGetCount),
+    ENTRY(cuDeviceGet),
+    ENTRY(cuPointerGetAttribute),
+    ENTRY(cuDevicePrimaryCtxRetain),
+    ENTRY(cuCtxGetCurrent),
+    ENTRY(cuCtxGetDevice),
+    ENTRY(cuCtxPushCurrent),
+    ENTRY(cuCtxPopCurrent),
+    ENTRY(cuStreamGetCtx),
+    ENTRY(cuEventCreate),
+    ENTRY(cuEventRecord),
+    ENTRY(cuEventQuery),
+    ENTRY(cuEventDestroy),
+    ENTRY(cuGetProcAddress),
+};
+
+Result cuGetProcAddress(const char *name, void **function, int version, uint64_t flags, int *status)
+{
+    (void)version, (void)flags;
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (strcmp(name, functions[i].name) == 0) {
+            *function = functions[i].function;
+            if (status != NULL)
+                *status = 0;
+            return SUCCESS;
+        }
+    *function = NULL;
+    if (status != NULL)
+        *status = 1;
+    return NOT_FOUND;
+}
+
+Result cuGetProcAddress_v2(
+    const char *name, void **function, int version, uint64_t flags, int *status)
+{
+    return cuGetProcAddress(name, function, version, flags, status);
+}

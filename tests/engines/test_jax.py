@@ -1,0 +1,31 @@
+"""Arrays of JAX on the host."""
+
+import numpy as np
+import pytest
+from moving import moved
+
+import nixl_connect as nc
+
+jax = pytest.importorskip("jax")
+
+TYPES = ["float32", "int8", "bool", "complex64", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_jax_arrays_can_be_sent(dtype):
+    array = jax.numpy.arange(1000).astype(dtype)
+    descriptor = nc.Descriptor(array)
+    assert descriptor.ptr == array.unsafe_buffer_pointer()
+    assert descriptor.size == array.nbytes
+    target = np.zeros(1000 * array.itemsize, np.uint8)
+    moved(array, target)
+    assert (target == np.asarray(array).view(np.uint8)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_jax_arrays_cannot_be_received_in(dtype):
+    """They never change; what JAX has computed from one may be used instead of its bytes."""
+    descriptor = nc.Descriptor(jax.numpy.zeros(10, dtype))
+    assert descriptor.is_readonly
+    with nc.Connector() as connector, pytest.raises(nc.ArgumentError, match="read-only"):
+        connector.create_writable_blocking(descriptor)

@@ -1,0 +1,83 @@
+"""Device memory and streams where there is no GPU: on a double of the driver, and without any."""
+
+import os
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from processes import run_tests
+
+import nixl_connect as nc
+from nixl_connect import cuda
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "driver" / "cuda.c"
+
+needs_no_gpu = pytest.mark.skipif(cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.timeout(300)
+def test_on_a_double_of_the_driver(tmp_path):
+    pytest.importorskip("cuda.bindings")
+    built = tmp_path / "libcuda.so.1"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    subprocess.run(
+        [
+            *compiler,
+            *("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
+            *("-Wl,-soname,libcuda.so.1", str(SOURCE), "-o", str(built), "-pthread"),
+        ],
+        check=True,
+        timeout=60,
+    )
+    run_tests(HERE / "driver", CUDA_DOUBLE=str(built))
+
+
+@needs_no_gpu
+def test_a_stream_takes_a_driver():
+    with pytest.raises(nc.LibraryError, match="nixl-connect\\[cuda"):
+        nc.Descriptor((0x1000, 8, "cuda:0"), stream=1)
+    with pytest.raises(nc.LibraryError, match="nixl-connect\\[cuda"):
+        nc.Descriptor(bytearray(8), stream=1)
+    assert nc.Descriptor((0x1000, 8, "cuda:0"), stream=-1).device == nc.Device("cuda:0")
+
+
+@needs_no_gpu
+def test_an_array_of_a_device_takes_a_driver_to_find_the_device():
+    class Array:
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "shape": (8,),
+            "typestr": "<f4",
+            "data": (0x1000, False),
+            "version": 3,
+        }
+
+    with pytest.raises(nc.LibraryError, match="as \\(array, device\\)"):
+        nc.Descriptor(Array())
+    assert nc.Descriptor((Array(), "cuda:1")).device == nc.Device("cuda:1")
+    with pytest.raises(nc.ArgumentError, match="given as cpu"):
+        nc.Descriptor((Array(), "cpu"))
+
+
+@pytest.mark.parametrize("stream", [1.5, "1", b"1", True, object()])
+def test_what_is_no_stream(stream):
+    with pytest.raises(nc.ArgumentTypeError, match="stream"):
+        nc.Descriptor(bytearray(8), stream=stream)
+
+
+@pytest.mark.parametrize("stream", [-2, 1 << 64])
+def test_numbers_that_are_no_stream(stream):
+    with pytest.raises(nc.ArgumentError, match="stream"):
+        nc.Descriptor(bytearray(8), stream=stream)
+
+
+@pytest.mark.parametrize("protocol", [(1, 8), (0,), 8, "ab"])
+def test_a_malformed_stream_protocol(protocol):
+    class Stream:
+        def __cuda_stream__(self):
+            return protocol
+
+    with pytest.raises((nc.ArgumentError, nc.ArgumentTypeError), match="__cuda_stream__"):
+        nc.Descriptor(bytearray(8), stream=Stream())
