@@ -7,6 +7,7 @@ from it or writes to it, straight from memory to memory; both await the end.
 from nixl_connect._version import __version__
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
+from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.connector import Connector
 from nixl_connect.descriptor import Descriptor
@@ -45,6 +46,7 @@ __all__ = [
     "ArgumentTypeError",
     "AuthenticationError",
     "BackendError",
+    "Blocks",
     "ClosedError",
     "Connection",
     "Connector",

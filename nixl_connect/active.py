@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 
-from nixl_connect._native.packing import Regions
-from nixl_connect.base import AbstractOperation
+from nixl_connect._native.packing import Regions, coalesce
+from nixl_connect.base import AbstractOperation, Descriptors
+from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection, Remote, read_nixl_metadata
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
@@ -17,7 +19,7 @@ from nixl_connect.errors import (
     PairingError,
     StateError,
 )
-from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.metadata import RdmaMetadata, Rows
 from nixl_connect.permit import Permit
 from nixl_connect.regions import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
@@ -32,7 +34,7 @@ class ActiveOperation(AbstractOperation):
     def __init__(
         self,
         connection: Connection,
-        local_descriptors: Descriptor | Sequence[Descriptor],
+        local_descriptors: Descriptors,
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
@@ -57,12 +59,20 @@ class ActiveOperation(AbstractOperation):
             )
         if options.seal is not None:
             options.seal.check(remote_metadata)
-        regions, device = _remote_regions(remote_metadata, self._descriptors)
+        regions, device = _remote_regions(remote_metadata, self._local.regions)
         blob, described = read_nixl_metadata(
             remote_metadata.nixl_metadata, options.max_metadata_bytes
         )
+        local = self._local
+        if isinstance(remote_metadata.descriptors, Rows) and local.regions is not local.registered:
+            # Blocks that follow each other on both sides are one to NIXL, within what is registered
+            # as one.
+            edges = _edges(map(len, remote_metadata.descriptors.tables))
+            edges |= _edges(len(x) if isinstance(x, Blocks) else 1 for x in self._items)
+            mine, regions = coalesce(local.regions, regions, sorted(edges))
+            local = local._replace(regions=mine)
         target = Target(regions, device.mem_type, described, blob, key)
-        self._plan = Plan(int(self._kind) - 1, self._local, target, self._timeout)
+        self._plan = Plan(int(self._kind) - 1, local, target, self._timeout)
         if _begin:
             self._begin_blocking()
 
@@ -112,7 +122,7 @@ class ReadOperation(ActiveOperation):
         self,
         connection: Connection,
         remote_metadata: RdmaMetadata,
-        local_descriptors: Descriptor | Sequence[Descriptor],
+        local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
         _begin: bool = True,
@@ -121,8 +131,8 @@ class ReadOperation(ActiveOperation):
             connection, local_descriptors, remote_metadata, timeout=timeout, _begin=_begin
         )
 
-    def results(self) -> list[Descriptor]:
-        """Return the local descriptors, whose memory now holds the data.
+    def results(self) -> list[Descriptor | Blocks]:
+        """Return the local descriptors, whose memory now holds the data, as they were given.
 
         Raises
         ------
@@ -131,7 +141,7 @@ class ReadOperation(ActiveOperation):
         """
         if self.status is not OperationStatus.COMPLETE:
             raise StateError(f"{self!r} is not complete, so it has no results")
-        return list(self._descriptors)
+        return list(self._items)
 
 
 class WriteOperation(ActiveOperation):
@@ -152,25 +162,40 @@ class WriteOperation(ActiveOperation):
     _kind = OperationKind.WRITE
 
 
-def _remote_regions(metadata: RdmaMetadata, local: list[Descriptor]) -> tuple[Regions, Device]:
+def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, Device]:
     """Return the peer's regions, which must match the local ones, and the first one's device."""
     remote = metadata.descriptors
     if len(remote) != len(local):
         raise ArgumentError(
             f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
         )
-    first = _device(remote[0].device)
-    rows = []
-    for i, (mine, theirs) in enumerate(zip(local, remote, strict=True)):
-        if mine._size != theirs.size:
+    if isinstance(remote, Rows):
+        devices = [_device(group.device) for group in remote.groups]
+        regions = remote.regions
+    else:
+        devices = [_device(item.device) for item in remote]
+        rows = [
+            (item.ptr, item.size, device.id) for item, device in zip(remote, devices, strict=True)
+        ]
+        empty = next((i for i, row in enumerate(rows) if row[1] == 0), None)
+        if empty is not None:
             raise ArgumentError(
-                f"local_descriptors[{i}] has {mine._size} bytes, but the peer's has {theirs.size}"
+                f"local_descriptors[{empty}] has {local[empty][1]} bytes, but the peer's has 0"
             )
-        device = _device(theirs.device)
-        if device.kind is not first.kind:
-            raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
-        rows.append((theirs.ptr, theirs.size, device.id))
-    return Regions(rows), first
+        regions = Regions(rows)
+    if any(device.kind is not devices[0].kind for device in devices):
+        raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
+    i = local.mismatch(regions)
+    if i >= 0:
+        raise ArgumentError(
+            f"local_descriptors[{i}] has {local[i][1]} bytes, but the peer's has {regions[i][1]}"
+        )
+    return regions, devices[0]
+
+
+def _edges(counts: Iterable[int]) -> set[int]:
+    """Return the numbers of the rows at which another group begins."""
+    return set(itertools.accumulate(counts))
 
 
 # Devices are few, and parsing is not free.

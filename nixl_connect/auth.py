@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
-from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor, stream_of
+from nixl_connect.metadata import RdmaMetadata, Rows, SerializedDescriptor, stream_of
 
 _MARK = ".s1."
 _SHORTEST = 16
@@ -112,6 +112,9 @@ def _tag(
         mac.update(len(part).to_bytes(8, "little"))
         mac.update(part)
     mac.update(f"{kind},{len(descriptors)}".encode())
-    for item in descriptors:
-        mac.update(f";{item.device},{item.ptr},{item.size}".encode())
+    if isinstance(descriptors, Rows):
+        mac.update(descriptors.listed())
+    else:
+        for item in descriptors:
+            mac.update(f";{item.device},{item.ptr},{item.size}".encode())
     return base64.urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()

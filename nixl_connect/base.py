@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
+from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection
 from nixl_connect.cuda import Fence
 from nixl_connect.descriptor import Descriptor
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
+"""What operations take."""
+
+
 class AbstractOperation(ABC):
     """What the four operations have in common.
 
@@ -49,7 +54,7 @@ class AbstractOperation(ABC):
     def __init__(
         self,
         connection: Connection,
-        local_descriptors: Descriptor | Sequence[Descriptor],
+        local_descriptors: Descriptors,
         timeout: float | None,
         *,
         written: bool,
@@ -63,17 +68,30 @@ class AbstractOperation(ABC):
         self._native: Operation | None = None
         self._released = False
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
-        self._descriptors = _checked(local_descriptors, options.max_descriptors, written=written)
+        self._items = _checked(local_descriptors, options.max_descriptors, written=written)
+        self._descriptors = [
+            item if isinstance(item, Descriptor) else item.descriptor for item in self._items
+        ]
         # As they are now: pools change the size of a descriptor for their next operation.
         self._rows = [item._row for item in self._descriptors]
+        registered = Regions(self._rows)
+        regions = registered
+        if any(isinstance(item, Blocks) for item in self._items):
+            regions = Regions.join(
+                [
+                    Regions([row]) if isinstance(item, Descriptor) else item._regions
+                    for item, row in zip(self._items, self._rows, strict=True)
+                ]
+            )
         self._local = Local(
-            Regions(self._rows),
+            regions,
+            registered,
             self._descriptors[0]._memory.device.mem_type,
             [item._memory.hold for item in self._descriptors],
         )
         used = weakref.ref(connection)
-        for item in self._descriptors:
-            item._last_used = used
+        for descriptor in self._descriptors:
+            descriptor._last_used = used
 
     @property
     def connection(self) -> Connection:
@@ -192,16 +210,15 @@ class AbstractOperation(ABC):
     def __repr__(self) -> str:
         peer = f", peer={self._peer_name!r}" if self._peer_name else ""
         return (
-            f"{type(self).__name__}({self.status}, {len(self._descriptors)} x "
+            f"{type(self).__name__}({self.status}, {len(self._local.regions)} x "
             f"{self._descriptors[0].device}, {self._local.regions.nbytes} bytes{peer})"
         )
 
 
-def _checked(
-    descriptors: Descriptor | Sequence[Descriptor], limit: int, *, written: bool
-) -> list[Descriptor]:
+def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Descriptor | Blocks]:
     """Return the descriptors as a list, all of one kind, and writable if they are `written`."""
-    if isinstance(descriptors, Descriptor):
+    items: list[Descriptor | Blocks]
+    if isinstance(descriptors, (Descriptor, Blocks)):
         items = [descriptors]
     elif isinstance(descriptors, (list, tuple)):
         items = list(descriptors)
@@ -212,16 +229,21 @@ def _checked(
         )
     if not items:
         raise ArgumentError("local_descriptors must not be empty")
-    if len(items) > limit:
-        raise ArgumentError(f"local_descriptors has {len(items)}, over the limit of {limit}")
+    count = 0
     for i, item in enumerate(items):
-        if not isinstance(item, Descriptor):
+        if isinstance(item, Descriptor):
+            count += 1
+        elif isinstance(item, Blocks):
+            count += len(item)
+        else:
             raise ArgumentTypeError(
-                f"local_descriptors[{i}] must be a Descriptor, not {type(item).__name__}"
+                f"local_descriptors[{i}] must be a Descriptor or Blocks, not {type(item).__name__}"
             )
-    kind = items[0]._memory.device.kind
+    if count > limit:
+        raise ArgumentError(f"local_descriptors has {count}, over the limit of {limit}")
+    kind = items[0].device.kind
     for i, item in enumerate(items):
-        memory = item._memory
+        memory = (item if isinstance(item, Descriptor) else item.descriptor)._memory
         if memory.device.kind is not kind:
             raise ArgumentError(
                 f"local_descriptors[{i}] is on {memory.device}, but the first is on "

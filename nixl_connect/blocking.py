@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from nixl_connect.active import ReadOperation, WriteOperation
-from nixl_connect.descriptor import Descriptor
+from nixl_connect.base import Descriptors
 from nixl_connect.lifecycle import Lifecycle
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.permit import PATIENT
 from nixl_connect.prepared import PreparedRead, PreparedWrite
-
-Descriptors = Descriptor | Sequence[Descriptor]
 
 
 class BlockingTwins(Lifecycle):

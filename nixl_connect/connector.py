@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
-from nixl_connect.base import AbstractOperation
-from nixl_connect.blocking import BlockingTwins, Descriptors
+from nixl_connect.base import AbstractOperation, Descriptors
+from nixl_connect.blocking import BlockingTwins
 from nixl_connect.connection import Connection
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.options import Options, worker_name

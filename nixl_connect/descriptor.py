@@ -139,6 +139,41 @@ class Descriptor:
             )
         return self._metadata
 
+    def slice(self, offset: int, length: int) -> Descriptor:
+        """Return a descriptor of a part of the memory, which shares this one's registration.
+
+        The part keeps this descriptor, and with it memory and registration, alive.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes from the start, and how many.
+
+        Raises
+        ------
+        ArgumentError
+            The part is empty or leaves the memory. A ValueError.
+        ArgumentTypeError
+            Not integers. A TypeError.
+        """
+        offset, length = _integer("offset", offset), _integer("length", length)
+        if offset < 0 or not 0 < length <= self._size - offset:
+            raise ArgumentError(
+                f"{length} bytes from offset {offset} are not within the {self._size} of {self!r}"
+            )
+        part = Descriptor.__new__(type(self))
+        part._registration = None
+        part._set(
+            self._memory._replace(
+                pointer=self._memory.pointer + offset,
+                size=length,
+                hold=(self, self._memory.hold),
+            )
+        )
+        connection = self._connection
+        part._last_used = self._last_used if connection is None else weakref.ref(connection)
+        return part
+
     @staticmethod
     def from_serialized(serialized: SerializedDescriptor) -> Descriptor:
         """Return a descriptor of what `serialized` names, which is memory of its sender.
@@ -250,12 +285,7 @@ class Descriptor:
 
     @_data_size.setter
     def _data_size(self, size: int) -> None:
-        try:
-            if isinstance(size, bool):
-                raise TypeError
-            size = index(size)
-        except TypeError:
-            raise ArgumentTypeError(f"size must be an int, not {size!r}") from None
+        size = _integer("size", size)
         if not 0 < size <= self._memory.size:
             raise ArgumentError(
                 f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
@@ -276,6 +306,15 @@ class Descriptor:
 
     def __repr__(self) -> str:
         return f"Descriptor({self})"
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return index(value)
+    except TypeError:
+        raise ArgumentTypeError(f"{name} must be an int, not {value!r}") from None
 
 
 def _check_connection(connection: Connection) -> None:

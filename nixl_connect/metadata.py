@@ -8,14 +8,17 @@ well-formed, and no more.
 from __future__ import annotations
 
 import base64
+import operator
 import re
 import struct
 import zlib
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, overload
 
 import msgspec
 from msgspec import Meta
 
+from nixl_connect._native.packing import Regions
 from nixl_connect.errors import ArgumentTypeError, MetadataError
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 _DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
 _U64 = (1 << 64) - 1
 _BASE64_TAG = "b64:"
-_BINARY_VERSION = 1
+# Versions of the binary form: each descriptor by itself, or groups of blocks.
+_SINGLE, _GROUPED = 1, 2
 # NIXL's metadata up to this many bytes is not deflated.
 _STORED = 2048
 
@@ -34,7 +38,7 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def model_dump(self) -> dict[str, Any]:
         """Return the fields as plain dicts, lists, strings and integers."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
+        fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain)
         return fields
 
     def model_dump_json(self) -> str:
@@ -159,13 +163,121 @@ class SerializedDescriptor(_Model, frozen=True, kw_only=True):
         }
 
 
+class Group(NamedTuple):
+    """Blocks of one region, of which that of index i starts ``i * stride`` bytes from `ptr`."""
+
+    device: str
+    ptr: int
+    size: int
+    """Bytes of each block."""
+
+    stride: int
+    width: int
+    """Bytes of an index, 4 or 8."""
+
+    indices: bytes
+    """Little-endian."""
+
+
+class Rows(Sequence[SerializedDescriptor]):
+    """The descriptors of blocks, each made when it is asked for. Immutable.
+
+    Parameters
+    ----------
+    groups : list of Group
+        The blocks.
+    tables : list of Regions, optional
+        Their rows, where they are known.
+
+    Raises
+    ------
+    MetadataError
+        A device, an address or a size that cannot be.
+    """
+
+    __slots__ = ("groups", "tables")
+
+    def __init__(self, groups: Sequence[Group], tables: list[Regions] | None = None) -> None:
+        self.groups = tuple(groups)
+        self.tables = [_table_of(group) for group in self.groups] if tables is None else tables
+        """The rows of each group."""
+
+    @property
+    def regions(self) -> Regions:
+        """All rows."""
+        return Regions.join(self.tables)
+
+    def listed(self) -> bytes:
+        """Return ``;<device>,<ptr>,<size>`` of each row."""
+        pairs = zip(self.groups, self.tables, strict=True)
+        return b"".join(table.listed(group.device.encode()) for group, table in pairs)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables))
+
+    @overload
+    def __getitem__(self, i: int) -> SerializedDescriptor: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[SerializedDescriptor]: ...
+
+    def __getitem__(self, i: int | slice) -> SerializedDescriptor | list[SerializedDescriptor]:
+        if isinstance(i, slice):
+            return [self[each] for each in range(*i.indices(len(self)))]
+        if i < 0:
+            i += len(self)
+        for group, table in zip(self.groups, self.tables, strict=True):
+            if 0 <= i < len(table):
+                ptr, size, _ = table[i]
+                return SerializedDescriptor(device=group.device, ptr=ptr, size=size)
+            i -= len(table)
+        raise IndexError("descriptor index out of range")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Rows) and self.groups == other.groups:
+            return True
+        if not isinstance(other, (Rows, list)):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[tuple[Group, ...]]]:
+        return Rows, (self.groups,)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} blocks in {len(self.groups)} groups)"
+
+
+def _table_of(group: Group) -> Regions:
+    """Return the rows of a group that may come from anywhere."""
+    first = SerializedDescriptor(device=group.device, ptr=group.ptr, size=group.size)
+    if first.device != group.device:
+        raise MetadataError(f"device must be in lower case, not {group.device!r}")
+    if group.width not in (4, 8) or len(group.indices) % group.width or group.stride < 1:
+        raise MetadataError(
+            f"blocks with a stride of {group.stride} and {len(group.indices)} bytes of indices, "
+            f"{group.width} each"
+        )
+    room = _U64 - group.ptr - group.size
+    number = int(group.device.partition(":")[2] or 0)
+    indices = memoryview(group.indices).cast("I" if group.width == 4 else "Q")
+    try:
+        return Regions.of_blocks(
+            group.ptr, group.stride, group.size, number, room // group.stride + 1, indices
+        )
+    except (ValueError, OverflowError) as error:
+        raise MetadataError(f"blocks: {error}") from None
+
+
 class RdmaMetadata(_Model, frozen=True, kw_only=True):
     """What an active operation needs to reach the memory of a passive one.
 
     Parameters
     ----------
     descriptors : list of SerializedDescriptor
-        The regions, in the order of the operation's descriptors.
+        The regions, in the order of the operation's descriptors. Of blocks, a sequence that makes
+        each when it is asked for.
     nixl_metadata : str
         NIXL's own metadata of the regions: ``b64:`` and the base64 of a zlib stream, or (older
         peers) the stream in hexadecimal.
@@ -182,9 +294,9 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         descriptors = self.descriptors
-        if not isinstance(descriptors, list):
+        if not isinstance(descriptors, (list, Rows)):
             raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
-        for item in descriptors:
+        for item in () if isinstance(descriptors, Rows) else descriptors:
             if type(item) is not SerializedDescriptor:
                 msgspec.structs.force_setattr(
                     self,
@@ -216,10 +328,13 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
     def to_bytes(self) -> bytes:
         """Return the compact binary form: a msgpack array, for wires that need no JSON."""
         stream = stream_of(self.nixl_metadata)
-        rows = [(item.device, item.ptr, item.size) for item in self.descriptors]
-        return _packer.encode(
-            (_BINARY_VERSION, self.operation_kind, self.notification_key, stream, rows)
-        )
+        described = self.descriptors
+        rows: Sequence[Any]
+        if isinstance(described, Rows):
+            version, rows = _GROUPED, described.groups
+        else:
+            version, rows = _SINGLE, [(item.device, item.ptr, item.size) for item in described]
+        return _packer.encode((version, self.operation_kind, self.notification_key, stream, rows))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RdmaMetadata:
@@ -233,16 +348,21 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError(f"data must be bytes, not {type(data).__name__}")
         try:
-            version, kind, key, stream, rows = _unpacker.decode(data)
+            version, kind, key, stream, packed = _unpacker.decode(data)
+            if version not in (_SINGLE, _GROUPED):
+                raise MetadataError(f"RdmaMetadata: binary version {version}, not 1 or 2")
+            described: Any
+            if version == _GROUPED:
+                described = Rows(_groups.decode(packed))
+            else:
+                described = [
+                    SerializedDescriptor(device=device, ptr=ptr, size=size)
+                    for device, ptr, size in _rows.decode(packed)
+                ]
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"RdmaMetadata: {error}") from None
-        if version != _BINARY_VERSION:
-            raise MetadataError(f"RdmaMetadata: binary version {version}, not {_BINARY_VERSION}")
         return cls(
-            descriptors=[
-                SerializedDescriptor(device=device, ptr=ptr, size=size)
-                for device, ptr, size in rows
-            ],
+            descriptors=described,
             nixl_metadata=text_of(stream),
             notification_key=key,
             operation_kind=kind,
@@ -273,11 +393,18 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
         }
 
 
-_encoder = msgspec.json.Encoder()
+def _plain(value: object) -> list[SerializedDescriptor]:
+    """Return what msgspec does not know as what it does."""
+    if isinstance(value, Rows):
+        return list(value)
+    raise NotImplementedError(f"no JSON of {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
 _packer = msgspec.msgpack.Encoder()
-_unpacker = msgspec.msgpack.Decoder(
-    tuple[int, int, str, bytes, list[tuple[str, int, int]]],
-)
+_unpacker = msgspec.msgpack.Decoder(tuple[int, int, str, bytes, msgspec.Raw])
+_rows = msgspec.msgpack.Decoder(list[tuple[str, int, int]])
+_groups = msgspec.msgpack.Decoder(list[Group])
 
 
 def decode_nixl_metadata(text: str, limit: int) -> bytes:

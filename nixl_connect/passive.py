@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from typing import cast
 
-from nixl_connect.base import AbstractOperation
+from nixl_connect._native.packing import Regions
+from nixl_connect.base import AbstractOperation, Descriptors
+from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection
-from nixl_connect.descriptor import Descriptor
+from nixl_connect.device import Device
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
-from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor, text_of
+from nixl_connect.metadata import Group, RdmaMetadata, Rows, SerializedDescriptor, text_of
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 
@@ -21,7 +23,7 @@ class PassiveOperation(AbstractOperation):
     def __init__(
         self,
         connection: Connection,
-        local_descriptors: Descriptor | Sequence[Descriptor],
+        local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
         _begin: bool = True,
@@ -61,8 +63,20 @@ class PassiveOperation(AbstractOperation):
             raise
         self._hold = hold
 
-    def _serialized(self) -> list[SerializedDescriptor]:
+    def _serialized(self) -> list[SerializedDescriptor] | Rows:
         """Return the descriptors as they were when the operation was made."""
+        if self._local.regions is not self._local.registered:
+            pairs = list(zip(self._items, self._rows, strict=True))
+            return Rows(
+                [
+                    item._group() if isinstance(item, Blocks) else _group_of(item.device, row)
+                    for item, row in pairs
+                ],
+                [
+                    item._regions if isinstance(item, Blocks) else Regions([row])
+                    for item, row in pairs
+                ],
+            )
         return [
             item.metadata
             if item._row == row
@@ -95,12 +109,17 @@ class PassiveOperation(AbstractOperation):
             if self._stream is None:
                 self._stream = self._connection._engine.describe(self._hold, self._local.mem_type)
             made = self._metadata[hex_encode] = RdmaMetadata(
-                descriptors=self._serialized(),
+                descriptors=cast("list[SerializedDescriptor]", self._serialized()),
                 nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
                 notification_key=self._notification_key,
                 operation_kind=int(self._kind),
             )
         return made
+
+
+def _group_of(device: Device, row: tuple[int, int, int]) -> Group:
+    """Return a region as a group of one block."""
+    return Group(str(device), row[0], row[1], row[1], 4, bytes(4))
 
 
 class ReadableOperation(PassiveOperation):

@@ -12,6 +12,7 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
 from nixl_connect.base import _error_of
+from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
@@ -389,9 +390,9 @@ class PreparedRead(PreparedTransfer):
 
     _kind = OperationKind.READ
 
-    def results(self) -> list[Descriptor]:
+    def results(self) -> list[Descriptor | Blocks]:
         """Return the local descriptors, whose memory holds what the last transfer has read."""
-        return list(self._operation._descriptors)
+        return list(self._operation._items)
 
 
 class PreparedWrite(PreparedTransfer):

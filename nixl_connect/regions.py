@@ -12,6 +12,9 @@ class Local(NamedTuple):
     """Memory of this process that an operation uses, all of one kind."""
 
     regions: Regions
+    registered: Regions
+    """What to register for them: the same, but for blocks the whole that they are in."""
+
     mem_type: int
     memory: list[Any]
     """What keeps it alive."""

@@ -105,7 +105,10 @@ class Starter:
             with self._entered(self._registrations, permit):
                 permit.check()
                 self._registrations.acquire(
-                    local.regions, local.mem_type, patient=permit.patient, held=hold.registrations
+                    local.registered,
+                    local.mem_type,
+                    patient=permit.patient,
+                    held=hold.registrations,
                 )
 
     @property
@@ -284,7 +287,7 @@ class Starter:
             else:
                 held = hold.registrations
                 part = Part(None, alias, self._registrations, held, local.regions, target.regions)
-                self._add_part(operation, plan, part, permit)
+                self._add_part(operation, plan, part, local.registered, permit)
         except BaseException:
             # Whatever keeps this frame alive: the requests go before what they refer to.
             operation.discard()
@@ -335,9 +338,11 @@ class Starter:
                         Regions(rows), plan.local.mem_type, patient=permit.patient, held=held
                     )
             part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
-            self._add_part(operation, plan, part, permit)
+            self._add_part(operation, plan, part, here, permit)
 
-    def _add_part(self, operation: Operation, plan: Plan, part: Part, permit: Permit) -> None:
+    def _add_part(
+        self, operation: Operation, plan: Plan, part: Part, registered: Regions, permit: Permit
+    ) -> None:
         """Build a transfer request whose local registrations outlive it.
 
         NIXL picks, for each row, any registration that covers it, and the request refers to that
@@ -345,7 +350,7 @@ class Starter:
         """
         table, mem_type = part.registrations, plan.local.mem_type
         with self._entered(table, permit):
-            table.acquire(part.local, mem_type, patient=permit.patient, held=part.held)
+            table.acquire(registered, mem_type, patient=permit.patient, held=part.held)
             operation.add_part(
                 part.lane,
                 part.peer,

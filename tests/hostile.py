@@ -121,6 +121,10 @@ class Target:
         self.fields = self.metadata.model_dump()
         self.text = self.metadata.model_dump_json().encode()
         self.packed = self.metadata.to_bytes()
+        self.blocks = self.connector.create_readable_blocking(
+            [nc.Blocks(self.buffer, 16, [3, 0]), nc.Descriptor(self.buffer)]
+        )
+        self.packed_blocks = self.blocks.metadata().to_bytes()
         self.blob = read_nixl_metadata(self.metadata.nixl_metadata, LIMIT)[0]
         self.stream = zlib.compress(self.blob)
         self.into = nc.Descriptor(bytearray(len(self.buffer)))
@@ -149,7 +153,8 @@ class Target:
         elif kind == 2:
             self.begin(nc.RdmaMetadata.model_validate(mutate_fields(rng, self.fields)))
         elif kind == 3:
-            self.begin(nc.RdmaMetadata.from_bytes(mutate(rng, self.packed)))
+            packed = rng.choice((self.packed, self.packed_blocks))
+            self.begin(nc.RdmaMetadata.from_bytes(mutate(rng, packed)))
         elif kind == 4:
             stream = bomb(rng) if rng.random() < 0.002 else mutate(rng, self.stream)
             text = (

@@ -1,10 +1,12 @@
 """Registrations with a real agent: shared, counted, and gone when nobody needs them."""
 
 import ctypes
+import gc
 import threading
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect import library
@@ -525,3 +527,59 @@ def test_threads_that_register_one_descriptor(connector, connection):
         assert descriptor.is_registered
         run_together(4, lambda item=descriptor: item.deregister_with_connector(connection))
         assert count(connector) == 0
+
+
+def test_a_slice_shares_its_parents_registration(connector, connection):
+    memory = np.arange(1000, dtype=np.uint8)
+    whole = nc.Descriptor(memory)
+    early = whole.slice(0, 10)
+    assert not early.is_registered
+    whole.register_with_connector(connection)
+    part = whole.slice(100, 50)
+    assert (part.ptr, part.size, part.device) == (whole.ptr + 100, 50, whole.device)
+    assert part._data_ref is memory
+    assert part.is_registered
+    with connector.create_readable_blocking([part, early, part.slice(10, 5)]):
+        assert connector.stats()["registrations"] == {"count": 1, "bytes": 1000}
+    assert connector.stats()["registrations"]["count"] == 1
+    # It lasts as long as a part of it.
+    del whole, early
+    gc.collect()
+    assert part.is_registered
+    operation = connector.create_readable_blocking(part.slice(1, 2))
+    del part
+    gc.collect()
+    assert connector.stats()["registrations"]["count"] == 1
+    operation.cancel()
+    del operation
+    until(lambda: gc.collect() is not None and connector.stats()["registrations"]["count"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "error"),
+    [
+        (0, 0, nc.ArgumentError),
+        (0, 101, nc.ArgumentError),
+        (100, 1, nc.ArgumentError),
+        (-1, 5, nc.ArgumentError),
+        (1 << 70, 5, nc.ArgumentError),
+        (5, -1, nc.ArgumentError),
+        (1.0, 5, nc.ArgumentTypeError),
+        (0, "5", nc.ArgumentTypeError),
+        (True, 5, nc.ArgumentTypeError),
+    ],
+)
+def test_slices_that_cannot_be(offset, length, error):
+    with pytest.raises(error):
+        nc.Descriptor(bytearray(100)).slice(offset, length)
+
+
+def test_a_slice_keeps_what_its_parent_knows():
+    whole = nc.Descriptor(b"0123456789")
+    assert whole.slice(2, 3).is_readonly
+    held = bytearray(100)
+    part = nc.Descriptor(held).slice(10, 20)
+    with pytest.raises(BufferError):
+        held.append(0)
+    del part
+    held.append(0)

@@ -4,6 +4,14 @@ from libc.stdint cimport uint64_t
 
 from nixl_connect._native.capi cimport Api
 
+# Where blocks are: that of index i starts at `address` + i * `stride`.
+cdef struct Blocks:
+    uint64_t address
+    uint64_t stride
+    uint64_t length             # bytes of each
+    uint64_t device
+    uint64_t count              # of the blocks that there are
+
 cdef class Regions:
     cdef uint64_t* rows
     cdef readonly Py_ssize_t count
@@ -13,5 +21,8 @@ cdef class Regions:
     cdef int _allocate(self, Py_ssize_t count) except -1
     cdef int _copy(self, object source) except -1
     cdef int _validate(self) except -1
+    cdef bint _fill(
+        self, const char* indices, Py_ssize_t step, int kind, const Blocks* blocks
+    ) noexcept nogil
     cdef int reg_dlist(self, const Api* nixl, int mem_type, void** out) noexcept nogil
     cdef int xfer_dlist(self, const Api* nixl, int mem_type, void** out) noexcept nogil

@@ -286,17 +286,26 @@ def neighbours(dict maps not None, Regions regions not None) -> list[object]:
 
 
 def coverings(dict maps not None, Regions regions not None) -> list[object] | None:
-    """Return `RangeMap.covering` of all rows together, or None if a row is not covered."""
+    """Return `RangeMap.covering` of all rows together, or None if a row is not covered.
+
+    What covers one row after another is named once.
+    """
     cdef Py_ssize_t i
     cdef uint64_t* row
     cdef RangeMap ranges = None
     cdef uint64_t device = 0
-    found = []
+    cdef list found = []
+    cdef list last = []
+    cdef list these
     for i in range(regions.count):
         row = &regions.rows[3 * i]
         if i == 0 or row[2] != device:
             device = row[2]
             ranges = maps.get(device)
-        if ranges is None or not ranges.add_covering(row[0], row[0] + row[1], found):
+        these = []
+        if ranges is None or not ranges.add_covering(row[0], row[0] + row[1], these):
             return None
+        if these != last:
+            found.extend(these)
+            last = these
     return found

@@ -1,0 +1,146 @@
+"""Many blocks of one memory, such as a paged cache's, without a Python object for each."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+from nixl_connect._native.packing import Regions
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.device import Device
+from nixl_connect.errors import ArgumentError, ArgumentTypeError
+from nixl_connect.metadata import Group
+
+
+class Blocks:
+    """Some of the blocks that a region of memory is cut into, in a given order.
+
+    To be used wherever a `Descriptor` is, also in a list with others. On either side a block counts
+    as one descriptor: blocks pair with blocks, or with as many descriptors of the same size.
+
+    Parameters
+    ----------
+    data : Descriptor, or what a Descriptor takes
+        The memory, the whole cache for instance. It is registered as a whole: register it before,
+        as its own `Descriptor`, where it is used again and again.
+    block_size : int
+        Bytes of each block.
+    indices : range, array of integers, or sequence of int
+        Which blocks, and in which order. The memory ``indices[i] * stride`` bytes from the start is
+        the i-th. An array of NumPy, or any one-dimensional buffer of integers, is read as it is,
+        without a Python object for each; what is changed in it later is not seen.
+    stride : int, optional
+        Bytes from the start of one block to that of the next; `block_size` if not given.
+    stream : object, optional
+        As for `Descriptor`, unless `data` is one.
+
+    Raises
+    ------
+    ArgumentError
+        No index, one that leaves the memory, or a size that does not fit. A ValueError.
+    ArgumentTypeError
+        Not integers. A TypeError.
+    """
+
+    __slots__ = ("_block_size", "_descriptor", "_regions", "_stride")
+
+    def __init__(
+        self,
+        data: Any,
+        block_size: int,
+        indices: range | Sequence[int] | Any,
+        *,
+        stride: int | None = None,
+        stream: Any = None,
+    ) -> None:
+        if isinstance(data, Descriptor):
+            if stream is not None:
+                raise ArgumentError("stream: the descriptor has one, or none")
+            self._descriptor = data
+        else:
+            self._descriptor = Descriptor(data, stream=stream)
+        self._block_size = _positive("block_size", block_size)
+        self._stride = self._block_size if stride is None else _positive("stride", stride)
+        size = self._descriptor.size
+        if self._block_size > size:
+            raise ArgumentError(f"block_size is {block_size}, but the memory has {size} bytes")
+        if isinstance(indices, (list, tuple)):
+            indices = _packed(indices)
+        try:
+            self._regions = Regions.of_blocks(
+                self._descriptor.ptr,
+                self._stride,
+                self._block_size,
+                self._descriptor.device.id,
+                (size - self._block_size) // self._stride + 1,
+                indices,
+            )
+        except ValueError as error:
+            raise ArgumentError(f"indices: {error}") from None
+        except (TypeError, BufferError):
+            raise ArgumentTypeError(
+                f"indices must be a range, an array of integers or a list of them, "
+                f"not {type(indices).__name__}"
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._regions)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The memory that the blocks are in."""
+        return self._descriptor
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of each block."""
+        return self._block_size
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blocks together."""
+        return self._regions.nbytes
+
+    @property
+    def device(self) -> Device:
+        """Where the memory is."""
+        return self._descriptor.device
+
+    def _group(self) -> Group:
+        """Return what a peer is told."""
+        pointer = self._descriptor.ptr
+        indices = self._regions.indices(pointer, self._stride)
+        width = len(indices) // len(self._regions)
+        return Group(str(self.device), pointer, self._block_size, self._stride, width, indices)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Blocks cannot be copied or pickled; send an operation's metadata")
+
+    def __repr__(self) -> str:
+        return f"Blocks({len(self)} x {self._block_size} bytes of {self._descriptor})"
+
+
+def _positive(name: str, value: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise ArgumentTypeError(f"{name} must be an int, not {value!r}") from None
+    if not 0 < number < 1 << 63:
+        raise ArgumentError(f"{name} must be 1 or more, not {number}")
+    return number
+
+
+def _packed(indices: Sequence[int]) -> array[int]:
+    """Return a list of integers as an array."""
+    if any(isinstance(item, bool) for item in indices):
+        raise ArgumentTypeError("indices must be integers, not bool")
+    try:
+        return array("q", indices)
+    except OverflowError:
+        raise ArgumentError("indices: one leaves 64 bits") from None
+    except TypeError:
+        raise ArgumentTypeError("indices must be integers") from None
