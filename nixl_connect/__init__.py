@@ -26,6 +26,7 @@ from nixl_connect.errors import (
     OperationCancelledError,
     PairingError,
     PeerLostError,
+    PoolExhaustedError,
     QuarantineError,
     RegistrationError,
     StateError,
@@ -35,6 +36,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
+from nixl_connect.pool import HostPool, Lease
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.statistics import OperationReport
 from nixl_connect.status import OperationKind, OperationStatus
@@ -54,7 +56,9 @@ __all__ = [
     "Descriptor",
     "Device",
     "DeviceKind",
+    "HostPool",
     "InternalError",
+    "Lease",
     "LibraryError",
     "MetadataError",
     "NixlConnectError",
@@ -65,6 +69,7 @@ __all__ = [
     "PairingError",
     "PassiveOperation",
     "PeerLostError",
+    "PoolExhaustedError",
     "PreparedRead",
     "PreparedTransfer",
     "PreparedWrite",

@@ -29,6 +29,7 @@ SYNCHRONISED = -1
 """In place of a stream: the caller has waited for it."""
 
 _NO_TIMING = 2
+_PORTABLE = 1
 # Handles that name a stream of whatever context is current.
 _DEFAULT_STREAMS = frozenset({0, LEGACY_STREAM, 2})
 # Seconds between looks at a stream, at least and at most, and how they grow.
@@ -138,6 +139,36 @@ def _attribute(name: str, pointer: int) -> Any:
     attribute = getattr(driver.CUpointer_attribute, f"CU_POINTER_ATTRIBUTE_{name}")
     result, value = driver.cuPointerGetAttribute(attribute, pointer)
     return value if result == driver.CUresult.CUDA_SUCCESS else None
+
+
+class Pinned:
+    """Memory of the host that CUDA knows as pinned, for as long as this lives.
+
+    Parameters
+    ----------
+    pointer, size : int
+        Whole pages, and how many bytes.
+    memory : object
+        What keeps them mapped.
+
+    Raises
+    ------
+    CudaError
+        The driver refuses.
+    """
+
+    def __init__(self, pointer: int, size: int, memory: Any) -> None:
+        self._pointer: int | None = None
+        self._memory = memory
+        self._context = _primary_context(0)
+        with _current(self._context):
+            _call("cuMemHostRegister", pointer, size, _PORTABLE)
+        self._pointer = pointer
+
+    def __del__(self) -> None:
+        if self._pointer is not None:
+            with contextlib.suppress(Exception), _current(self._context):
+                _call("cuMemHostUnregister", self._pointer)
 
 
 # --- streams --------------------------------------------------------------------------------------

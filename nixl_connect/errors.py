@@ -64,6 +64,10 @@ class WaitTimeoutError(NixlConnectError, TimeoutError):
     """The wait's timeout passed. The operation goes on."""
 
 
+class PoolExhaustedError(NixlConnectError, TimeoutError):
+    """No memory of a pool came back in time."""
+
+
 class TransferError(NixlConnectError, RuntimeError):
     """The transfer failed.
 

@@ -20,6 +20,7 @@ BUILT_INS = {
     "OperationCancelledError": [RuntimeError],
     "PairingError": [RuntimeError, ValueError],
     "PeerLostError": [ConnectionError, RuntimeError, errors.TransferError],
+    "PoolExhaustedError": [TimeoutError],
     "QuarantineError": [RuntimeError],
     "RegistrationError": [RuntimeError],
     "StateError": [RuntimeError],

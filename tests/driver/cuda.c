@@ -61,7 +61,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct context primary[DEVICES] = {{0}, {1}};
 static struct stream defaults[DEVICES] = {{.context = &primary[0]}, {.context = &primary[1]}};
 static struct range ranges[MOST];
-static int range_count, event_count, retained, failure;
+static void *pinned[MOST];
+static int pinned_count, range_count, event_count, retained, failure;
 static __thread struct context *stack[DEPTH];
 static __thread int depth;
 
@@ -125,6 +126,11 @@ int double_events(void)
 int double_retained(void)
 {
     return retained;
+}
+
+int double_pinned(void)
+{
+    return pinned_count;
 }
 
 int double_depth(void)
@@ -278,6 +284,34 @@ Result cuEventDestroy(struct event *event)
     return SUCCESS;
 }
 
+Result cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags)
+{
+    if (!depth || flags != 1 || (uintptr_t)pointer % 4096 || size % 4096)
+        return INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    pinned[pinned_count++] = pointer;
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+Result cuMemHostUnregister(void *pointer)
+{
+    Result result = INVALID_VALUE;
+
+    if (!depth)
+        return INVALID_CONTEXT;
+    /* The real driver would fault on memory that is not mapped any more. */
+    *(volatile char *)pointer;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < pinned_count; i++)
+        if (pinned[i] == pointer) {
+            pinned[i] = pinned[--pinned_count];
+            result = SUCCESS;
+        }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
 Result cuGetProcAddress(const char *name, void **function, int version, uint64_t flags, int *status);
 
 static const struct {
@@ -300,6 +334,8 @@ static const struct {
     ENTRY(cuEventRecord),
     ENTRY(cuEventQuery),
     ENTRY(cuEventDestroy),
+    {"cuMemHostRegister", (void *)cuMemHostRegister_v2},
+    ENTRY(cuMemHostUnregister),
     ENTRY(cuGetProcAddress),
 };
 

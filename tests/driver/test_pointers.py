@@ -64,3 +64,19 @@ def test_memory_that_it_does_not_know(driver):
 def test_memory_of_a_peer_is_not_looked_at(driver):
     serialized = nc.SerializedDescriptor(device="cuda:0", ptr=0x5000, size=8)
     assert nc.Descriptor.from_serialized(serialized).metadata == serialized
+
+
+def test_a_pool_is_pinned(driver):
+    """Each slab as it is added, until it goes; the memory is still there when it is unpinned."""
+    with nc.Connector() as connector:
+        pool = nc.HostPool(connector, max_bytes=8 << 20, slab_bytes=1 << 20)
+        leases = [pool.acquire_blocking(size) for size in (100, 10_000)]
+        assert driver.library.double_pinned() == 2
+        for lease in leases:
+            lease.release()
+        del lease, leases
+        assert pool.trim() == 2 << 20
+        assert driver.library.double_pinned() == 0
+        unpinned = nc.HostPool(connector, pin=False)
+        unpinned.acquire_blocking(100).release()
+        assert driver.library.double_pinned() == 0

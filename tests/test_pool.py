@@ -1,0 +1,262 @@
+"""A pool of registered memory: leases that come back when nobody needs them, and no earlier."""
+
+import asyncio
+import gc
+import mmap
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+from processes import until
+
+import nixl_connect as nc
+
+DEADLINE = 20
+MIB = 1 << 20
+
+
+@pytest.fixture
+def make_pool(make_connector):
+    pools = []
+
+    def make(connector=None, **options):
+        options = {"max_bytes": 8 * MIB, "slab_bytes": MIB} | options
+        pools.append(nc.HostPool(connector or make_connector(quarantine=0), **options))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def test_a_lease(make_pool, make_connector):
+    connector = make_connector(quarantine=0)
+    pool = make_pool(connector)
+    with pool.acquire_blocking(1000) as lease:
+        assert lease.nbytes == len(lease.view) == lease.descriptor.size == 1000
+        assert lease.descriptor.ptr % mmap.PAGESIZE == 0
+        assert not lease.view.readonly
+        array = np.frombuffer(lease.view, np.uint8)
+        array[:] = 7
+        assert connector.stats()["registrations"] == {"count": 1, "bytes": MIB}
+        with connector.create_readable_blocking(lease.descriptor):
+            assert connector.stats()["registrations"]["count"] == 1
+        assert pool.stats()["leases"] == 1
+        assert pool.stats()["leased_bytes"] == 4096
+    for name in ("view", "descriptor"):
+        with pytest.raises(nc.ClosedError):
+            getattr(lease, name)
+    lease.release()
+    del array
+    until(lambda: pool.stats()["leases"] == 0)
+    assert pool.stats()["free_bytes"] == MIB
+
+
+@pytest.mark.parametrize("kind", ["view", "array", "descriptor", "slice", "blocks"])
+def test_a_block_comes_back_with_the_last_who_needs_it(make_pool, kind):
+    pool = make_pool()
+    lease = pool.acquire_blocking(4096)
+    address = lease.descriptor.ptr
+    last = {
+        "view": lambda: lease.view[10:20],
+        "array": lambda: np.frombuffer(lease.view, np.uint32)[5:],
+        "descriptor": lambda: lease.descriptor,
+        "slice": lambda: lease.descriptor.slice(5, 6),
+        "blocks": lambda: nc.Blocks(lease.descriptor, 64, range(4)),
+    }[kind]()
+    lease.release()
+    gc.collect()
+    assert pool.stats()["leases"] == 1
+    other = pool.acquire_blocking(4096)
+    assert other.descriptor.ptr != address
+    other.release()
+    del last
+    gc.collect()
+    assert pool.stats()["leases"] == 0
+
+
+def test_a_block_comes_back_no_earlier_than_its_operation_ends(make_pool, make_connector):
+    """Not while a peer that was slow may still write to it."""
+    connector = make_connector(quarantine=1.0)
+    pool = make_pool(connector, max_bytes=MIB)
+    lease = pool.acquire_blocking(MIB)
+    operation = connector.create_writable_blocking(lease.descriptor)
+    operation.metadata()
+    lease.release()
+    operation.cancel()
+    del operation
+    gc.collect()
+    began = time.monotonic()
+    with pytest.raises(nc.PoolExhaustedError):
+        pool.acquire_blocking(MIB, timeout=0.2)
+    pool.acquire_blocking(MIB, timeout=DEADLINE).release()
+    assert time.monotonic() - began > 0.8
+    assert pool.stats()["waits"] == 2
+
+
+def test_sizes(make_pool):
+    pool = make_pool()
+    leases = {nbytes: pool.acquire_blocking(nbytes) for nbytes in (1, 4096, 4097, MIB, 3 * MIB)}
+    sizes = 4096, 4096, 8192, MIB, 4 * MIB
+    assert pool.stats()["leased_bytes"] == sum(sizes)
+    assert pool.stats()["slabs"] == 4
+    starts = sorted((lease.descriptor.ptr, lease.nbytes) for lease in leases.values())
+    for (start, nbytes), (following, _) in zip(starts, starts[1:], strict=False):
+        assert start + nbytes <= following
+    for lease in leases.values():
+        assert lease.descriptor.ptr % mmap.PAGESIZE == 0
+
+
+def test_the_limit(make_pool):
+    pool = make_pool(max_bytes=2 * MIB)
+    with pytest.raises(nc.ArgumentError, match="in all"):
+        pool.acquire_blocking(2 * MIB + 1)
+    small = pool.acquire_blocking(100)
+    with pytest.raises(nc.PoolExhaustedError) as caught:
+        pool.acquire_blocking(2 * MIB, timeout=0)
+    assert isinstance(caught.value, TimeoutError)
+    small.release()
+    # What is free in other sizes makes room.
+    large = pool.acquire_blocking(2 * MIB, timeout=DEADLINE)
+    assert pool.stats()["bytes"] == 2 * MIB
+    large.release()
+    pool.acquire_blocking(100, timeout=DEADLINE)
+
+
+def test_trim(make_pool, make_connector):
+    connector = make_connector()
+    pool = make_pool(connector)
+    one, other = pool.acquire_blocking(100), pool.acquire_blocking(10_000)
+    one.release()
+    assert pool.trim() == MIB
+    assert pool.stats()["slabs"] == 1
+    until(lambda: connector.stats()["registrations"] == {"count": 1, "bytes": MIB})
+    other.release()
+    assert pool.trim() == MIB
+    until(lambda: connector.stats()["registrations"]["count"] == 0)
+
+
+def test_closing(make_pool, make_connector):
+    """What is in use stays; what comes back later goes at once."""
+    connector = make_connector()
+    pool = make_pool(connector)
+    lease, other = pool.acquire_blocking(100), pool.acquire_blocking(10_000)
+    other.release()
+    pool.close()
+    pool.close()
+    with pytest.raises(nc.ClosedError):
+        pool.acquire_blocking(1)
+    until(lambda: connector.stats()["registrations"]["count"] == 1)
+    np.frombuffer(lease.view, np.uint8)[:] = 5
+    lease.release()
+    until(lambda: connector.stats()["registrations"]["count"] == 0)
+
+
+def test_waiting_on_a_loop(make_pool):
+    pool = make_pool(max_bytes=MIB)
+
+    async def main():
+        lease = await pool.acquire(MIB)
+        waiting = asyncio.ensure_future(pool.acquire(MIB))
+        ticks = 0
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            ticks += 1
+        assert not waiting.done()
+        lease.release()
+        (await asyncio.wait_for(waiting, DEADLINE)).release()
+        gone = asyncio.ensure_future(pool.acquire(MIB))
+        blocked = asyncio.ensure_future(pool.acquire(MIB, timeout=0.1))
+        await asyncio.wait_for(gone, DEADLINE)
+        with pytest.raises(nc.PoolExhaustedError):
+            await asyncio.wait_for(blocked, DEADLINE)
+        # A task that is cancelled while it waits loses no block.
+        cancelled = asyncio.ensure_future(pool.acquire(MIB))
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        gone.result().release()
+        await asyncio.wait_for(pool.acquire(MIB), DEADLINE)
+
+    asyncio.run(main())
+
+
+def test_threads(make_pool):
+    """Nobody is lent what another has."""
+    pool = make_pool(max_bytes=2 * MIB, slab_bytes=256 * 1024)
+    failures = []
+
+    def run(number):
+        rng = random.Random(number)
+        try:
+            for _ in range(150):
+                nbytes = rng.choice((10, 5000, 100_000))
+                with pool.acquire_blocking(nbytes, timeout=DEADLINE) as lease:
+                    array = np.frombuffer(lease.view, np.uint8)
+                    array[:] = number
+                    time.sleep(0)
+                    assert (array == number).all()
+                    del array
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    until(lambda: pool.stats()["leases"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_bytes": 0}, nc.ArgumentError),
+        ({"max_bytes": 1.5}, nc.ArgumentTypeError),
+        ({"slab_bytes": 0}, nc.ArgumentError),
+        ({"slab_bytes": 16 * MIB}, nc.ArgumentError),
+    ],
+)
+def test_bad_options(connector, options, error):
+    with pytest.raises(error):
+        nc.HostPool(connector, **({"max_bytes": 8 * MIB} | options))
+
+
+def test_bad_sizes(make_pool):
+    pool = make_pool()
+    for nbytes, error in ((0, nc.ArgumentError), (-1, nc.ArgumentError)):
+        with pytest.raises(error):
+            pool.acquire_blocking(nbytes)
+    with pytest.raises(nc.ArgumentTypeError):
+        pool.acquire_blocking("8")
+    with pytest.raises(nc.ArgumentTypeError):
+        nc.HostPool("connector")
+
+
+def test_pinning_takes_a_gpu(connector):
+    if nc.Connector().is_cuda_available:
+        pytest.skip("there is a GPU")
+    with pytest.raises(nc.LibraryError):
+        nc.HostPool(connector, pin=True)
+
+
+def test_memory_that_nixl_refuses(make_pool, make_connector, monkeypatch):
+    """The pool is as it was, and may grow later."""
+    connector = make_connector()
+    pool = make_pool(connector)
+    registrations = connector._open()._engine.registrations
+
+    class Refuses:
+        def register(self, *arguments):
+            raise nc.registrations.NativeError(-2, "register_mem")
+
+    agent = registrations._agent
+    monkeypatch.setattr(registrations, "_agent", Refuses())
+    with pytest.raises(nc.RegistrationError):
+        pool.acquire_blocking(100)
+    monkeypatch.setattr(registrations, "_agent", agent)
+    assert pool.stats()["bytes"] == 0
+    pool.acquire_blocking(100).release()
