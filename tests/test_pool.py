@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import mmap
 import random
 import threading
@@ -103,7 +104,7 @@ def test_sizes(make_pool):
     assert pool.stats()["leased_bytes"] == sum(sizes)
     assert pool.stats()["slabs"] == 4
     starts = sorted((lease.descriptor.ptr, lease.nbytes) for lease in leases.values())
-    for (start, nbytes), (following, _) in zip(starts, starts[1:], strict=False):
+    for (start, nbytes), (following, _) in itertools.pairwise(starts):
         assert start + nbytes <= following
     for lease in leases.values():
         assert lease.descriptor.ptr % mmap.PAGESIZE == 0
@@ -160,10 +161,7 @@ def test_waiting_on_a_loop(make_pool):
     async def main():
         lease = await pool.acquire(MIB)
         waiting = asyncio.ensure_future(pool.acquire(MIB))
-        ticks = 0
-        for _ in range(100):
-            await asyncio.sleep(0.001)
-            ticks += 1
+        await asyncio.sleep(0.1)
         assert not waiting.done()
         lease.release()
         (await asyncio.wait_for(waiting, DEADLINE)).release()
