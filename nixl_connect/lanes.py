@@ -29,6 +29,8 @@ COUNT = 2 if len(os.sched_getaffinity(0)) >= 4 else 1
 _COPYING = frozenset({"all", "sm", "shm", "cma"})
 # Smaller transfers do not gain.
 LEAST_BYTES = 4 * 1024 * 1024
+# Nor do those of small pieces, on average (bytes), which UCX does not copy but ask the peer for.
+LEAST_PIECE = 8 * 1024
 # More regions of a peer than this are not loaded once for each lane.
 FEW = 64
 

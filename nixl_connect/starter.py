@@ -17,7 +17,7 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.errors import InternalError, MetadataError, QuarantineError, TransferError
 from nixl_connect.keeper import Hold, Keeper
-from nixl_connect.lanes import FEW, LEAST_BYTES, Lane, Lanes
+from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import NotQuickError, Permit
@@ -298,7 +298,7 @@ class Starter:
         """Return the lanes for a transfer: none, but for long copies within this host."""
         peer = plan.target.described.agent.encode()
         if (
-            plan.local.regions.nbytes < LEAST_BYTES
+            plan.local.regions.nbytes < max(LEAST_BYTES, LEAST_PIECE * len(plan.local.regions))
             or not plan.local.mem_type == plan.target.mem_type == _HOST
             or sum(len(section.regions) for section in plan.target.described.sections) > FEW
             or peer == self._reactor.name
