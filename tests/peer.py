@@ -10,8 +10,11 @@ import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
 from holding import held
 
 import nixl_connect as nc
