@@ -23,6 +23,9 @@ _QUICK_ROWS = 64
 # How long (seconds) an event loop waits for another thread's call.
 _BRIEF = 0.001
 
+# NIXL's status of what is not registered.
+_NOT_FOUND = -6
+
 Row = tuple[int, int, int]
 """Address, length in bytes and device number of one region."""
 
@@ -229,9 +232,17 @@ class Registrations:
             # Not the error itself, whose frames a log record would keep alive.
             text = str(error) or "out of memory"
             logger.warning("NIXL keeps %s registered: %s", _text(rows, mem_type), text)
+            if not isinstance(error, NativeError) or error.status != _NOT_FOUND:
+                self._keep(mem_type, rows)
         else:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("deregistered %s", _text(rows, mem_type))
+
+    def _keep(self, mem_type: int, rows: list[Row]) -> None:
+        """Have who needs these regions share them: NIXL has them, and may not have one twice."""
+        kept = [Registration(row, mem_type) for row in rows]
+        with self._maps_lock:
+            put(kept, self._maps.setdefault(mem_type, {}), [])
 
 
 def _text(rows: list[Row], mem_type: int) -> str:

@@ -362,6 +362,30 @@ def test_a_failed_deregistration_is_logged_and_no_error(connector, monkeypatch, 
     assert "keeps 10 bytes" in caplog.text
 
 
+def test_memory_that_nixl_keeps_is_not_registered_twice(connector, monkeypatch):
+    """NIXL would crash when the second registration of a region is taken back."""
+    descriptor = nc.Descriptor(bytearray(10))
+    operation = connector.create_readable_blocking(descriptor)
+    registrations = connector._connection._engine.registrations
+    agent = registrations._agent
+
+    class StubbornOnce:
+        def deregister(self, regions, mem_type, idle):
+            raise NativeError(-2, "deregister_mem")
+
+    monkeypatch.setattr(registrations, "_agent", StubbornOnce())
+    operation.cancel()
+    monkeypatch.setattr(registrations, "_agent", agent)
+    assert len(registrations) == 1
+    for _ in range(2):
+        with connector.create_readable_blocking(descriptor) as offered:
+            target = bytearray(10)
+            read = connector.begin_read_blocking(offered.metadata(), nc.Descriptor(target))
+            read.wait_for_completion_blocking(10)
+            del read
+        until(lambda: not len(registrations))
+
+
 def test_a_second_operation_object_cannot_be_entered_again(connector):
     operation = connector.create_readable_blocking(nc.Descriptor(b"abc"))
     with operation:
