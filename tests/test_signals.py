@@ -30,7 +30,7 @@ def test_exceptions_of_a_handler_leave_nothing_locked_and_nothing_held():
         timeout=55,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert int(run.stdout) > 500
+    assert int(run.stdout.splitlines()[-1]) > 500  # UCX logs there, too
 
 
 def make_forever(connector):
