@@ -165,30 +165,38 @@ def test_what_is_found_during_a_turn_is_left_to_the_reaper(make_connector, monke
     """A beginning lets go of some, and of no more: what others find meanwhile is not forgotten."""
     connector = make_connector(quarantine=0)
     keeper = connector._open()._engine.keeper
+    reactor, let_go = keeper._reactor, keeper._let_go
     monkeypatch.setattr(nixl_connect.keeper, "_MUCH", 3)
+    monkeypatch.setattr(nixl_connect.keeper, "_GRACE", 60)  # the reaper comes when it is needed
     descriptor = nc.Descriptor(bytearray(8))
-    let_go = keeper._let_go
-    for _ in range(3):
-        last = connector.create_readable_blocking(descriptor)
-        many = [connector.create_readable_blocking(descriptor) for _ in range(5)]
-        with keeper._collecting:
-            canceller = threading.Thread(target=lambda many=many: [x.cancel() for x in many])
-            canceller.start()
-            canceller.join()
-            found = []
+    last = connector.create_readable_blocking(descriptor)
+    many = [connector.create_readable_blocking(descriptor) for _ in range(5)]
+    poked = []
 
-            def during(memory, *, patient, last=last, found=found):
-                finished = let_go(memory, patient=patient)
-                if not found and threading.current_thread().name == "beginner":
-                    found.append(True)
-                    other = threading.Thread(target=last.cancel)
-                    other.start()
-                    other.join()
-                return finished
+    class Noted:
+        def poke(self):
+            poked.append(threading.current_thread().name)
+            reactor.poke()
 
-            monkeypatch.setattr(keeper, "_let_go", during)
-            beginner = threading.Thread(target=keeper.keep_up, args=(PATIENT,), name="beginner")
-            beginner.start()
-        beginner.join()
-        until(lambda: not keeper.holds)
-    assert not keeper.ended
+        def __getattr__(self, name):
+            return getattr(reactor, name)
+
+    def during(memory, *, patient):
+        finished = let_go(memory, patient=patient)
+        other = threading.Thread(target=last.cancel, name="other")
+        other.start()
+        other.join()
+        return finished
+
+    with keeper._collecting:
+        canceller = threading.Thread(target=lambda: [item.cancel() for item in many])
+        canceller.start()
+        canceller.join()
+    monkeypatch.setattr(keeper, "_reactor", Noted())
+    monkeypatch.setattr(keeper, "_let_go", during)
+    keeper.keep_up(PATIENT)
+    assert len(keeper.ended) == 1
+    assert poked == ["other", threading.current_thread().name]
+    monkeypatch.undo()
+    keeper.collect()
+    assert not keeper.holds
