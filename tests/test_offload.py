@@ -36,12 +36,14 @@ def test_a_peers_beginnings_are_made_in_turn_and_those_of_peers_side_by_side():
     beginnings = Beginnings()
     order = []
     barrier = threading.Barrier(2)
+    queued = threading.Event()
 
     def call(name):
         def begin(permit):
             permit.need_patience()
             if name in ("a1", "b1"):
                 barrier.wait(10)
+                queued.wait(10)  # a thread ends when nothing is left for it
             order.append(name)
             return threading.get_ident()
 
@@ -49,7 +51,10 @@ def test_a_peers_beginnings_are_made_in_turn_and_those_of_peers_side_by_side():
 
     async def main():
         names = ["a1", "a2", "a3", "b1", "b2"]
-        return await asyncio.gather(*(beginnings.begin(call(name), name[0]) for name in names))
+        tasks = [asyncio.ensure_future(beginnings.begin(call(name), name[0])) for name in names]
+        await asyncio.sleep(0.01)
+        queued.set()
+        return await asyncio.gather(*tasks)
 
     threads = asyncio.run(main())
     assert [name for name in order if name[0] == "a"] == ["a1", "a2", "a3"]
