@@ -171,7 +171,8 @@ class Engine:
             try:
                 if rows:
                     regions = self._agent.partial_metadata(Regions(rows), mem_type)
-                    return deflate(self._head + envelope.sections_of(regions))
+                    if hold.registrations:  # else they may have gone before NIXL was asked
+                        return deflate(self._head + envelope.sections_of(regions))
             except NativeError:
                 pass  # it ended just now
         raise StateError("the operation has ended, so there is no metadata to hand out")

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 import nixl_connect.keeper
@@ -201,6 +202,27 @@ def test_memory_is_dropped_without_the_lock(make_connector):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert free == [True]
+
+
+def test_metadata_of_an_operation_that_ends_meanwhile(make_connector, monkeypatch):
+    """NIXL describes nothing without a word, where nothing is registered any more."""
+    connector = make_connector()
+    engine = connector._open()._engine
+    agent = engine._agent
+    operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
+
+    class Late:
+        def partial_metadata(self, regions, mem_type):
+            operation.cancel()
+            until(lambda: not len(engine.registrations))
+            return agent.partial_metadata(regions, mem_type)
+
+        def __getattr__(self, name):
+            return getattr(agent, name)
+
+    monkeypatch.setattr(engine, "_agent", Late())
+    with pytest.raises(nc.StateError, match="has ended"):
+        operation.metadata()
 
 
 def test_a_finalizer_that_cancels_while_registrations_change(make_connector):
