@@ -71,7 +71,7 @@ def main():
     transfers = [peer.in_flight for peer in (*peers._peers.values(), *peers._given_up)]
     if any(transfers):
         sys.exit(f"after {interrupts} interrupts peers count transfers: {transfers}")
-    print(interrupts)
+    print(f"interrupts={interrupts}", flush=True)
     owner.close_blocking()
     mover.close_blocking()
 
