@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 from nixl_connect._native.packing import Regions
-from nixl_connect.descriptor import Descriptor
+from nixl_connect.descriptor import Descriptor, integer
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 from nixl_connect.metadata import Group
@@ -123,12 +122,7 @@ class Blocks:
 
 
 def _positive(name: str, value: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = index(value)
-    except TypeError:
-        raise ArgumentTypeError(f"{name} must be an int, not {value!r}") from None
+    number = integer(name, value)
     if not 0 < number < 1 << 63:
         raise ArgumentError(f"{name} must be 1 or more, not {number}")
     return number

@@ -156,7 +156,7 @@ class Descriptor:
         ArgumentTypeError
             Not integers. A TypeError.
         """
-        offset, length = _integer("offset", offset), _integer("length", length)
+        offset, length = integer("offset", offset), integer("length", length)
         if offset < 0 or not 0 < length <= self._size - offset:
             raise ArgumentError(
                 f"{length} bytes from offset {offset} are not within the {self._size} of {self!r}"
@@ -285,7 +285,7 @@ class Descriptor:
 
     @_data_size.setter
     def _data_size(self, size: int) -> None:
-        size = _integer("size", size)
+        size = integer("size", size)
         if not 0 < size <= self._memory.size:
             raise ArgumentError(
                 f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
@@ -308,7 +308,8 @@ class Descriptor:
         return f"Descriptor({self})"
 
 
-def _integer(name: str, value: Any) -> int:
+def integer(name: str, value: Any) -> int:
+    """Return `value` if it is an integer, of NumPy say; raise ArgumentTypeError if not."""
     try:
         if isinstance(value, bool):
             raise TypeError
