@@ -34,9 +34,10 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
+from nixl_connect.lease import Lease
 from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
-from nixl_connect.pool import HostPool, Lease
+from nixl_connect.pool import HostPool
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.statistics import OperationReport
 from nixl_connect.status import OperationKind, OperationStatus

@@ -282,6 +282,34 @@ class Fence:
                     _call("cuEventDestroy", event)
 
 
+def copy(target: int, source: int, size: int, device: Device, stream: int) -> Fence:
+    """Have a stream copy bytes; return what tells when it is done. Both must stay until then.
+
+    Parameters
+    ----------
+    target, source : int
+        Pointers, of the host or of a device.
+    size : int
+        Bytes.
+    device : Device
+        That of the memory on a device.
+    stream : int
+        Handle.
+
+    Raises
+    ------
+    CudaError
+        The driver refuses.
+    """
+    with _current(_context(device, stream)):
+        _call("cuMemcpyAsync", target, source, size, stream)
+        try:
+            return Fence([(device, stream)])
+        except BaseException:
+            _call("cuStreamSynchronize", stream)  # or the memory might go too early
+            raise
+
+
 def _context(device: Device, stream: int) -> Any:
     """Return the context that a stream belongs to: for a default stream, the device's."""
     if stream not in _DEFAULT_STREAMS:

@@ -65,7 +65,7 @@ async def on_thread(
             future.set_exception(error)
 
     def give_up() -> None:
-        finish(None, TransferTimeoutError(f"could not begin within {timeout} s"))
+        finish(None, TransferTimeoutError(f"not done within {timeout} s"))
 
     start(run)
     timer = None if math.isinf(timeout) else loop.call_later(timeout, give_up)

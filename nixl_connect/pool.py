@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixl_connect import cuda
 from nixl_connect.connector import Connector
@@ -20,6 +20,7 @@ from nixl_connect.errors import (
     ClosedError,
     PoolExhaustedError,
 )
+from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
 from nixl_connect.options import count, seconds
 
@@ -54,66 +55,6 @@ class _Returns:
     def put(self, slab: _Slab, offset: int) -> None:
         if not self.closed:
             self.queue.put((slab, offset))
-
-
-class Lease:
-    """A block of a pool, for as long as anybody needs it.
-
-    The block goes back to the pool when the lease has been released or dropped, no descriptor,
-    `view` or array of it is left, and no peer can touch it any more: also a late write, of a peer
-    that was slow, meets no other lease. Made by `HostPool.acquire`.
-    """
-
-    __slots__ = ("_descriptor", "_memory", "_nbytes")
-
-    def __init__(self, memory: Any, nbytes: int) -> None:
-        self._memory = memory
-        self._nbytes = nbytes
-        self._descriptor: Descriptor | None = Descriptor(memory)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that were asked for."""
-        return self._nbytes
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The memory, for operations.
-
-        Raises
-        ------
-        ClosedError
-            The lease has been released.
-        """
-        if self._descriptor is None:
-            raise ClosedError("the lease has been released")
-        return self._descriptor
-
-    @property
-    def view(self) -> memoryview:
-        """The memory, writable: for ``numpy.frombuffer``, say. Its content is whatever it was.
-
-        Raises
-        ------
-        ClosedError
-            The lease has been released.
-        """
-        if self._memory is None:
-            raise ClosedError("the lease has been released")
-        return memoryview(self._memory)
-
-    def release(self) -> None:
-        """Give it up. Idempotent."""
-        self._memory = self._descriptor = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.release()
-
-    def __repr__(self) -> str:
-        return f"Lease({self._nbytes} bytes{', released' if self._memory is None else ''})"
 
 
 class HostPool:

@@ -188,6 +188,7 @@ class Registrations:
         except NativeError as error:
             raise RegistrationError(
                 f"NIXL refused to register {_text(rows, mem_type)}: {status_name(error.status)}"
+                + (_NO_DEVICES if mem_type else "")
             ) from None
         finally:
             self.lock.is_late = False
@@ -243,6 +244,12 @@ class Registrations:
         kept = [Registration(row, mem_type) for row in rows]
         with self._maps_lock:
             put(kept, self._maps.setdefault(mem_type, {}), [])
+
+
+_NO_DEVICES = (
+    ": UCX may not reach this device (nixl-connect doctor tells); HostPool leases with copy_from "
+    "and copy_to go by way of the host"
+)
 
 
 def _text(rows: list[Row], mem_type: int) -> str:

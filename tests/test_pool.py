@@ -55,6 +55,26 @@ def test_a_lease(make_pool, make_connector):
     assert pool.stats()["free_bytes"] == MIB
 
 
+def test_copies_of_memory_of_the_host(make_pool):
+    """A program that goes by way of the host does the same without a GPU."""
+    data = np.random.default_rng(0).integers(0, 256, 10_000, np.uint8)
+    target = np.zeros(9_999, np.uint8)
+
+    async def main():
+        with await make_pool().acquire(10_000) as lease:
+            await lease.copy_from(data)
+            assert (np.frombuffer(lease.view, np.uint8) == data).all()
+            await lease.copy_to(target)
+            assert (target == data[:-1]).all()
+            lease.copy_from_blocking(b"first")
+            lease.copy_to_blocking(target)
+            assert bytes(target[:6]) == b"first" + bytes(data[5:6])
+            with pytest.raises(nc.ArgumentError, match="10001 bytes, but there are 10000"):
+                await lease.copy_from(bytes(10_001))
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", ["view", "array", "descriptor", "slice", "blocks"])
 def test_a_block_comes_back_with_the_last_who_needs_it(make_pool, kind):
     pool = make_pool()

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int Result;
 enum {
@@ -76,6 +77,11 @@ static struct context *current(void)
 void double_map(uint64_t start, uint64_t size, int kind, int device, unsigned managed)
 {
     ranges[range_count++] = (struct range){start, size, kind, device, managed};
+}
+
+void double_unmap(void)
+{
+    range_count = 0;
 }
 
 void *double_stream(int device)
@@ -230,6 +236,40 @@ Result cuStreamGetCtx(void *handle, struct context **context)
     return SUCCESS;
 }
 
+Result cuMemcpyAsync(uint64_t to, uint64_t from, size_t size, void *handle)
+{
+    struct stream *stream;
+
+    if (!depth)
+        return INVALID_CONTEXT;
+    stream = named(handle);
+    pthread_mutex_lock(&lock);
+    if (stream->done == stream->given)
+        memcpy((void *)to, (void *)from, size);
+    else
+        stream->copies[stream->given++ % MOST] =
+            (struct copy){(void *)to, (void *)from, size};
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+Result cuStreamSynchronize(void *handle)
+{
+    struct stream *stream;
+    bool done;
+
+    if (!depth)
+        return INVALID_CONTEXT;
+    stream = named(handle);
+    do {
+        usleep(100);
+        pthread_mutex_lock(&lock);
+        done = stream->done == stream->given;
+        pthread_mutex_unlock(&lock);
+    } while (!done);
+    return SUCCESS;
+}
+
 Result cuEventCreate(struct event **event, unsigned flags)
 {
     (void)flags;
@@ -330,6 +370,8 @@ static const struct {
     ENTRY(cuCtxPushCurrent),
     ENTRY(cuCtxPopCurrent),
     ENTRY(cuStreamGetCtx),
+    ENTRY(cuMemcpyAsync),
+    ENTRY(cuStreamSynchronize),
     ENTRY(cuEventCreate),
     ENTRY(cuEventRecord),
     ENTRY(cuEventQuery),

@@ -1,0 +1,139 @@
+"""A block of a pool: registered memory of the host, lent out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from nixl_connect.descriptor import Descriptor
+from nixl_connect.errors import ClosedError
+from nixl_connect.offload import on_thread
+from nixl_connect.options import seconds
+from nixl_connect.staging import Copy
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Lease:
+    """A block of a pool, for as long as anybody needs it.
+
+    The block goes back to the pool when the lease has been released or dropped, no descriptor,
+    `view`, array or copy of it is left, and no peer can touch it any more: also a late write, of a
+    peer that was slow, meets no other lease. Made by `HostPool.acquire`.
+    """
+
+    __slots__ = ("_descriptor", "_memory", "_nbytes")
+
+    def __init__(self, memory: Any, nbytes: int) -> None:
+        self._memory = memory
+        self._nbytes = nbytes
+        self._descriptor: Descriptor | None = Descriptor(memory)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that were asked for."""
+        return self._nbytes
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The memory, for operations.
+
+        Raises
+        ------
+        ClosedError
+            The lease has been released.
+        """
+        if self._descriptor is None:
+            raise ClosedError("the lease has been released")
+        return self._descriptor
+
+    @property
+    def view(self) -> memoryview:
+        """The memory, writable: for ``numpy.frombuffer``, say. Its content is whatever it was.
+
+        Raises
+        ------
+        ClosedError
+            The lease has been released.
+        """
+        if self._memory is None:
+            raise ClosedError("the lease has been released")
+        return memoryview(self._memory)
+
+    async def copy_from(
+        self, data: Any, *, stream: Any = None, timeout: float | None = None
+    ) -> None:
+        """Fill the lease, from its start, with the bytes of other memory, of a device above all.
+
+        Where the network does not reach a GPU's memory, this is half of the way around: copy to a
+        lease, and have the peer read from that.
+
+        Parameters
+        ----------
+        data : object
+            As for `Descriptor`. What its stream has been given is waited for; where it has none,
+            the copy is made on the device's default stream.
+        stream : object, optional
+            As for `Descriptor`.
+        timeout : float, optional
+            Most seconds to wait. The copy cannot be recalled: it goes on, and keeps both sides
+            alive until it is done.
+
+        Raises
+        ------
+        ArgumentError
+            More bytes than the lease has. A ValueError.
+        CudaError
+            The driver refuses, or the work on the stream failed. A RuntimeError.
+        TransferTimeoutError
+            It is not done in time. A TimeoutError.
+        ClosedError
+            The lease has been released.
+        """
+        copy = Copy(self.descriptor, data, stream, outward=False)
+        await on_thread(copy.finish, timeout=_patience(timeout))
+
+    async def copy_to(self, data: Any, *, stream: Any = None, timeout: float | None = None) -> None:
+        """Fill other memory with the first bytes of the lease: the inverse of `copy_from`.
+
+        The bytes are there when it returns, for whatever is given to any stream from then on.
+
+        Raises
+        ------
+        ArgumentError
+            More bytes than the lease has, or read-only. A ValueError.
+        CudaError, TransferTimeoutError, ClosedError
+            As for `copy_from`.
+        """
+        copy = Copy(self.descriptor, data, stream, outward=True)
+        await on_thread(copy.finish, timeout=_patience(timeout))
+
+    def copy_from_blocking(
+        self, data: Any, *, stream: Any = None, timeout: float | None = None
+    ) -> None:
+        """Fill the lease: `copy_from` without an event loop."""
+        Copy(self.descriptor, data, stream, outward=False).wait(_patience(timeout))
+
+    def copy_to_blocking(
+        self, data: Any, *, stream: Any = None, timeout: float | None = None
+    ) -> None:
+        """Fill other memory: `copy_to` without an event loop."""
+        Copy(self.descriptor, data, stream, outward=True).wait(_patience(timeout))
+
+    def release(self) -> None:
+        """Give it up. Idempotent."""
+        self._memory = self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"Lease({self._nbytes} bytes{', released' if self._memory is None else ''})"
+
+
+def _patience(timeout: float | None) -> float:
+    return math.inf if timeout is None else seconds("timeout", timeout)
