@@ -53,7 +53,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check
-.PHONY: fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
+.PHONY: test-gpu fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +64,12 @@ demo: $(INSTALLED) ## install and run the demo: two processes, every byte verifi
 
 test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the installed package
 	$(UNDER_$(SANITIZE)) $(BIN)/pytest $(ARGS)
+
+test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one, says so
+	@if $(BIN)/python -c "import sys, nixl_connect as n; sys.exit(not n.cuda.is_available())"; then \
+		echo "installing what \"gpu\" needs"; $(UV) pip install --quiet --group gpu; fi
+	$(BIN)/pytest tests/gpu $(ARGS)
+	$(BIN)/python bench/gpu.py
 
 soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="--seconds 600"
 	$(BIN)/python tests/soak.py $(ARGS)

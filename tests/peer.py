@@ -39,6 +39,19 @@ class Peer:
         self.arrays: dict[int, list[np.ndarray]] = {}
         self.count = 0
 
+    def _buffer(self, size: int, seed: int | None) -> np.ndarray:
+        """Return a buffer, filled from the seed or with zeros."""
+        return np.zeros(size, np.uint8) if seed is None else content(seed, size)
+
+    def _digest(self, buffer: np.ndarray) -> str:
+        """Return the SHA-256 of a buffer."""
+        return digest(buffer)
+
+    def _buffers(self, sizes: list[int], seed: int | None) -> list[np.ndarray]:
+        return [
+            self._buffer(size, None if seed is None else seed + i) for i, size in enumerate(sizes)
+        ]
+
     def connect(self, name: str | None = None, options: dict | None = None) -> dict:
         """Make a new connector."""
         options = dict(options or {})
@@ -56,10 +69,7 @@ class Peer:
         hex_encode: bool = False,
     ) -> dict:
         """Make a readable operation of known bytes, or a writable one of zeros."""
-        arrays = [
-            content(seed + i, size) if kind == "readable" else np.zeros(size, np.uint8)
-            for i, size in enumerate(sizes)
-        ]
+        arrays = self._buffers(sizes, seed if kind == "readable" else None)
         make = (
             self.connector.create_readable_blocking
             if kind == "readable"
@@ -79,7 +89,9 @@ class Peer:
         """Wait for every operation, and tell the SHA-256 of each one's buffers."""
         for operation in self.operations.values():
             operation.wait_for_completion_blocking(timeout)
-        return {"digests": [digest(array) for arrays in self.arrays.values() for array in arrays]}
+        return {
+            "digests": [self._digest(array) for arrays in self.arrays.values() for array in arrays]
+        }
 
     def active(
         self,
@@ -90,10 +102,7 @@ class Peer:
         timeout: float | None = None,
     ) -> dict:
         """Begin to read into zeros, or to write known bytes."""
-        arrays = [
-            content(seed + i, size) if kind == "write" else np.zeros(size, np.uint8)
-            for i, size in enumerate(sizes)
-        ]
+        arrays = self._buffers(sizes, seed if kind == "write" else None)
         descriptors = [nc.Descriptor(array) for array in arrays]
         told = nc.RdmaMetadata.model_validate(metadata)
         if kind == "read":
@@ -119,7 +128,7 @@ class Peer:
 
     def digests(self, number: int) -> dict:
         """Tell the SHA-256 of each buffer."""
-        return {"digests": [digest(array) for array in self.arrays[number]]}
+        return {"digests": [self._digest(array) for array in self.arrays[number]]}
 
     def refill(self, number: int, seed: int) -> dict:
         """Fill an operation's buffers with other bytes."""
@@ -142,7 +151,7 @@ class Peer:
             (array,) = self.arrays.pop(number)
             with contextlib.suppress(nc.NixlConnectError):
                 operation.wait_for_completion_blocking(timeout)
-            told.append((str(operation.status), digest(array)))
+            told.append((str(operation.status), self._digest(array)))
         return {"outcomes": told}
 
     def abandon(self, numbers: list[int]) -> dict:
@@ -199,9 +208,8 @@ class Peer:
         return {}
 
 
-def main() -> None:
+def main(peer: Peer) -> None:
     """Serve until standard input ends."""
-    peer = Peer()
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -213,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Peer())

@@ -31,8 +31,8 @@ def open_files(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def run_tests(path: Path, **environment: str) -> None:
-    """Run tests in a process of their own, and fail with what they print when they do."""
+def run_tests(path: Path, **environment: str) -> str:
+    """Run tests in a process of their own, and fail with what they print; else return that."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
         check=False,
@@ -43,6 +43,7 @@ def run_tests(path: Path, **environment: str) -> None:
         timeout=280,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 class PeerError(Exception):
@@ -56,9 +57,14 @@ class PeerError(Exception):
 class Peer:
     """A process that runs peer.py, by a command that stands before its own, if any."""
 
-    def __init__(self, environment: dict[str, str], prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        prefix: Sequence[str] = (),
+        program: Path = HERE / "peer.py",
+    ) -> None:
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, str(HERE / "peer.py")],
+            [*prefix, sys.executable, str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",

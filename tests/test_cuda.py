@@ -1,38 +1,40 @@
 """Device memory and streams where there is no GPU: on a double of the driver, and without any."""
 
 import os
-import shlex
-import subprocess
-import sysconfig
+import re
 from pathlib import Path
 
 import pytest
+from compiling import build
 from processes import run_tests
 
 import nixl_connect as nc
 from nixl_connect import cuda
 
 HERE = Path(__file__).parent
-SOURCE = HERE / "driver" / "cuda.c"
 
 needs_no_gpu = pytest.mark.skipif(cuda.is_available(), reason="there is a GPU")
 
 
-@pytest.mark.timeout(300)
-def test_on_a_double_of_the_driver(tmp_path):
+@pytest.fixture(scope="module")
+def double(tmp_path_factory):
+    """The double of the driver, built."""
     pytest.importorskip("cuda.bindings")
-    built = tmp_path / "libcuda.so.1"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    subprocess.run(
-        [
-            *compiler,
-            *("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
-            *("-Wl,-soname,libcuda.so.1", str(SOURCE), "-o", str(built), "-pthread"),
-        ],
-        check=True,
-        timeout=60,
-    )
-    run_tests(HERE / "driver", CUDA_DOUBLE=str(built))
+    target = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    return str(build([HERE / "driver" / "cuda.c", HERE / "driver" / "memory.c"], target))
+
+
+@pytest.mark.timeout(300)
+def test_on_a_double_of_the_driver(double):
+    run_tests(HERE / "driver", CUDA_DOUBLE=double)
+
+
+@pytest.mark.timeout(300)
+def test_a_rehearsal_of_the_suite_for_gpus(double):
+    """That it is ready for a GPU: on the double, with NIXL in memory of the host."""
+    path = os.pathsep.join(filter(None, [str(HERE / "rehearsal"), os.environ.get("PYTHONPATH")]))
+    ran = run_tests(HERE / "gpu", CUDA_DOUBLE=double, PYTHONPATH=path)
+    assert int(re.search(r"(\d+) passed", ran)[1]) >= 55, ran
 
 
 @needs_no_gpu

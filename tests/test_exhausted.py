@@ -2,13 +2,12 @@
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from compiling import build
 
 HERE = Path(__file__).parent
 
@@ -52,20 +51,7 @@ def test_out_of_memory_in_the_native_layer(tmp_path):
     """Whichever allocation fails, once: a MemoryError or none, and no trace of it later."""
     if "LD_PRELOAD" in os.environ:
         pytest.skip("something else is preloaded, such as a sanitizer's library")
-    library = tmp_path / "memory.so"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    subprocess.run(
-        [
-            *compiler,
-            *("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
-            str(HERE / "scripted" / "memory.c"),
-            "-o",
-            str(library),
-            "-ldl",
-        ],
-        check=True,
-        timeout=60,
-    )
+    library = build([HERE / "scripted" / "memory.c"], tmp_path / "memory.so")
     told = exhausted("memory", LD_PRELOAD=str(library))
     assert told["places"] > 20
     assert set(told["errors"]) == {"MemoryError", "none"}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiling import build
 
 from nixl_connect import library
 
@@ -58,20 +59,10 @@ def real():
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
     """A library of NIXL's name with one of its functions, as a version long past."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
     folder = tmp_path_factory.mktemp("old")
     source = folder / "old.c"
     source.write_text("int nixl_capi_create_agent(void) { return 0; }\n")
-    path = folder / NAME
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", path, source],
-        check=True,
-        capture_output=True,
-        timeout=50,
-    )
-    return path
+    return build([source], folder / NAME)
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """A NIXL that misbehaves on script: see scripted/nixl.c. What moves, the real one moves."""
 
-import os
-import shlex
-import subprocess
-import sysconfig
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import build
 from peer import content, digest
 from processes import DEADLINE, until
 
@@ -28,16 +25,7 @@ ERRORS = ("PeerLostError", "TransferError", "BackendError", "RegistrationError",
 def scripted(tmp_path_factory):
     """The environment of a peer whose NIXL is scripted."""
     built = tmp_path_factory.mktemp("scripted") / "libnixl_capi.so"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    subprocess.run(
-        [
-            *compiler,
-            *("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
-            *(str(SOURCE), "-o", str(built), "-ldl", "-pthread"),
-        ],
-        check=True,
-        timeout=60,
-    )
+    build([SOURCE], built)
     return {"NIXL_CONNECT_LIBRARY": str(built), "SCRIPTED_NIXL": library.load().path}
 
 

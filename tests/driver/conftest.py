@@ -33,9 +33,9 @@ class Driver:
             ctypes.c_uint64(start), ctypes.c_uint64(size), kind, device, int(managed)
         )
 
-    def unmap(self):
-        """Have it forget all memory."""
-        self.library.double_unmap()
+    def unmap(self, start):
+        """Have it forget memory."""
+        self.library.double_unmap(ctypes.c_uint64(start))
 
     def stream(self, device=0):
         return self.library.double_stream(device)

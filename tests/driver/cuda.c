@@ -10,55 +10,9 @@
 */
 
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "cuda.h"
 
-typedef int Result;
-enum {
-    SUCCESS = 0,
-    INVALID_VALUE = 1,
-    INVALID_CONTEXT = 201,
-    INVALID_HANDLE = 400,
-    NOT_FOUND = 500,
-    NOT_READY = 600,
-};
-enum { DEVICES = 2, MOST = 64, DEPTH = 8 };
-enum { MEMORY_TYPE = 2, IS_MANAGED = 8, DEVICE_ORDINAL = 9, RANGE_START = 11, RANGE_SIZE = 12 };
-
-struct context {
-    int device;
-};
-
-struct copy {
-    void *to;
-    const void *from;
-    size_t size;
-};
-
-struct stream {
-    struct context *context;
-    uint64_t given; /* work that it was given, and has done */
-    uint64_t done;
-    struct copy copies[MOST]; /* to be made when the work of the same number is done */
-};
-
-struct event {
-    struct context *context;
-    struct stream *stream; /* NULL before it is recorded */
-    uint64_t number;
-};
-
-struct range {
-    uint64_t start, size;
-    int kind, device;
-    unsigned managed;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t double_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct context primary[DEVICES] = {{0}, {1}};
 static struct stream defaults[DEVICES] = {{.context = &primary[0]}, {.context = &primary[1]}};
 static struct range ranges[MOST];
@@ -67,21 +21,54 @@ static int pinned_count, range_count, event_count, retained, failure;
 static __thread struct context *stack[DEPTH];
 static __thread int depth;
 
-static struct context *current(void)
+struct context *double_current(void)
 {
     return depth ? stack[depth - 1] : NULL;
 }
 
-/* --- what tests set and see ----------------------------------------------------------------- */
+/* --- what the files share ------------------------------------------------------------------- */
 
-void double_map(uint64_t start, uint64_t size, int kind, int device, unsigned managed)
+Result double_know(uint64_t start, uint64_t size, int kind, int device, unsigned managed)
 {
+    if (range_count == MOST)
+        return OUT_OF_MEMORY;
     ranges[range_count++] = (struct range){start, size, kind, device, managed};
+    return SUCCESS;
 }
 
-void double_unmap(void)
+struct range *double_range(uint64_t pointer)
 {
-    range_count = 0;
+    for (int i = 0; i < range_count; i++)
+        if (pointer >= ranges[i].start && pointer - ranges[i].start < ranges[i].size)
+            return &ranges[i];
+    return NULL;
+}
+
+void double_forget(struct range *range)
+{
+    *range = ranges[--range_count];
+}
+
+void double_do(struct stream *stream, uint64_t number)
+{
+    while (stream->done < number) {
+        struct copy *copy = &stream->copies[stream->done++ % MOST];
+        if (copy->to != NULL)
+            memcpy(copy->to, copy->from, copy->size);
+        copy->to = NULL;
+    }
+}
+
+/* --- what tests set and see ----------------------------------------------------------------- */
+
+int double_map(uint64_t start, uint64_t size, int kind, int device, unsigned managed)
+{
+    return double_know(start, size, kind, device, managed);
+}
+
+void double_unmap(uint64_t start)
+{
+    double_forget(double_range(start));
 }
 
 void *double_stream(int device)
@@ -100,22 +87,17 @@ void *double_default_stream(int device)
 /* Give a stream something to do: a copy, or nothing but time if `to` is NULL. */
 void double_give(struct stream *stream, void *to, const void *from, size_t size)
 {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     stream->copies[stream->given++ % MOST] = (struct copy){to, from, size};
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
 }
 
 /* Do all that a stream has been given. */
 void double_finish(struct stream *stream)
 {
-    pthread_mutex_lock(&lock);
-    while (stream->done < stream->given) {
-        struct copy *copy = &stream->copies[stream->done++ % MOST];
-        if (copy->to != NULL)
-            memcpy(copy->to, copy->from, copy->size);
-        copy->to = NULL;
-    }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_lock(&double_lock);
+    double_do(stream, stream->given);
+    pthread_mutex_unlock(&double_lock);
 }
 
 /* Have every question after an event answered with this result. */
@@ -171,19 +153,24 @@ Result cuDeviceGet(int *device, int ordinal)
 
 Result cuPointerGetAttribute(void *data, int attribute, uint64_t pointer)
 {
-    for (int i = 0; i < range_count; i++) {
-        struct range *range = &ranges[i];
-        if (pointer < range->start || pointer - range->start >= range->size)
-            continue;
+    Result result = SUCCESS;
+    struct range *range;
+
+    pthread_mutex_lock(&double_lock);
+    range = double_range(pointer);
+    if (range == NULL)
+        result = INVALID_VALUE;
+    else
         switch (attribute) {
-        case MEMORY_TYPE: *(unsigned *)data = range->kind; return SUCCESS;
-        case IS_MANAGED: *(unsigned *)data = range->managed; return SUCCESS;
-        case DEVICE_ORDINAL: *(int *)data = range->device; return SUCCESS;
-        case RANGE_START: *(uint64_t *)data = range->start; return SUCCESS;
-        case RANGE_SIZE: *(size_t *)data = range->size; return SUCCESS;
+        case MEMORY_TYPE: *(unsigned *)data = range->kind; break;
+        case IS_MANAGED: *(unsigned *)data = range->managed; break;
+        case DEVICE_ORDINAL: *(int *)data = range->device; break;
+        case RANGE_START: *(uint64_t *)data = range->start; break;
+        case RANGE_SIZE: *(size_t *)data = range->size; break;
+        default: result = INVALID_VALUE;
         }
-    }
-    return INVALID_VALUE;
+    pthread_mutex_unlock(&double_lock);
+    return result;
 }
 
 Result cuDevicePrimaryCtxRetain(struct context **context, int device)
@@ -195,7 +182,7 @@ Result cuDevicePrimaryCtxRetain(struct context **context, int device)
 
 Result cuCtxGetCurrent(struct context **context)
 {
-    *context = current();
+    *context = double_current();
     return SUCCESS;
 }
 
@@ -203,7 +190,14 @@ Result cuCtxGetDevice(int *device)
 {
     if (!depth)
         return INVALID_CONTEXT;
-    *device = current()->device;
+    *device = double_current()->device;
+    return SUCCESS;
+}
+
+Result cuCtxSetCurrent(struct context *context)
+{
+    depth = depth ? depth : 1;
+    stack[depth - 1] = context;
     return SUCCESS;
 }
 
@@ -223,50 +217,16 @@ Result cuCtxPopCurrent(struct context **context)
     return SUCCESS;
 }
 
-static struct stream *named(void *handle)
+struct stream *double_named(void *handle)
 {
-    return (uintptr_t)handle > 2 ? handle : &defaults[current()->device];
+    return (uintptr_t)handle > 2 ? handle : &defaults[double_current()->device];
 }
 
 Result cuStreamGetCtx(void *handle, struct context **context)
 {
     if ((uintptr_t)handle <= 2 && !depth)
         return INVALID_CONTEXT;
-    *context = named(handle)->context;
-    return SUCCESS;
-}
-
-Result cuMemcpyAsync(uint64_t to, uint64_t from, size_t size, void *handle)
-{
-    struct stream *stream;
-
-    if (!depth)
-        return INVALID_CONTEXT;
-    stream = named(handle);
-    pthread_mutex_lock(&lock);
-    if (stream->done == stream->given)
-        memcpy((void *)to, (void *)from, size);
-    else
-        stream->copies[stream->given++ % MOST] =
-            (struct copy){(void *)to, (void *)from, size};
-    pthread_mutex_unlock(&lock);
-    return SUCCESS;
-}
-
-Result cuStreamSynchronize(void *handle)
-{
-    struct stream *stream;
-    bool done;
-
-    if (!depth)
-        return INVALID_CONTEXT;
-    stream = named(handle);
-    do {
-        usleep(100);
-        pthread_mutex_lock(&lock);
-        done = stream->done == stream->given;
-        pthread_mutex_unlock(&lock);
-    } while (!done);
+    *context = double_named(handle)->context;
     return SUCCESS;
 }
 
@@ -276,10 +236,10 @@ Result cuEventCreate(struct event **event, unsigned flags)
     if (!depth)
         return INVALID_CONTEXT;
     *event = calloc(1, sizeof **event);
-    (*event)->context = current();
-    pthread_mutex_lock(&lock);
+    (*event)->context = double_current();
+    pthread_mutex_lock(&double_lock);
     event_count++;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
     return SUCCESS;
 }
 
@@ -289,13 +249,13 @@ Result cuEventRecord(struct event *event, void *handle)
 
     if (!depth)
         return INVALID_CONTEXT;
-    stream = named(handle);
-    if (event->context != stream->context || event->context != current())
+    stream = double_named(handle);
+    if (event->context != stream->context || event->context != double_current())
         return INVALID_HANDLE;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     event->stream = stream;
     event->number = stream->given;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
     return SUCCESS;
 }
 
@@ -305,21 +265,21 @@ Result cuEventQuery(struct event *event)
 
     if (failure)
         return failure;
-    if (event->context != current())
+    if (event->context != double_current())
         return INVALID_CONTEXT;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     done = event->stream == NULL || event->stream->done >= event->number;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
     return done ? SUCCESS : NOT_READY;
 }
 
 Result cuEventDestroy(struct event *event)
 {
-    if (event->context != current())
+    if (event->context != double_current())
         return INVALID_CONTEXT;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     event_count--;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
     free(event);
     return SUCCESS;
 }
@@ -328,9 +288,10 @@ Result cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags)
 {
     if (!depth || flags != 1 || (uintptr_t)pointer % 4096 || size % 4096)
         return INVALID_VALUE;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     pinned[pinned_count++] = pointer;
-    pthread_mutex_unlock(&lock);
+    double_know((uint64_t)pointer, size, 1, 0, 0);
+    pthread_mutex_unlock(&double_lock);
     return SUCCESS;
 }
 
@@ -342,13 +303,14 @@ Result cuMemHostUnregister(void *pointer)
         return INVALID_CONTEXT;
     /* The real driver would fault on memory that is not mapped any more. */
     *(volatile char *)pointer;
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&double_lock);
     for (int i = 0; i < pinned_count; i++)
         if (pinned[i] == pointer) {
             pinned[i] = pinned[--pinned_count];
+            double_forget(double_range((uint64_t)pointer));
             result = SUCCESS;
         }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&double_lock);
     return result;
 }
 
@@ -370,8 +332,24 @@ static const struct {
     ENTRY(cuCtxPushCurrent),
     ENTRY(cuCtxPopCurrent),
     ENTRY(cuStreamGetCtx),
+    ENTRY(cuCtxSetCurrent),
+    ENTRY(cuCtxSynchronize),
+    ENTRY(cuDeviceGetName),
+    {"cuMemAlloc", (void *)cuMemAlloc_v2},
+    ENTRY(cuMemAllocAsync),
+    ENTRY(cuMemAllocManaged),
+    {"cuMemFree", (void *)cuMemFree_v2},
+    {"cuMemGetInfo", (void *)cuMemGetInfo_v2},
+    {"cuMemsetD8", (void *)cuMemsetD8_v2},
+    ENTRY(cuMemcpy),
     ENTRY(cuMemcpyAsync),
+    {"cuMemcpyHtoD", (void *)cuMemcpy},
+    {"cuMemcpyDtoH", (void *)cuMemcpy},
+    ENTRY(cuStreamCreate),
     ENTRY(cuStreamSynchronize),
+    ENTRY(cuModuleLoadData),
+    ENTRY(cuModuleGetFunction),
+    ENTRY(cuLaunchKernel),
     ENTRY(cuEventCreate),
     ENTRY(cuEventRecord),
     ENTRY(cuEventQuery),

@@ -32,13 +32,15 @@ def data():
 @pytest.fixture
 def on_device(driver):
     """Return a function that has the driver take an array for memory of a device."""
+    mapped = []
 
-    def make(array, stream=-1, **options):
-        driver.map(array.ctypes.data, array.nbytes, **options)
-        return nc.Descriptor((array.ctypes.data, array.nbytes, "cuda:0", array), stream=stream)
+    def make(array):
+        driver.map(array.ctypes.data, array.nbytes)
+        mapped.append(array)
 
     yield make
-    driver.unmap()
+    for array in mapped:
+        driver.unmap(array.ctypes.data)
 
 
 def arguments(array):
