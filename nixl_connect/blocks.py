@@ -78,6 +78,8 @@ class Blocks:
             )
         except ValueError as error:
             raise ArgumentError(f"indices: {error}") from None
+        except OverflowError:
+            raise ArgumentError("indices: one leaves 64 bits") from None
         except (TypeError, BufferError):
             raise ArgumentTypeError(
                 f"indices must be a range, an array of integers or a list of them, "
@@ -133,7 +135,7 @@ def _packed(indices: Sequence[int]) -> array[int]:
     if any(isinstance(item, bool) for item in indices):
         raise ArgumentTypeError("indices must be integers, not bool")
     try:
-        return array("q", indices)
+        return array("q", tuple(indices))  # a conversion may run code that changes the list
     except OverflowError:
         raise ArgumentError("indices: one leaves 64 bits") from None
     except TypeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import sys
@@ -12,7 +13,7 @@ from nixl_connect import cuda
 from nixl_connect._native import buffer
 from nixl_connect._native.dlpack import Tensor
 from nixl_connect.device import HOST, Device, DeviceKind
-from nixl_connect.errors import ArgumentError, ArgumentTypeError
+from nixl_connect.errors import ArgumentError, ArgumentTypeError, NixlConnectError
 
 _ACCEPTED = (
     "a bytes-like object, an object with __array_interface__, __cuda_array_interface__ or "
@@ -29,6 +30,7 @@ _NAMES = re.compile(r":[^:]*:")
 _DLPACK_HOST = frozenset({1, 3})
 _DLPACK_CUDA = frozenset({2, 13})
 _DLPACK_VERSION = (1, 1)
+_MOST_DIMENSIONS = 65  # more than any array has
 
 
 class Memory(NamedTuple):
@@ -69,6 +71,19 @@ def locate(data: Any, stream: Any = None) -> Memory:
     LibraryError
         It takes cuda-python, and there is none.
     """
+    try:
+        return _located(data, stream)
+    except NixlConnectError as error:
+        refusal = error
+    # Without the frames below, which have what `data` exports: who keeps the error would keep that.
+    refusal.__traceback__ = refusal.__context__ = None
+    try:
+        raise refusal
+    finally:
+        del refusal
+
+
+def _located(data: Any, stream: Any) -> Memory:
     if data is None:
         raise ArgumentError(f"data must be {_ACCEPTED}, not None")
     handle = None if stream is None else cuda.stream_handle(stream)
@@ -133,6 +148,7 @@ def _locate_tuple(data: tuple[Any, ...], stream: int | None) -> Memory:
 
 
 def _integer(name: str, value: Any) -> int:
+    """Return an integer of less than 64 bits."""
     kind = type(value)
     try:
         if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
@@ -146,7 +162,10 @@ def _integer(name: str, value: Any) -> int:
         else:
             number = index(value)
     except TypeError:
-        raise ArgumentTypeError(f"data: the {name} must be an int, not {value!r}") from None
+        text = repr(value) if isinstance(value, (float, bool, str)) else f"a {kind.__name__}"
+        raise ArgumentTypeError(f"data: the {name} must be an int, not {text:.80}") from None
+    if number >= _ADDRESSES or number <= -_ADDRESSES:
+        raise ArgumentError(f"data: the {name} leaves the address space of 64 bits")
     if number < 0:
         raise ArgumentError(f"data: the {name} must not be negative, but is {number}")
     return number
@@ -157,7 +176,9 @@ def _device(value: Any) -> Device:
         return value
     if isinstance(value, str):
         return Device(value)
-    raise ArgumentTypeError(f"data: the device must be a Device or a str, not {value!r}")
+    raise ArgumentTypeError(
+        f"data: the device must be a Device or a str, not a {type(value).__name__}"
+    )
 
 
 def _locate_object(data: Any, stream: int | None, device: Device | None = None) -> Memory:
@@ -166,9 +187,14 @@ def _locate_object(data: Any, stream: int | None, device: Device | None = None) 
     except (TypeError, ValueError, BufferError, NotImplementedError) as error:
         # Not a buffer, or one whose element type PEP 3118 cannot express.
         return _locate_otherwise(data, stream, device, error)
-    if "O" in view.format and "O" in _NAMES.sub("", view.format):
-        raise ArgumentError(_NO_OBJECTS)
-    pointer, size, readonly, dense = buffer.inspect(view)
+    try:
+        if "O" in view.format and "O" in _NAMES.sub("", view.format):
+            raise ArgumentError(_NO_OBJECTS)
+        pointer, size, readonly, dense = buffer.inspect(view)
+    except UnicodeDecodeError:
+        raise ArgumentError("data: the buffer's format is no text") from None
+    except ValueError as error:
+        raise _refused(data, error) from None
     if not dense:
         raise _sparse(data, view.shape, view.strides)
     return Memory(pointer, size, HOST, readonly, data, view)
@@ -178,9 +204,12 @@ def _locate_otherwise(
     data: Any, stream: int | None, device: Device | None, refusal: Exception
 ) -> Memory:
     """Locate what is no buffer of the host's, or cannot be had as one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(data, torch.Tensor):
-        return _locate_torch(data, torch)
+    # Another thread may be importing it.
+    if isinstance(data, getattr(sys.modules.get("torch"), "Tensor", ())):
+        try:
+            return _locate_torch(data, sys.modules["torch"])
+        except (RuntimeError, NotImplementedError, ValueError) as error:  # none of ours is these
+            raise _refused(data, error) from None
     interface = getattr(data, "__array_interface__", None)
     if isinstance(interface, dict):
         return _read_interface(data, interface)
@@ -188,16 +217,19 @@ def _locate_otherwise(
     if isinstance(interface, dict):
         return _locate_cuda_interface(data, interface, device)
     if hasattr(type(data), "__dlpack__") and hasattr(type(data), "__dlpack_device__"):
-        return _locate_dlpack(data, stream)
+        return _locate_dlpack(data, stream, refusal)
     if isinstance(refusal, TypeError):
         raise ArgumentTypeError(f"data must be {_ACCEPTED}, not {type(data).__name__}") from None
-    raise ArgumentError(
-        f"data: {type(data).__name__} does not export its bytes: {refusal}"
-    ) from None
+    raise _refused(data, refusal)
 
 
 def _locate_torch(data: Any, torch: Any) -> Memory:
-    """Ask a tensor itself: DLPack exports neither those with gradients nor all types of items."""
+    """Ask a tensor itself: DLPack exports neither those with gradients nor all types of items.
+
+    Its storage is held, too: a tensor that is given another lets go of it.
+    """
+    if data.device.type not in ("cpu", "cuda", "xpu"):
+        raise ArgumentError(f"data: a torch tensor on {data.device} has no memory to transfer")
     if data.layout is not torch.strided or data.is_conj() or data.is_neg():
         raise ArgumentError(
             "data: a torch tensor must be strided, and neither conjugate nor negated"
@@ -207,11 +239,17 @@ def _locate_torch(data: Any, torch: Any) -> Memory:
     strides = tuple(item * stride for stride in data.stride())
     if data.numel() and not _is_dense(shape, strides, item):
         raise _sparse(data, shape, strides)
+    size = data.numel() * item
+    storage = data.untyped_storage()
+    if data.data_ptr() - storage.data_ptr() + size > storage.nbytes():
+        raise ArgumentError(
+            f"data: a torch tensor of {size} bytes, whose storage has {storage.nbytes()}"
+        )
     stream = None
     if data.is_cuda:
         stream = torch.cuda.current_stream(data.device).cuda_stream
     device = Device(str(data.device))
-    return Memory(data.data_ptr(), data.numel() * item, device, False, data, data, stream)
+    return Memory(data.data_ptr(), size, device, False, data, (data, storage), stream)
 
 
 def _locate_cuda_interface(data: Any, interface: dict[str, Any], device: Device | None) -> Memory:
@@ -224,7 +262,7 @@ def _locate_cuda_interface(data: Any, interface: dict[str, Any], device: Device 
     memory = _read_interface(data, interface)
     stream = interface.get("stream")
     if stream is not None:
-        stream = _integer("stream", stream) if stream != cuda.SYNCHRONISED else stream
+        stream = cuda.stream_handle(stream)
         if stream == 0:
             raise ArgumentError("data: malformed __cuda_array_interface__: stream 0 is ambiguous")
     if device is not None and device.kind is not DeviceKind.CUDA:
@@ -235,7 +273,7 @@ def _locate_cuda_interface(data: Any, interface: dict[str, Any], device: Device 
     return memory._replace(device=device or HOST, stream=stream)
 
 
-def _locate_dlpack(data: Any, stream: int | None) -> Memory:
+def _locate_dlpack(data: Any, stream: int | None, refusal: Exception) -> Memory:
     """Read an export over DLPack, old or versioned. That of a device orders itself with `stream`.
 
     Source: https://dmlc.github.io/dlpack/latest/python_spec.html
@@ -246,7 +284,9 @@ def _locate_dlpack(data: Any, stream: int | None) -> Memory:
         if kind in _DLPACK_HOST:
             device = HOST
         elif kind in _DLPACK_CUDA:
-            device = Device((DeviceKind.CUDA, int(number)))
+            if number < 0:
+                raise ValueError(f"it is on device {number}")
+            device = Device((DeviceKind.CUDA, index(number)))
             stream = cuda.LEGACY_STREAM if stream is None else stream
         else:
             raise ArgumentError(f"data: {name} is on a device of DLPack's kind {kind}")
@@ -259,24 +299,32 @@ def _locate_dlpack(data: Any, stream: int | None) -> Memory:
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
         if isinstance(error, ArgumentError):
             raise
-        raise ArgumentError(f"data: {name} does not export its bytes: {error}") from None
+        raise _refused(data, error, refusal) from None
     if tensor.is_copied:
         raise ArgumentError(f"data: {name} exports a copy of its bytes")
     if tensor.device[0] != kind or (device is not HOST and tensor.device[1] != device.id):
         raise ArgumentError(f"data: {name} says {(kind, number)}, but exports {tensor.device}")
     if not tensor.is_dense:
         raise _sparse(data, tensor.shape, tensor.strides)
-    jax = sys.modules.get("jax")
-    immutable = jax is not None and isinstance(data, jax.Array)  # which its export does not say
+    # Which its export does not say.
+    immutable = isinstance(data, getattr(sys.modules.get("jax"), "Array", ()))
     return Memory(
         tensor.address,
         tensor.nbytes,
         device,
         tensor.is_readonly or immutable,
         data,
-        tensor,
+        (data, tensor),  # what exports another's memory may own that
         None if device is HOST else stream,
     )
+
+
+def _refused(data: Any, error: Exception, first: Exception | None = None) -> ArgumentError:
+    """Return the error for what an exporter refuses, or says wrongly, over each of its protocols."""
+    reasons = str(error)
+    if first is not None and not isinstance(first, TypeError):
+        reasons += f"; {first}"
+    return ArgumentError(f"data: {type(data).__name__} does not export its bytes: {reasons}")
 
 
 def _sparse(data: Any, shape: Any, strides: Any) -> ArgumentError:
@@ -293,7 +341,7 @@ def _read_interface(data: Any, interface: dict[str, Any]) -> Memory:
     """
     try:
         item = _item_size(interface["typestr"], interface.get("descr"))
-        shape = tuple(index(extent) for extent in interface["shape"])
+        shape = tuple(map(index, itertools.islice(interface["shape"], _MOST_DIMENSIONS)))
         address, readonly = interface["data"]
         pointer = _integer("pointer", address)
         strides = interface.get("strides")
@@ -301,16 +349,19 @@ def _read_interface(data: Any, interface: dict[str, Any]) -> Memory:
             strides = tuple(index(stride) for stride in strides)
             if len(strides) != len(shape):
                 raise ValueError(f"shape {shape}, but strides {strides}")
-        if any(extent < 0 for extent in shape):
+        if len(shape) == _MOST_DIMENSIONS or any(extent < 0 for extent in shape):
             raise ValueError(f"shape {shape}")
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        readonly = bool(readonly)
+        size = math.prod(shape, start=item)
+        if size >= _ADDRESSES:
+            raise ValueError("the shape leaves 64 bits")
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"data: malformed array interface: {error}") from None
-    size = math.prod(shape, start=item)
     if size and strides is not None and not _is_dense(shape, strides, item):
         raise _sparse(data, shape, strides)
-    return Memory(pointer, size, HOST, bool(readonly), data, (data, interface))
+    return Memory(pointer, size, HOST, readonly, data, (data, interface))
 
 
 def _item_size(typestr: str, fields: Any) -> int:

@@ -200,7 +200,7 @@ def stream_handle(stream: Any) -> int:
         raise ArgumentTypeError(f"stream must be an integer handle, not {stream!r}")
     number = int(stream)
     if not SYNCHRONISED <= number < 1 << 64:
-        raise ArgumentError(f"stream: {number} is no handle")
+        raise ArgumentError("stream: no handle is below -1 or leaves 64 bits")
     return number
 
 

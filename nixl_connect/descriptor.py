@@ -309,13 +309,16 @@ class Descriptor:
 
 
 def integer(name: str, value: Any) -> int:
-    """Return `value` if it is an integer, of NumPy say; raise ArgumentTypeError if not."""
+    """Return `value` if it is an integer of 64 bits, of NumPy say; raise ArgumentTypeError if not."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return index(value)
+        number = index(value)
     except TypeError:
-        raise ArgumentTypeError(f"{name} must be an int, not {value!r}") from None
+        raise ArgumentTypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if not -(1 << 64) < number < 1 << 64:
+        raise ArgumentError(f"{name} leaves 64 bits")
+    return number
 
 
 def _check_connection(connection: Connection) -> None:

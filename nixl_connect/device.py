@@ -93,7 +93,7 @@ class Device:
             raise ArgumentError("metadata must be a string or (DeviceKind, int), not None")
         else:
             raise ArgumentTypeError(
-                f"metadata must be a string or (DeviceKind, int), not {metadata!r}"
+                f"metadata must be a string or (DeviceKind, int), not {metadata!r:.80}"
             )
 
     @property
@@ -134,10 +134,10 @@ def _parse(text: str) -> tuple[DeviceKind, int]:
     kind = _KINDS.get(match[1]) if match else None
     if match is None or kind is None:
         raise ArgumentError(
-            f"metadata must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {text!r}"
+            f"metadata must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {text!r:.80}"
         )
     if kind is DeviceKind.HOST and int(match[2] or 0):
-        raise ArgumentError(f"metadata: the host has no number, but {text!r} has")
+        raise ArgumentError(f"metadata: the host has no number, but {text!r:.80} has")
     return kind, int(match[2] or 0)
 
 

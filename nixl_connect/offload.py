@@ -46,7 +46,9 @@ async def on_thread(
     import asyncio  # late: see `loops`
 
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
+    # Taken out at the end: an error has these frames in its traceback, and so a frame that has the
+    # future that has the error would keep the caller's buffers.
+    waiting: list[asyncio.Future[Result]] = [loop.create_future()]
 
     def run() -> None:
         try:
@@ -55,14 +57,15 @@ async def on_thread(
             result, error = None, raised
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             loop.call_soon_threadsafe(finish, result, error)
+        del result, error
 
     def finish(result: Any, error: BaseException | None) -> None:
-        if future.done():
+        if not waiting or waiting[0].done():
             return
         if error is None:
-            future.set_result(result)
+            waiting[0].set_result(result)
         else:
-            future.set_exception(error)
+            waiting[0].set_exception(error)
 
     def give_up() -> None:
         finish(None, TransferTimeoutError(f"not done within {timeout} s"))
@@ -70,10 +73,11 @@ async def on_thread(
     start(run)
     timer = None if math.isinf(timeout) else loop.call_later(timeout, give_up)
     try:
-        return await future
+        return await waiting[0]
     finally:
         if timer is not None:
             timer.cancel()
+        waiting.clear()
 
 
 class Beginnings:

@@ -77,6 +77,7 @@ class Exporter:
         flags=0,
         version=None,
         ndim=None,
+        code=2,
     ):
         self.device = device
         self.version = version
@@ -89,7 +90,7 @@ class Exporter:
             pointer,
             *(exports or device),
             len(shape) if ndim is None else ndim,
-            2,
+            code,
             bits,
             lanes,
             ctypes.addressof(self.shape),

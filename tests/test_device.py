@@ -73,7 +73,7 @@ def test_bad_values(given_as):
         Device(given_as)
     assert isinstance(caught.value, NixlConnectError)
     named = repr(given_as) if isinstance(given_as, str) else str(given_as[1])
-    assert named in str(caught.value) or "UNSPECIFIED" in str(caught.value)
+    assert named[:80] in str(caught.value) or "UNSPECIFIED" in str(caught.value)
 
 
 @pytest.mark.parametrize(

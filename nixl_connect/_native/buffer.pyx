@@ -4,16 +4,41 @@ from cpython.buffer cimport Py_buffer, PyBuffer_IsContiguous
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 
 
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+
 def inspect(view: memoryview) -> tuple[int, int, bool, bool]:
     """Return the address, the size in bytes, and whether it is read-only and dense.
 
     The address is good for as long as `view` is neither released nor freed. Dense means that the
     bytes follow each other without a gap, in C or Fortran order.
+
+    Raises
+    ------
+    ValueError
+        The exporter contradicts itself, or `view` has been released.
     """
+    cdef Py_ssize_t items = 1
+    cdef Py_ssize_t i
     if not isinstance(view, memoryview):
         raise TypeError("view must be a memoryview")
     memoryview(view)  # raises ValueError where it has been released
     cdef Py_buffer* buffer = PyMemoryView_GET_BUFFER(view)
+    if buffer.shape is not NULL and buffer.itemsize > 0:
+        for i in range(buffer.ndim):
+            if buffer.shape[i] == 0:
+                items = 0
+        for i in range(buffer.ndim):
+            if items and buffer.shape[i] > PY_SSIZE_T_MAX // items:
+                items = -1
+                break
+            items *= buffer.shape[i]
+        if items != buffer.len // buffer.itemsize or buffer.len % buffer.itemsize:
+            raise ValueError(
+                f"it says {buffer.len} bytes, but a shape of {view.shape} items of "
+                f"{buffer.itemsize}"
+            )
     return <size_t>buffer.buf, buffer.len, bool(buffer.readonly), bool(
         PyBuffer_IsContiguous(buffer, b"A")
     )

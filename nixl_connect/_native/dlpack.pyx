@@ -56,6 +56,8 @@ cdef enum:
     MAJOR = 1
     READ_ONLY = 1
     COPIED = 2
+    PADDED = 4                  # each item of less than a byte has one to itself
+    OPAQUE = 3                  # the type code of handles
     MOST_DIMENSIONS = 64
 
 
@@ -114,7 +116,12 @@ cdef class Tensor:
     cdef int _measure(self) except -1:
         cdef int32_t i
         cdef uint64_t items = 1
-        cdef uint64_t bits = <uint64_t>self.tensor.dtype.bits * self.tensor.dtype.lanes
+        cdef uint64_t bits = self.tensor.dtype.bits
+        if bits < 8 and self.versioned is not NULL and self.versioned.flags & PADDED:
+            bits = 8
+        bits *= self.tensor.dtype.lanes
+        if self.tensor.dtype.code == OPAQUE:
+            raise ValueError("its items are handles")
         if not 0 <= self.tensor.ndim <= MOST_DIMENSIONS or bits == 0 or (
             self.tensor.ndim > 0 and self.tensor.shape is NULL
         ):
@@ -130,6 +137,8 @@ cdef class Tensor:
                 raise ValueError(f"shape {self.shape} leaves 64 bits")
             items *= <uint64_t>self.tensor.shape[i]
         self.nbytes = (items * bits + 7) // 8
+        if items and self.tensor.data is NULL:
+            raise ValueError("null pointer")
         if self.tensor.byte_offset > UINT64_MAX - <size_t>self.tensor.data:
             raise ValueError(f"byte offset {self.tensor.byte_offset}")
         self.is_dense = items == 0 or self._follows(-1) or self._follows(1)

@@ -23,6 +23,7 @@ from libc.stdint cimport (
     int64_t,
     uint64_t,
 )
+from libc.stdint cimport SIZE_MAX
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -40,6 +41,8 @@ _NOTHING = object()
 
 cdef int _kind_of(const char* format, Py_ssize_t size) noexcept:
     """Return the bytes of an integer, negative for a signed one; 0 for what is none."""
+    if size not in (1, 2, 4, 8):
+        return 0  # `_index_at` copies so many into 8, whatever the exporter says
     if format is NULL:
         return <int>size
     if format[0] in b"@=<":
@@ -116,6 +119,8 @@ cdef class Regions:
     cdef int _allocate(self, Py_ssize_t count) except -1:
         if count == 0:
             raise ValueError("rows must not be empty")
+        if <size_t>count > SIZE_MAX // (3 * sizeof(uint64_t)):
+            raise MemoryError
         self.rows = <uint64_t*>malloc(count * 3 * sizeof(uint64_t))
         if self.rows is NULL:
             raise MemoryError

@@ -1,8 +1,12 @@
 """Values of ONNX Runtime on the host."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from moving import moved
+from processes import until
 
 import nixl_connect as nc
 
@@ -24,3 +28,18 @@ def test_onnx_runtime_of_types_that_numpy_has_not():
     element = 16  # TensorProto.BFLOAT16
     value = onnxruntime.OrtValue.ortvalue_from_shape_and_type((4, 5), element)
     assert nc.Descriptor(value).size == 40
+
+
+def test_what_a_value_was_made_of_is_held_too():
+    """A value is of an array's memory, which its export over DLPack does not own."""
+    data = np.zeros(1000, np.float32)
+    known = weakref.ref(data)
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(data)
+    with nc.Connector(quarantine=0.5) as connector:
+        writable = connector.create_writable_blocking(nc.Descriptor(value))
+        writable.metadata()
+        writable.cancel()  # a peer may still write
+        del data, value, writable
+        gc.collect()
+        assert known() is not None
+    until(lambda: gc.collect() is not None and known() is None)

@@ -29,3 +29,37 @@ def test_torch_parameters_and_slices():
         nc.Descriptor(torch.zeros(3, dtype=torch.complex64).conj())
     with pytest.raises(nc.ArgumentError):
         nc.Descriptor(torch.zeros(3, device="meta"))
+
+
+def test_memory_stays_that_a_tensor_lets_go_of():
+    """To give a tensor other data is to let go of its storage, which a peer may still write to."""
+    tensor = torch.zeros(1 << 14, dtype=torch.uint8)
+    with nc.Connector() as owner, nc.Connector() as mover:
+        writable = owner.create_writable_blocking(nc.Descriptor(tensor))
+        start = tensor.data_ptr()
+        tensor.data = torch.empty(0, dtype=torch.uint8)
+        others = [torch.full((1 << 14,), 7, dtype=torch.uint8) for _ in range(200)]
+        assert start not in [other.data_ptr() for other in others]
+        write = mover.begin_write_blocking(nc.Descriptor(bytes(1 << 14)), writable.metadata())
+        write.wait_for_completion_blocking(20)
+        assert all((other == 7).all() for other in others)
+
+
+def test_storage_that_is_too_small():
+    tensor = torch.zeros(1 << 16, dtype=torch.uint8)
+    tensor.untyped_storage().resize_(16)
+    with pytest.raises(nc.ArgumentError, match="65536 bytes, whose storage has 16"):
+        nc.Descriptor(tensor)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_what_is_not_quite_a_tensor():
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(nc.ArgumentError):
+        nc.Descriptor(nested)
+    with pytest.raises(nc.ArgumentError, match="meta"):
+        nc.Descriptor(torch.zeros(3, device="meta"))
+    with pytest.raises(nc.ArgumentError):
+        nc.Descriptor(torch.nn.UninitializedParameter())
+    with pytest.raises(nc.ArgumentError, match="at least 1 byte"):
+        nc.Descriptor(torch.zeros(0))
