@@ -52,7 +52,7 @@ env $${index:+"UV_DEFAULT_INDEX=$$index"} $${certificates:+"SSL_CERT_FILE=$$cert
 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
-.PHONY: help demo test check lint types stubs stubs-check
+.PHONY: help demo test check lint types stubs stubs-check protocols protocols-check
 .PHONY: test-gpu fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
@@ -83,7 +83,7 @@ valgrind: $(INSTALLED) $(TEST_READY) ## leaks and stray accesses of the native l
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)
 
-check: lint types stubs-check ## linters, types, and stubs against the built modules
+check: lint types stubs-check protocols-check ## linters, types, stubs and tables against what is built
 
 lint: $(LINT_READY)
 	$(BIN)/ruff check .
@@ -102,6 +102,12 @@ stubs-check: $(INSTALLED) $(LINT_READY)
 
 stubs: $(LINT_READY) ## write the type stubs of the extension modules anew
 	$(BIN)/python tools/stubs.py
+
+protocols: $(INSTALLED) $(TEST_READY) ## write the table of protocols anew, of the tests that pass
+	$(BIN)/python tools/protocols.py
+
+protocols-check: $(INSTALLED) $(TEST_READY)
+	$(BIN)/python tools/protocols.py --check
 
 bench: $(INSTALLED) $(TEST_READY) $(BENCH_READY) ## measure beside others, and write docs/benchmarks.md
 	PYTHONPATH=bench $(BIN)/python -m harness $(ARGS)

@@ -320,7 +320,7 @@ def _locate_dlpack(data: Any, stream: int | None, refusal: Exception) -> Memory:
 
 
 def _refused(data: Any, error: Exception, first: Exception | None = None) -> ArgumentError:
-    """Return the error for what an exporter refuses, or says wrongly, over each of its protocols."""
+    """Return the error for what an exporter refuses, or says wrongly."""
     reasons = str(error)
     if first is not None and not isinstance(first, TypeError):
         reasons += f"; {first}"

@@ -309,7 +309,7 @@ class Descriptor:
 
 
 def integer(name: str, value: Any) -> int:
-    """Return `value` if it is an integer of 64 bits, of NumPy say; raise ArgumentTypeError if not."""
+    """Return `value` if it is an integer of 64 bits, of NumPy say; raise if not."""
     try:
         if isinstance(value, bool):
             raise TypeError

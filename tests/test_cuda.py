@@ -35,6 +35,10 @@ def test_a_rehearsal_of_the_suite_for_gpus(double):
     path = os.pathsep.join(filter(None, [str(HERE / "rehearsal"), os.environ.get("PYTHONPATH")]))
     ran = run_tests(HERE / "gpu", CUDA_DOUBLE=double, PYTHONPATH=path)
     assert int(re.search(r"(\d+) passed", ran)[1]) >= 55, ran
+    # And the documentation's programs, of those that need nothing but the driver.
+    run_tests(
+        HERE / "test_docs.py", "-k", "receiver and cuda_", CUDA_DOUBLE=double, PYTHONPATH=path
+    )
 
 
 @needs_no_gpu

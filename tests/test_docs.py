@@ -4,6 +4,7 @@ A block whose first line names a file, such as ``# sender.py``, is a program of 
 blocks of a page run in order as one program, in which ``await`` is allowed at the top level.
 """
 
+import importlib.util
 import os
 import re
 import socket
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nixl_connect import cuda
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,19 +124,36 @@ def test_page(page, start, tmp_path):
     )
 
 
+# What each pair of a sender and a receiver imports, and whether it takes a GPU.
+PAIRS = {
+    "": ("numpy", False),
+    "jax_": ("jax", False),
+    "onnxruntime_": ("onnxruntime", False),
+    "cupy_": ("cupy", True),
+    "cuda_": ("cuda.bindings", True),
+}
+
+
 def test_every_program_is_run():
-    assert sorted(_programs()) == ["client.py", "receiver.py", "sender.py", "server.py"]
+    paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
+    assert sorted(_programs()) == sorted([*paired, "client.py", "server.py"])
 
 
-def test_sender_and_receiver(program, start):
-    sender = start(program("sender.py"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("name", PAIRS)
+def test_sender_and_receiver(program, start, name):
+    needed, on_gpu = PAIRS[name]
+    if importlib.util.find_spec(needed.split(".")[0]) is None:
+        pytest.skip(f"{needed} is not installed")
+    if on_gpu and not cuda.is_available():
+        pytest.skip("no GPU")
+    sender = start(program(f"{name}sender.py"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     receiver = start(
-        program("receiver.py"),
+        program(f"{name}receiver.py"),
         stdin=sender.stdout,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert _end(receiver) == "sum: 499999500000\n"
+    assert _end(receiver) == ("sum: 499500\n" if name else "sum: 499999500000\n")
     sender.stdout.close()
     sender.stdout = None
     _end(sender)

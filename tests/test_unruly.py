@@ -154,7 +154,7 @@ def test_interfaces(lie):
             "shape": (8,), "typestr": "|u1", "data": (START, False), "version": 3,
         } | lie  # fmt: skip
 
-    with pytest.raises(nc.ArgumentError, match="malformed|64 bits|recursion"):
+    with pytest.raises(nc.ArgumentError, match=r"malformed|64 bits|recursion"):
         nc.Descriptor(Liar())
 
 

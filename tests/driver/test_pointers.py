@@ -9,6 +9,12 @@ import nixl_connect as nc
 HOST = 1
 
 
+@pytest.mark.protocol(
+    "`(pointer, size, device)`, also a `CUdeviceptr`",
+    "",
+    "CUDA, a double of the driver",
+    "located, checked",
+)
 def test_a_whole_allocation(driver):
     start = driver.allocate(4096, device=1)
     descriptor = nc.Descriptor((start, 4096, "cuda:1"))

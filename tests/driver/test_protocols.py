@@ -18,6 +18,11 @@ class Interface:
         } | fields
 
 
+def row(what, how):
+    return pytest.mark.protocol(what, how, "CUDA, a double of the driver", "located, checked")
+
+
+@row("any object", "`__cuda_array_interface__`, version 3")
 def test_array_interface(driver):
     start = driver.allocate(4096, device=1)
     array = Interface(start + 64)
@@ -33,7 +38,15 @@ def test_array_interface(driver):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"version": 2}, {"strides": (32, 4)}, {"strides": (4, 16)}, {"typestr": "|V1"}]
+    "fields",
+    [
+        pytest.param(
+            {"version": 2}, marks=row("any object", "`__cuda_array_interface__`, version 2")
+        ),
+        {"strides": (32, 4)},
+        {"strides": (4, 16)},
+        {"typestr": "|V1"},
+    ],
 )
 def test_forms_of_the_array_interface(driver, fields):
     start = driver.allocate(4096)
@@ -77,6 +90,7 @@ def test_the_stream_of_an_array_interface(driver):
     assert nc.Descriptor(Interface(start, stream=stream), stream=2)._memory.stream == 2
 
 
+@row("any object", "`__dlpack__`")
 def test_dlpack(driver):
     start = driver.allocate(4096, device=1)
     exporter = Exporter(start, (1000,), device=(2, 1), offset=16)
@@ -97,6 +111,7 @@ def test_the_stream_of_dlpack(driver):
     assert exporter.asked == [{"stream": stream}, {"stream": -1}]
 
 
+@row("managed memory", "`__dlpack__`")
 def test_managed_memory_over_dlpack(driver):
     start = driver.allocate(4096, kind=1, managed=True)
     assert nc.Descriptor(Exporter(start, (8,), device=(13, 0))).device == nc.Device("cuda:0")

@@ -15,6 +15,7 @@ def view_of(array):
     return utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
 
 
+@pytest.mark.protocol("cuda.core `StridedMemoryView`", "`__dlpack__`", "host", "sent, received")
 def test_strided_memory_views():
     source, target = np.arange(600).reshape(20, 30), np.zeros((20, 30), int)
     descriptor = nc.Descriptor(view_of(source))

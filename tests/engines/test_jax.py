@@ -11,7 +11,13 @@ jax = pytest.importorskip("jax")
 TYPES = ["float32", "int8", "bool", "complex64", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+def row(dtype):
+    how = "buffer protocol" if dtype == "float32" else "`__dlpack__`"
+    does = pytest.mark.protocol("JAX", how, "host", "sent; read-only")
+    return pytest.param(dtype, marks=does if dtype in ("float32", "bfloat16") else ())
+
+
+@pytest.mark.parametrize("dtype", [row(dtype) for dtype in TYPES])
 def test_jax_arrays_can_be_sent(dtype):
     array = jax.numpy.arange(1000).astype(dtype)
     descriptor = nc.Descriptor(array)

@@ -13,6 +13,7 @@ import nixl_connect as nc
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.protocol("ONNX Runtime `OrtValue`", "`__dlpack__`", "host", "sent, received")
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.bool_])
 def test_onnx_runtime(dtype):
     data = (np.arange(600) % 2).astype(dtype).reshape(20, 30)

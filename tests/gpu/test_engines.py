@@ -34,6 +34,7 @@ def receive(array):
         readable.wait_for_completion_blocking(DEADLINE)
 
 
+@pytest.mark.protocol("CuPy", "`__cuda_array_interface__`", "GPU", "sent, received")
 def test_cupy(gpu):
     cupy = pytest.importorskip("cupy")
     assert (sent(cupy.asarray(DATA)) == DATA).all()
@@ -61,6 +62,7 @@ def test_cupy_on_a_stream_of_its_own(gpu):
     assert (received == 200).all()
 
 
+@pytest.mark.protocol("JAX", "`__dlpack__`", "GPU", "sent; read-only")
 def test_jax(gpu):
     jax = pytest.importorskip("jax")
     if jax.default_backend() != "gpu":
@@ -70,6 +72,9 @@ def test_jax(gpu):
         receive(jax.numpy.zeros_like(DATA))
 
 
+@pytest.mark.protocol(
+    "cuda.core `Buffer` and `StridedMemoryView`", "`__dlpack__`", "GPU", "sent, received"
+)
 def test_cuda_core(gpu):
     if "CUDA_DOUBLE" in os.environ:
         pytest.skip("the rehearsal's driver has not what cuda.core needs")
@@ -88,6 +93,7 @@ def test_cuda_core(gpu):
         buffer.close(device.default_stream)
 
 
+@pytest.mark.protocol("torch", "itself", "GPU", "sent, received")
 def test_torch(gpu):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
