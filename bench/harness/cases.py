@@ -81,6 +81,8 @@ def cases(*, quick: bool) -> list[Case]:
              ("floor", "nixl_connect", "nixl", "dynamo"), turns=2),
         Case("descriptors", "cycle", {"rounds": 2, "size": 8, "count": 100_000, "memory": "same"},
              ("floor", "nixl_connect", "nixl", "dynamo"), turns=1 if quick else 2),
+        Case("paged", "paged", {"rounds": 3, "size": 64, "count": 100_000},
+             ("nixl_connect", "nixl"), turns=turns),
         Case("prepared", "prepared", {"rounds": 2000, "size": 8},
              ("floor", "nixl_connect", "nixl"), turns=turns),
         Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.backends.base import Base, Bytes
 from harness.link import Link
-from harness.memory import Memory, mark, verify
+from harness.memory import Memory, mark, touched, verify
 
 Samples = dict[str, list[float]]
 
@@ -87,6 +87,50 @@ class Cycle:
             "told": _between(active["done"], passive["told"]),
             "cycle": _between(passive["began"], passive["told"]),
         }
+
+
+class Paged(Cycle):
+    """Blocks of a cache in another order each round, into blocks in order, as one operation.
+
+    Figures as for `Cycle`.
+    """
+
+    @staticmethod
+    async def passive(side: Side, rounds: int, size: int, count: int) -> Samples:
+        """Offer blocks of one memory."""
+        cache = np.repeat(np.arange(count, dtype=np.uint32), size // 4).view(np.uint8)
+        kept = side.backend.register(cache)
+        orders = np.random.default_rng(0)
+        began, made, told = [], [], []
+        for _ in range(rounds):
+            order = orders.permutation(count)
+            began.append(time.monotonic())
+            handle, message = await side.backend.offer_blocks(cache, size, order)
+            made.append(time.monotonic())
+            side.link.send(message)
+            await side.backend.told(handle)
+            told.append(time.monotonic())
+        del kept
+        return {"began": began, "made": made, "told": told}
+
+    @staticmethod
+    async def active(side: Side, rounds: int, size: int, count: int) -> Samples:
+        """Fetch them, and compare every one."""
+        target = touched(count * size)
+        kept = side.backend.register(target)
+        orders = np.random.default_rng(0)
+        received, done = [], []
+        for _ in range(rounds):
+            target[:] = 255
+            message = await side.link.receive()
+            received.append(time.monotonic())
+            await side.backend.fetch_blocks(message, target, size, np.arange(count))
+            done.append(time.monotonic())
+            seen = target.view(np.uint32).reshape(count, -1)
+            if not (seen == orders.permutation(count)[:, None]).all():
+                raise AssertionError("wrong bytes")
+        del kept
+        return {"received": received, "done": done}
 
 
 class Burst:
@@ -373,6 +417,7 @@ def _between(starts: list[float], ends: list[float]) -> list[float]:
 
 WORKLOADS: dict[str, Any] = {
     "cycle": Cycle,
+    "paged": Paged,
     "burst": Burst,
     "waiting": Waiting,
     "stall": Stall,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+Indices = NDArray[np.int64]
 
 
 class Base(ABC):
@@ -44,6 +45,16 @@ class Base(ABC):
     @abstractmethod
     async def fetch(self, message: bytes, buffers: list[Bytes]) -> None:
         """Parse the message, fetch what it offers into `buffers`, and tell the passive side."""
+
+    async def offer_blocks(self, memory: Bytes, size: int, indices: Indices) -> tuple[Any, bytes]:
+        """Offer blocks of so many bytes of registered memory, in the order of their indices."""
+        raise NotImplementedError
+
+    async def fetch_blocks(
+        self, message: bytes, memory: Bytes, size: int, indices: Indices
+    ) -> None:
+        """Fetch blocks into blocks of registered memory."""
+        raise NotImplementedError
 
     def prepare(self, message: bytes, buffers: list[Bytes]) -> Any:
         """Prepare a transfer that can be posted again and again; return a handle."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import nixl_connect
-from harness.backends.base import Base, Bytes
-from nixl_connect import Connector, Descriptor, RdmaMetadata, SerializedDescriptor
+from harness.backends.base import Base, Bytes, Indices
+from nixl_connect import Blocks, Connector, Descriptor, RdmaMetadata, SerializedDescriptor
 
 
 class Backend(Base):
@@ -44,6 +44,19 @@ class Backend(Base):
         """Read."""
         metadata = RdmaMetadata.model_validate_json(message)
         operation = await self._connector.begin_read(metadata, [Descriptor(b) for b in buffers])
+        await operation.wait_for_completion()
+
+    async def offer_blocks(self, memory: Bytes, size: int, indices: Indices) -> tuple[Any, bytes]:
+        """Make a readable operation of them, its metadata in the binary form."""
+        operation = await self._connector.create_readable(Blocks(memory, size, indices))
+        return operation, operation.metadata().to_bytes()
+
+    async def fetch_blocks(
+        self, message: bytes, memory: Bytes, size: int, indices: Indices
+    ) -> None:
+        """Read."""
+        metadata = RdmaMetadata.from_bytes(message)
+        operation = await self._connector.begin_read(metadata, Blocks(memory, size, indices))
         await operation.wait_for_completion()
 
     def prepare(self, message: bytes, buffers: list[Bytes]) -> Any:

@@ -14,12 +14,14 @@ from importlib.metadata import version
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
+import numpy as np
+
 try:
     from nixl_cu12 import _api as nixl
 except ImportError:
     from nixl_cu13 import _api as nixl
 
-from harness.backends.base import Base, Bytes
+from harness.backends.base import Base, Bytes, Indices
 
 # NIXL sets its logger up at its import, to tell of every agent.
 logging.getLogger("nixl").setLevel(logging.WARNING)
@@ -50,12 +52,19 @@ class Backend(Base):
 
     async def offer(self, buffers: list[Bytes]) -> tuple[Any, bytes]:
         """Register where need be, and name the region in metadata with connection info."""
+        return self._offer(buffers, self._descriptors(buffers))
+
+    async def offer_blocks(self, memory: Bytes, size: int, indices: Indices) -> tuple[Any, bytes]:
+        """Name them as rows of an array, which NIXL takes as it is."""
+        return self._offer([memory], self._blocks(memory, size, indices))
+
+    def _offer(self, buffers: list[Bytes], descriptors: Any) -> tuple[Any, bytes]:
         offer = _Offer(self._region(buffers))
         key = next(self._keys).to_bytes(8, "little")
         self._offers[key] = offer
         if self._poller is None or self._poller.done():
             self._poller = asyncio.ensure_future(self._poll())
-        return offer, pickle.dumps((offer.region.metadata(), self._descriptors(buffers), key))
+        return offer, pickle.dumps((offer.region.metadata(), descriptors, key))
 
     async def told(self, handle: Any) -> None:
         """Wait until the poller has seen the notification; deregister what was not before."""
@@ -72,9 +81,18 @@ class Backend(Base):
 
     async def fetch(self, message: bytes, buffers: list[Bytes]) -> None:
         """Read, with the offer's key as the notification, and spin."""
+        await self._fetch(message, buffers, self._descriptors(buffers))
+
+    async def fetch_blocks(
+        self, message: bytes, memory: Bytes, size: int, indices: Indices
+    ) -> None:
+        """Read, likewise."""
+        await self._fetch(message, [memory], self._blocks(memory, size, indices))
+
+    async def _fetch(self, message: bytes, buffers: list[Bytes], local: Any) -> None:
         metadata, remote, key = pickle.loads(message)
         region = self._region(buffers)
-        transfer = self._initialize(metadata, remote, buffers, key)
+        transfer = self._initialize(metadata, remote, local, key)
         state = self._agent.transfer(transfer)
         while state == "PROC":
             await asyncio.sleep(0)
@@ -88,7 +106,7 @@ class Backend(Base):
         """Make the request of a transfer, without a notification."""
         metadata, remote, _ = pickle.loads(message)
         region = self._region(buffers)
-        return self._initialize(metadata, remote, buffers, b""), region
+        return self._initialize(metadata, remote, self._descriptors(buffers), b""), region
 
     def repost(self, handle: Any) -> None:
         """Post the request, and spin."""
@@ -104,9 +122,15 @@ class Backend(Base):
         if self._poller is not None:
             self._poller.cancel()
 
-    def _initialize(self, metadata: bytes, remote: Any, buffers: list[Bytes], key: bytes) -> Any:
+    def _initialize(self, metadata: bytes, remote: Any, local: Any, key: bytes) -> Any:
         peer = self._agent.add_remote_agent(metadata)
-        return self._agent.initialize_xfer("READ", self._descriptors(buffers), remote, peer, key)
+        return self._agent.initialize_xfer("READ", local, remote, peer, key)
+
+    def _blocks(self, memory: Bytes, size: int, indices: Indices) -> Any:
+        rows = np.zeros((len(indices), 3), np.uint64)
+        rows[:, 0] = _span(memory)[0] + indices * size
+        rows[:, 1] = size
+        return self._agent.get_xfer_descs(rows, "DRAM")
 
     def _descriptors(self, buffers: list[Bytes]) -> Any:
         return self._agent.get_xfer_descs([(*_span(b), 0) for b in buffers], "DRAM")
