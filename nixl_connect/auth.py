@@ -16,8 +16,9 @@ import hmac
 import time
 from collections.abc import Iterable, Sequence
 
+from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
-from nixl_connect.metadata import RdmaMetadata, Rows, SerializedDescriptor, stream_of
+from nixl_connect.metadata import RdmaMetadata, Rows, SerializedDescriptor
 
 _MARK = ".s1."
 _SHORTEST = 16

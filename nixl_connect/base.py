@@ -235,6 +235,8 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
             count += 1
         elif isinstance(item, Blocks):
             count += len(item)
+            if not item._within():
+                raise ArgumentError(f"local_descriptors[{i}]: {item!r} leave it, which was shrunk")
         else:
             raise ArgumentTypeError(
                 f"local_descriptors[{i}] must be a Descriptor or Blocks, not {type(item).__name__}"

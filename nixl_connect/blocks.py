@@ -109,6 +109,16 @@ class Blocks:
         """Where the memory is."""
         return self._descriptor.device
 
+    def _within(self) -> bool:
+        """Whether the descriptor, which a pool may have shrunk since, still has all blocks."""
+        descriptor = self._descriptor
+        if descriptor.size == descriptor._memory.size:
+            return True
+        import numpy  # late: few programs shrink what they cut into blocks
+
+        rows = numpy.asarray(self._regions)
+        return int((rows[:, 0] + rows[:, 1]).max()) <= descriptor.ptr + descriptor.size
+
     def _group(self) -> Group:
         """Return what a peer is told."""
         pointer = self._descriptor.ptr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nixl_connect._native import envelope
 from nixl_connect._native.envelope import Envelope
+from nixl_connect.codec import decode_nixl_metadata
 from nixl_connect.engine import Engine
 from nixl_connect.errors import (
     ArgumentError,
@@ -15,7 +16,6 @@ from nixl_connect.errors import (
     AuthenticationError,
     MetadataError,
 )
-from nixl_connect.metadata import decode_nixl_metadata
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -21,6 +21,7 @@ from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
+from nixl_connect.codec import deflate
 from nixl_connect.errors import (
     BackendError,
     ClosedError,
@@ -31,7 +32,6 @@ from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
 from nixl_connect.messenger import Messenger
-from nixl_connect.metadata import deflate
 from nixl_connect.options import Options
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit

@@ -8,11 +8,12 @@ from typing import cast
 from nixl_connect._native.packing import Regions
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
+from nixl_connect.codec import text_of
 from nixl_connect.connection import Connection
 from nixl_connect.device import Device
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
-from nixl_connect.metadata import Group, RdmaMetadata, Rows, SerializedDescriptor, text_of
+from nixl_connect.metadata import Group, RdmaMetadata, Rows, SerializedDescriptor
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 

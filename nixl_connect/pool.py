@@ -170,6 +170,7 @@ class HostPool:
     def _take(self, block: int, nbytes: int, *, grow: bool) -> Lease | None:
         """Return a lease; None where nothing is free, nor may be added."""
         while True:
+            dropped: list[_Slab] = []  # unpinned and unmapped without the lock
             with self._lock:
                 if self._returns.closed:
                     raise ClosedError("the pool is closed")
@@ -180,18 +181,19 @@ class HostPool:
                     self._leased += 1
                     self._leased_bytes += block
                     break
-                if not grow or not self._reserve(max(block, self._slab_bytes)):
+                if not grow or not self._reserve(max(block, self._slab_bytes), dropped):
                     return None
+            dropped.clear()
             self._grow(block)
         memory = (ctypes.c_ubyte * nbytes).from_buffer(slab.memory, offset)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
         weakref.finalize(memory, self._returns.put, slab, offset).atexit = False
         return Lease(memory, nbytes)
 
-    def _reserve(self, size: int) -> bool:
+    def _reserve(self, size: int, dropped: list[_Slab]) -> bool:
         """Note that so much is being added, if need be in the place of what is free. Lock held."""
         if self._bytes + size > self._most:
-            self.trim()
+            self._drop_unused(dropped)
         if self._bytes + size > self._most:
             return False
         self._growing += size
@@ -232,15 +234,20 @@ class HostPool:
 
     def trim(self) -> int:
         """Give back slabs of which nothing is in use; return how many bytes."""
+        dropped: list[_Slab] = []
         with self._lock:
             self._sort()
-            before = self._bytes
-            for block, free in self._free.items():
-                counted = Counter(slab for slab, _ in free)
-                whole = {slab for slab, n in counted.items() if n == slab.size // block}
-                free[:] = [item for item in free if item[0] not in whole]
-                self._slabs = [slab for slab in self._slabs if slab not in whole]
-            return before - self._bytes
+            self._drop_unused(dropped)
+        return sum(slab.size for slab in dropped)
+
+    def _drop_unused(self, dropped: list[_Slab]) -> None:
+        """Move slabs of which nothing is in use to a list, whose end is theirs. Lock held."""
+        for block, free in self._free.items():
+            counted = Counter(slab for slab, _ in free)
+            whole = {slab for slab, n in counted.items() if n == slab.size // block}
+            free[:] = [item for item in free if item[0] not in whole]
+            self._slabs = [slab for slab in self._slabs if slab not in whole]
+            dropped.extend(whole)
 
     def stats(self) -> dict[str, int]:
         """Return what the pool has.

@@ -10,7 +10,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect import connection
-from nixl_connect.metadata import decode_nixl_metadata
+from nixl_connect.codec import decode_nixl_metadata
 
 
 @pytest.fixture

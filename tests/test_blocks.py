@@ -291,3 +291,16 @@ def test_adjacent_blocks_are_one_to_nixl():
     assert list(there) == [(500, 10, 0), (510, 30, 1), (550, 10, 1)]
     with pytest.raises(ValueError, match="5 rows and 1"):
         coalesce(a, Regions([(1, 1, 0)]), [])
+
+
+def test_blocks_of_a_descriptor_that_is_shrunk(connector):
+    """As pools do, for an item of another size."""
+    descriptor = nc.Descriptor(np.zeros(4096, np.uint8))
+    blocks = nc.Blocks(descriptor, 64, range(10, 20))
+    descriptor._data_size = 20 * 64
+    connector.create_readable_blocking(blocks).cancel()
+    descriptor._data_size = 20 * 64 - 1
+    with pytest.raises(nc.ArgumentError, match="shrunk"):
+        connector.create_readable_blocking(blocks)
+    descriptor._data_size = 4096
+    connector.create_readable_blocking(blocks).cancel()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nixl_connect import Descriptor, MetadataError, NixlConnectError, RdmaMetadata
 from nixl_connect import SerializedDescriptor as Serialized
-from nixl_connect.metadata import decode_nixl_metadata, inflate, stream_of, text_of
+from nixl_connect.codec import decode_nixl_metadata, inflate, stream_of, text_of
 
 TOP = 2**64 - 1
 LIMIT = 4096

@@ -10,7 +10,7 @@ from processes import open_files
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
-from nixl_connect.metadata import decode_nixl_metadata
+from nixl_connect.codec import decode_nixl_metadata
 from nixl_connect.peer import Peer, Verdict
 
 TCP = {"UCX_TLS": "tcp"}

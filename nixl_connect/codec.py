@@ -1,0 +1,95 @@
+"""NIXL's own metadata on the wire: a zlib stream, in text as base64 or hexadecimal.
+
+The bytes come from anywhere: nothing is inflated beyond a limit.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+
+from nixl_connect.errors import MetadataError
+
+_BASE64_TAG = "b64:"
+# Up to this many bytes are not deflated.
+_STORED = 2048
+
+
+def decode_nixl_metadata(text: str, limit: int) -> bytes:
+    """Return NIXL's metadata from its wire form.
+
+    Parameters
+    ----------
+    text : str
+        The wire form.
+    limit : int
+        Most bytes that the metadata may have; the compressed form may have no more either, but
+        for what zlib adds.
+
+    Raises
+    ------
+    MetadataError
+        Not base64 or hexadecimal, not one whole zlib stream, or over the limit.
+    """
+    if not text:
+        raise MetadataError("nixl_metadata must not be empty")
+    if len(text) > 2 * limit + 16:
+        raise MetadataError(f"nixl_metadata has {len(text)} characters, for over {limit} bytes")
+    stream = stream_of(text)
+    # zlib adds a little to what it cannot compress: 5 bytes for each 16 KiB, and a frame.
+    if len(stream) > limit + limit // 1024 + 64:
+        raise MetadataError(f"nixl_metadata has {len(stream)} compressed bytes, over {limit}")
+    return inflate(stream, limit)
+
+
+def inflate(stream: bytes, limit: int) -> bytes:
+    """Decompress one zlib stream of at most `limit` bytes, whose checksum must hold."""
+    inflater = zlib.decompressobj()
+    try:
+        blob = inflater.decompress(stream, limit)
+    except zlib.error as error:
+        raise MetadataError(f"nixl_metadata is not a zlib stream: {error}") from None
+    if not inflater.eof:
+        reason = f"is over {limit} bytes" if inflater.unconsumed_tail else "is cut short"
+        raise MetadataError(f"nixl_metadata {reason}")
+    if inflater.unused_data:
+        raise MetadataError("nixl_metadata has bytes after its end")
+    return blob
+
+
+def deflate(blob: bytes) -> bytes:
+    """Return the blob as one zlib stream (RFC 1950): deflated if it is long, else only wrapped.
+
+    A few hundred bytes, most of them keys and addresses, deflate badly, and it costs more than all
+    else that metadata needs.
+    """
+    size = len(blob)
+    if size <= _STORED:
+        # One stored block (RFC 1951, 3.2.4): its mark, its size, its size inverted.
+        return b"".join(
+            (
+                b"\x78\x01\x01",
+                struct.pack("<HH", size, size ^ 0xFFFF),
+                blob,
+                zlib.adler32(blob).to_bytes(4, "big"),
+            )
+        )
+    # Of the smaller windows: the default allocates, and so faults in, a quarter of a megabyte.
+    deflater = zlib.compressobj(1, zlib.DEFLATED, 12, 4)
+    return deflater.compress(blob) + deflater.flush()
+
+
+def stream_of(text: str) -> bytes:
+    """Return the zlib stream of a wire form."""
+    try:
+        if text.startswith(_BASE64_TAG):
+            return base64.b64decode(text[len(_BASE64_TAG) :], validate=True)
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise MetadataError(f"nixl_metadata is neither base64 nor hexadecimal: {error}") from None
+
+
+def text_of(stream: bytes) -> str:
+    """Return the wire form of a zlib stream."""
+    return _BASE64_TAG + base64.b64encode(stream).decode()
