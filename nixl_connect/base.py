@@ -229,18 +229,7 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
         )
     if not items:
         raise ArgumentError("local_descriptors must not be empty")
-    count = 0
-    for i, item in enumerate(items):
-        if isinstance(item, Descriptor):
-            count += 1
-        elif isinstance(item, Blocks):
-            count += len(item)
-            if not item._within():
-                raise ArgumentError(f"local_descriptors[{i}]: {item!r} leave it, which was shrunk")
-        else:
-            raise ArgumentTypeError(
-                f"local_descriptors[{i}] must be a Descriptor or Blocks, not {type(item).__name__}"
-            )
+    count = sum(_count(i, item) for i, item in enumerate(items))
     if count > limit:
         raise ArgumentError(f"local_descriptors has {count}, over the limit of {limit}")
     kind = items[0].device.kind
@@ -256,6 +245,19 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
                 f"local_descriptors[{i}] is read-only memory, so nothing can be received in it"
             )
     return items
+
+
+def _count(i: int, item: object) -> int:
+    """Return for how many descriptors one of those given stands."""
+    if isinstance(item, Descriptor):
+        return 1
+    if not isinstance(item, Blocks):
+        raise ArgumentTypeError(
+            f"local_descriptors[{i}] must be a Descriptor or Blocks, not {type(item).__name__}"
+        )
+    if not item._within():
+        raise ArgumentError(f"local_descriptors[{i}]: {item!r} leave it, which was shrunk")
+    return len(item)
 
 
 _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
