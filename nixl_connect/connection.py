@@ -37,10 +37,14 @@ class Connection:
 
     Raises
     ------
+    ArgumentTypeError
+        `connector` is no Connector, or `number` no integer. A TypeError.
+    ArgumentError
+        `number` is below 1. A ValueError.
     LibraryError
-        NIXL's library cannot be loaded.
+        NIXL's library cannot be loaded. An ImportError.
     BackendError
-        NIXL cannot start the agent or a transport.
+        NIXL cannot start the agent or a transport. A RuntimeError.
     """
 
     def __init__(self, connector: Connector, number: int) -> None:

@@ -140,6 +140,19 @@ class Connector(BlockingTwins):
         -------
         ReadableOperation
             Send its metadata to the peer, which begins a read, and wait for its completion.
+
+        Raises
+        ------
+        ArgumentTypeError
+            No descriptors. A TypeError.
+        ArgumentError
+            None, too many, or of several kinds of memory. A ValueError.
+        RegistrationError
+            NIXL refuses the memory. A RuntimeError.
+        CudaError
+            The work on a descriptor's stream failed. A RuntimeError.
+        QuarantineError
+            Too much memory is held for operations that were abandoned. A RuntimeError.
         """
         connection = await self._create_connection()
         return await self._begun(
@@ -162,6 +175,19 @@ class Connector(BlockingTwins):
         -------
         WritableOperation
             Send its metadata to the peer, which begins a write, and wait for its completion.
+
+        Raises
+        ------
+        ArgumentTypeError
+            No descriptors. A TypeError.
+        ArgumentError
+            None, too many, or of several kinds of memory; or read-only. A ValueError.
+        RegistrationError
+            NIXL refuses the memory. A RuntimeError.
+        CudaError
+            The work on a descriptor's stream failed. A RuntimeError.
+        QuarantineError
+            Too much memory is held for operations that were abandoned. A RuntimeError.
         """
         connection = await self._create_connection()
         return await self._begun(
@@ -194,6 +220,12 @@ class Connector(BlockingTwins):
             The metadata is malformed or over a limit. A ValueError.
         AuthenticationError
             The connector has keys, and none of them fits. A PermissionError.
+        ArgumentTypeError
+            An argument is of the wrong type. A TypeError.
+        ArgumentError
+            The descriptors do not fit the peer's, or cannot be received in. A ValueError.
+        CudaError
+            The work on a descriptor's stream failed. A RuntimeError.
         TransferError
             NIXL refuses the peer's metadata or the transfer. A RuntimeError.
         """

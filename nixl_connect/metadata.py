@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, overload
 
 import msgspec
@@ -17,9 +17,11 @@ from msgspec import Meta
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.codec import stream_of, text_of
-from nixl_connect.errors import ArgumentTypeError, MetadataError
+from nixl_connect.errors import ArgumentTypeError, LibraryError, MetadataError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from nixl_connect.descriptor import Descriptor
 
 _DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
@@ -31,14 +33,85 @@ _SINGLE, _GROUPED = 1, 2
 class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The part of pydantic's interface that users of the reference call, without pydantic."""
 
-    def model_dump(self) -> dict[str, Any]:
-        """Return the fields as plain dicts, lists, strings and integers."""
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",  # noqa: ARG002, callers give it
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        by_alias: bool | None = None,  # noqa: ARG002
+        exclude_none: bool = False,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Return the fields as plain dicts, lists, strings and integers.
+
+        Parameters
+        ----------
+        mode, by_alias, exclude_none
+            As for pydantic's; there is nothing for them to change.
+        include, exclude : set of str, optional
+            Names of the fields to return, and not to.
+        """
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain)
+        if include is not None or exclude is not None:
+            names = _names(include, self.__struct_fields__) - _names(exclude, ())
+            fields = {name: value for name, value in fields.items() if name in names}
         return fields
 
-    def model_dump_json(self) -> str:
-        """Return the JSON form."""
-        return _encoder.encode(self).decode()
+    def model_dump_json(
+        self,
+        *,
+        indent: int | None = None,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        by_alias: bool | None = None,  # noqa: ARG002
+        exclude_none: bool = False,  # noqa: ARG002
+    ) -> str:
+        """Return the JSON form.
+
+        Parameters
+        ----------
+        indent : int, optional
+            Blanks for each level; in one line if not given.
+        include, exclude, by_alias, exclude_none
+            As for `model_dump`.
+        """
+        if include is None and exclude is None:
+            text = _encoder.encode(self)
+        else:
+            text = msgspec.json.encode(self.model_dump(include=include, exclude=exclude))
+        return (text if indent is None else msgspec.json.format(text, indent=indent)).decode()
+
+    def model_copy(
+        self,
+        *,
+        update: Mapping[str, Any] | None = None,
+        deep: bool = False,  # noqa: ARG002
+    ) -> Self:
+        """Return an instance with some fields changed, which are validated, unlike pydantic's.
+
+        Parameters
+        ----------
+        update : mapping, optional
+            The fields to change.
+        deep : bool
+            As for pydantic's; nothing of an instance can change.
+        """
+        return msgspec.structs.replace(self, **(update or {}))
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema, made by pydantic.
+
+        Raises
+        ------
+        LibraryError
+            pydantic is not installed. An ImportError.
+        """
+        try:
+            from pydantic import TypeAdapter
+        except ImportError:
+            raise LibraryError("model_json_schema takes pydantic: pip install pydantic") from None
+        return TypeAdapter(cls).json_schema()
 
     @classmethod
     def model_validate(cls, obj: Any) -> Any:
@@ -386,6 +459,15 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
             "notification_key": core_schema.str_schema(),
             "operation_kind": core_schema.int_schema(ge=0, le=2),
         }
+
+
+def _names(given: Collection[str] | None, default: Sequence[str]) -> set[str]:
+    """Return names of fields, given as a set or another collection of them."""
+    if given is None:
+        return set(default)
+    if isinstance(given, (str, Mapping)):
+        raise ArgumentTypeError("include and exclude must be sets of names")
+    return set(given)
 
 
 def _plain(value: object) -> list[SerializedDescriptor]:

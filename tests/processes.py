@@ -31,10 +31,10 @@ def open_files(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def run_tests(path: Path, *arguments: str, **environment: str) -> str:
+def run_tests(path: Path, *arguments: str, python: str = sys.executable, **environment: str) -> str:
     """Run tests in a process of their own, and fail with what they print; else return that."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), *arguments],
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), *arguments],
         check=False,
         env=os.environ | environment,
         cwd=HERE.parent,

@@ -5,13 +5,25 @@ from pathlib import Path
 
 import pytest
 from processes import run_tests
+from test_reference import pythons  # noqa: F401, a fixture
+
+import nixl_connect
 
 HERE = Path(__file__).parent / "engines"
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("engine", ["jax", "onnxruntime", "cuda_core", "torch"])
+@pytest.mark.parametrize("engine", ["jax", "onnxruntime", "cuda_core"])
 def test_buffers(engine):
     if importlib.util.find_spec(engine.replace("_", ".")) is None:
         pytest.skip(f"{engine} is not installed")
     run_tests(HERE / f"test_{engine}.py", ENGINE=engine)
+
+
+@pytest.mark.timeout(1200)
+def test_torch(pythons, tmp_path):  # noqa: F811
+    """In the environment that dynamo.nixl_connect needs torch in; this one has none."""
+    (tmp_path / "nixl_connect").symlink_to(Path(nixl_connect.__file__).parent)
+    run_tests(
+        HERE / "test_torch.py", python=pythons["dynamo"], ENGINE="torch", PYTHONPATH=str(tmp_path)
+    )

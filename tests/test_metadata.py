@@ -8,7 +8,6 @@ import tracemalloc
 import zlib
 
 import msgspec
-import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -529,85 +528,3 @@ def compressed(data, wbits):
 def test_bad_texts(text):
     with pytest.raises(MetadataError):
         decode_nixl_metadata(text, LIMIT)
-
-
-# --- pydantic -------------------------------------------------------------------------------------
-
-
-class Request(pydantic.BaseModel):
-    """As a program of the reference's users has it."""
-
-    metadata: RdmaMetadata
-    more: list[RdmaMetadata] = []
-    region: Serialized | None = None
-
-
-@given(METADATA)
-def test_pydantic_field(metadata):
-    request = Request(metadata=metadata, more=[metadata])
-    assert request.metadata is metadata
-    assert request.model_dump()["metadata"] == metadata.model_dump()
-    assert Request.model_validate(request.model_dump()) == request
-    assert Request.model_validate_json(request.model_dump_json()) == request
-    read = Request.model_validate_json(request.model_dump_json())
-    assert type(read.metadata) is type(read.more[0]) is RdmaMetadata
-
-
-def test_pydantic_from_a_dict_with_instances():
-    region = Serialized(device="cpu", ptr=1, size=1)
-    request = Request(
-        metadata=changed(descriptors=[region]), region={"device": "CPU", "ptr": 1, "size": 1}
-    )
-    assert request.metadata.descriptors == [region]
-    assert request.region == region
-
-
-class Carrier(pydantic.BaseModel):
-    """Metadata that travels as a plain dict."""
-
-    metadata: dict
-
-
-def test_pydantic_carries_a_dict():
-    metadata = RdmaMetadata(**FIELDS)
-    text = Carrier(metadata=metadata.model_dump()).model_dump_json()
-    assert RdmaMetadata.model_validate(Carrier.model_validate_json(text).metadata) == metadata
-
-
-@pytest.mark.parametrize("fields", BAD, ids=shown)
-def test_pydantic_refuses(fields):
-    assert Request(metadata=FIELDS)
-    if fields not in LAX:
-        with pytest.raises(pydantic.ValidationError):
-            Request(metadata=fields)
-    with pytest.raises(pydantic.ValidationError):
-        Request.model_validate_json(json.dumps({"metadata": fields}), strict=True)
-
-
-# pydantic's lax mode makes numbers of these by itself, as it does in the reference.
-LAX = [
-    changed(operation_kind="1"),
-    changed(operation_kind=True),
-    with_region(ptr="4096"),
-    with_region(ptr=True),
-    with_region(size="16"),
-    with_region(size=True),
-]
-
-
-def test_pydantic_schema():
-    schema = Request.model_json_schema()
-    metadata = schema["properties"]["metadata"]
-    if "$ref" in metadata:
-        metadata = schema["$defs"][metadata["$ref"].rsplit("/", 1)[1]]
-    assert set(metadata["properties"]) == set(FIELDS)
-    assert metadata["additionalProperties"] is False
-    assert {name: item.get("type") for name, item in metadata["properties"].items()} == {
-        "descriptors": "array",
-        "nixl_metadata": "string",
-        "notification_key": "string",
-        "operation_kind": "integer",
-    }
-    assert Request.model_json_schema(mode="serialization")["properties"].keys() == (
-        schema["properties"].keys()
-    )

@@ -21,6 +21,8 @@ _MINUTES = 15
 _PACKAGES: dict[str, list[list[str]]] = {
     "dynamo": [
         ["torch==2.13.0", "pydantic>=2.10.6,<=2.13.5", "numpy"],
+        # The tests of torch's tensors run there, too.
+        ["msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
         ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.6.1"],
     ],
     "zmq_": [["pyzmq==27.3.0", "numpy"]],

@@ -8,6 +8,7 @@ import nixl_connect as nc
 torch = pytest.importorskip("torch")
 
 
+@pytest.mark.protocol("torch", "the tensor itself", "host", "sent, received")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn", "bool"])
 def test_torch(dtype):
     source = (torch.arange(600) % 2).to(getattr(torch, dtype)).reshape(20, 30)
