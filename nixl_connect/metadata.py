@@ -171,7 +171,9 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             name: core_schema.typed_dict_field(schema, required=False)
             for name, schema in cls._pydantic_fields(core_schema).items()
         }
-        return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+        # For the JSON schema, pydantic 2.10 has to be told in its own words.
+        updates = {"pydantic_js_updates": {"additionalProperties": False}}
+        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", metadata=updates)
 
     @classmethod
     def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def test_a_copy_with_other_fields():
 # --- pydantic -------------------------------------------------------------------------------------
 
 
+def test_which_pydantic(capsys):
+    """Says it, for test_pydantic.py."""
+    with capsys.disabled():
+        print(f"pydantic {pydantic.VERSION}")
+
+
 class Request(pydantic.BaseModel):
     """As a program of the reference's users has it."""
 
