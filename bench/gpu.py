@@ -12,7 +12,6 @@ import base64
 import json
 import pickle
 import platform
-import select
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gpu"))
@@ -100,10 +100,11 @@ class Memory:
 class Nixl:
     """NIXL's Python API: a request that is posted again and again, by a program that spins."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, owner: bool) -> None:
         from harness.backends.nixl_python import nixl
 
-        config = nixl.nixl_agent_config(enable_prog_thread=False, backends=["UCX"])
+        # An owner has NIXL's thread, which spins, so that reads that it has to serve are served.
+        config = nixl.nixl_agent_config(enable_prog_thread=owner, backends=["UCX"])
         self._agent = nixl.nixl_agent(name, config)
 
     def _descriptors(self, memory: Memory, size: int) -> Any:
@@ -135,10 +136,6 @@ class Nixl:
             reads.append(self._read(self._agent.initialize_xfer("READ", local, remote, peer, b"")))
         return reads
 
-    def progress(self) -> None:
-        """Let readers connect."""
-        self._agent.get_new_notifs()
-
     def _read(self, transfer: Any) -> Callable[[], None]:
         def read() -> None:
             state = self._agent.transfer(transfer)
@@ -153,7 +150,7 @@ class Nixl:
 class Ours:
     """The library of this repository: prepared reads."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, owner: bool) -> None:
         self._connector = nixl_connect.Connector(name)
         self._operations: list[Any] = []
 
@@ -182,9 +179,6 @@ class Ours:
         ]
         return [operation.transfer_blocking for operation in self._operations]
 
-    def progress(self) -> None:
-        """Do nothing: it sees to that itself."""
-
 
 _SIDES = {"nixl": Nixl, "nixl_connect": Ours}
 
@@ -193,10 +187,9 @@ def own(subject: str, kind: str, sizes: list[int]) -> None:
     """Own memory until standard input ends."""
     memory = Memory(kind, max(sizes))
     memory.fill()
-    side = _SIDES[subject](f"{subject}-owner")
+    side = _SIDES[subject](f"{subject}-owner", owner=True)
     print(json.dumps(side.own(memory, sizes)), flush=True)
-    while not select.select([sys.stdin], [], [], 0.001)[0]:
-        side.progress()
+    sys.stdin.read()
 
 
 def measure(theirs: str, mine: str, sizes: list[int], seconds: float) -> list[dict[str, Any]]:
@@ -216,7 +209,9 @@ def measure(theirs: str, mine: str, sizes: list[int], seconds: float) -> list[di
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             told = _answer(owners[-1])
-            reads[subject] = _SIDES[subject](f"{subject}-reader").reader(memory, told, sizes)
+            reads[subject] = _SIDES[subject](f"{subject}-reader", owner=False).reader(
+                memory, told, sizes
+            )
         rows = []
         for number, size in enumerate(sizes):
             work: dict[str, Callable[[], None]] = {name: reads[name][number] for name in SUBJECTS}
@@ -240,7 +235,7 @@ def _answer(owner: subprocess.Popen[str]) -> list[str]:
     """Return what an owner tells, among what UCX may log on the same stream."""
     assert owner.stdout is not None
     for line in owner.stdout:
-        if line.startswith("["):
+        if line.startswith('["'):  # UCX logs to the same stream
             told: list[str] = json.loads(line)
             return told
     raise RuntimeError(f"the owner ended with {owner.wait(60)}")
@@ -296,6 +291,8 @@ def main() -> int:
         name = gpu.name
         # The owners of both subjects, this process's buffer, and what it copies from.
         most = min(most, gpu.free_bytes // 5)
+    # Of the host, at most the owners of both subjects, and the two of this process.
+    most = min(most, psutil.virtual_memory().available // 5)
     sizes = [size for size in SIZES if size <= most]
     print(f"{name}, {datetime.now(timezone.utc):%Y-%m-%d}, NIXL {_nixl_version()}")
     print("| from | to | bytes | NIXL | nixl_connect | copy | nixl_connect / NIXL |")

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import sys
+import traceback
 from operator import index
 from typing import Any, NamedTuple
 
@@ -71,16 +72,16 @@ def locate(data: Any, stream: Any = None) -> Memory:
     LibraryError
         It takes cuda-python, and there is none.
     """
+    outer = sys.exc_info()[1]
     try:
         return _located(data, stream)
     except NixlConnectError as error:
-        refusal = error
-    # Without the frames below, which have what `data` exports: who keeps the error would keep that.
-    refusal.__traceback__ = refusal.__context__ = None
-    try:
-        raise refusal
-    finally:
-        del refusal
+        # Their frames have what `data` exports: who keeps the error would keep that.
+        cause: BaseException | None = error
+        while cause is not None and cause is not outer:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__context__
+        raise
 
 
 def _located(data: Any, stream: Any) -> Memory:

@@ -31,7 +31,10 @@ SYNCHRONISED = -1
 _NO_TIMING = 2
 _PORTABLE = 1
 # Handles that name a stream of whatever context is current.
-_DEFAULT_STREAMS = frozenset({0, LEGACY_STREAM, 2})
+_OWN_STREAM = 2  # of the calling thread
+_DEFAULT_STREAMS = frozenset({0, LEGACY_STREAM, _OWN_STREAM})
+# What a call gets while another thread captures a graph, whatever it asks.
+_CAPTURES = range(900, 911)
 # Seconds between looks at a stream, at least and at most, and how they grow.
 _SHORTEST_NAP, _LONGEST_NAP, _GROWTH = 20e-6, 1e-3, 0.05
 _INSTALL = "install cuda-python, as with: pip install 'nixl-connect[cuda12]'"
@@ -228,6 +231,8 @@ class Fence:
         for device, stream in ordered:
             context = _context(device, stream)
             with _current(context):
+                if int(_call("cuStreamIsCapturing", stream)):
+                    raise CudaError("the stream is being captured in a graph: no end to wait for")
                 self._events.append((context, _call("cuEventCreate", _NO_TIMING)))
                 _call("cuEventRecord", self._events[-1][1], stream)
 
@@ -244,7 +249,7 @@ class Fence:
             context, event = self._events[-1]
             with _current(context):
                 (result,) = driver.cuEventQuery(event)
-                if result == driver.CUresult.CUDA_ERROR_NOT_READY:
+                if result == driver.CUresult.CUDA_ERROR_NOT_READY or int(result) in _CAPTURES:
                     return False
                 if result != driver.CUresult.CUDA_SUCCESS:
                     raise CudaError(f"the work on a descriptor's stream failed: {result.name}")
@@ -282,32 +287,39 @@ class Fence:
                     _call("cuEventDestroy", event)
 
 
-def copy(target: int, source: int, size: int, device: Device, stream: int) -> Fence:
-    """Have a stream copy bytes; return what tells when it is done. Both must stay until then.
+def copy(target: int, source: int, size: int, number: int, held: Any) -> None:
+    """Copy bytes between the host and a device, and wait. After no stream's work but the thread's.
 
     Parameters
     ----------
     target, source : int
-        Pointers, of the host or of a device.
+        Pointers, of the host or of the device.
     size : int
         Bytes.
-    device : Device
-        That of the memory on a device.
-    stream : int
-        Handle.
+    number : int
+        The device.
+    held : object
+        What keeps both sides alive. It is held until the driver says that the copy is over; for
+        good where it does not, or where an exception of a signal handler comes in between: a leak
+        rather than a copy into memory of others.
 
     Raises
     ------
     CudaError
-        The driver refuses.
+        The driver refuses, or the copy failed.
     """
-    with _current(_context(device, stream)):
-        _call("cuMemcpyAsync", target, source, size, stream)
+    with _current(_primary_context(number)):
+        _copying[id(held)] = held
         try:
-            return Fence([(device, stream)])
-        except BaseException:
-            _call("cuStreamSynchronize", stream)  # or the memory might go too early
+            _call("cuMemcpyAsync", target, source, size, _OWN_STREAM)
+        except CudaError:
+            del _copying[id(held)]
             raise
+        _call("cuStreamSynchronize", _OWN_STREAM)
+        del _copying[id(held)]
+
+
+_copying: dict[int, Any] = {}
 
 
 def _context(device: Device, stream: int) -> Any:
@@ -328,9 +340,21 @@ def _primary_context(device: int) -> Any:
 
 @contextlib.contextmanager
 def _current(context: Any) -> Iterator[None]:
-    """Make a context the current one of this thread meanwhile."""
+    """Make a context the current one of this thread meanwhile.
+
+    Also, whatever another thread captures in a graph meanwhile is none of this one's, whose calls
+    would break the capture.
+    """
     _call("cuCtxPushCurrent", context)
     try:
-        yield
+        mode = _call("cuThreadExchangeStreamCaptureMode", _relaxed())
+        try:
+            yield
+        finally:
+            _call("cuThreadExchangeStreamCaptureMode", mode)
     finally:
         _call("cuCtxPopCurrent")
+
+
+def _relaxed() -> Any:
+    return require("a stream").CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED

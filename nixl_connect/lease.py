@@ -9,6 +9,7 @@ from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import on_thread
 from nixl_connect.options import seconds
+from nixl_connect.permit import Permit
 from nixl_connect.staging import Copy
 
 if TYPE_CHECKING:
@@ -72,13 +73,12 @@ class Lease:
         Parameters
         ----------
         data : object
-            As for `Descriptor`. What its stream has been given is waited for; where it has none,
-            the copy is made on the device's default stream.
+            As for `Descriptor`. What its stream has been given is waited for first.
         stream : object, optional
             As for `Descriptor`.
         timeout : float, optional
-            Most seconds to wait. The copy cannot be recalled: it goes on, and keeps both sides
-            alive until it is done.
+            Most seconds to wait for the stream. A copy that has begun cannot be recalled: it keeps
+            both sides alive until it is done, whatever becomes of whoever waits for it.
 
         Raises
         ------
@@ -87,12 +87,13 @@ class Lease:
         CudaError
             The driver refuses, or the work on the stream failed. A RuntimeError.
         TransferTimeoutError
-            It is not done in time. A TimeoutError.
+            The stream's work was not done in time, and nothing was copied. A TimeoutError.
+        LibraryError
+            The data is on a device, and there is no cuda-python to reach it. An ImportError.
         ClosedError
             The lease has been released.
         """
-        copy = Copy(self.descriptor, data, stream, outward=False)
-        await on_thread(copy.finish, timeout=_patience(timeout))
+        await _copied(Copy(self.descriptor, data, stream, outward=False), _permit(timeout))
 
     async def copy_to(self, data: Any, *, stream: Any = None, timeout: float | None = None) -> None:
         """Fill other memory with the first bytes of the lease: the inverse of `copy_from`.
@@ -103,23 +104,22 @@ class Lease:
         ------
         ArgumentError
             More bytes than the lease has, or read-only. A ValueError.
-        CudaError, TransferTimeoutError, ClosedError
+        CudaError, TransferTimeoutError, LibraryError, ClosedError
             As for `copy_from`.
         """
-        copy = Copy(self.descriptor, data, stream, outward=True)
-        await on_thread(copy.finish, timeout=_patience(timeout))
+        await _copied(Copy(self.descriptor, data, stream, outward=True), _permit(timeout))
 
     def copy_from_blocking(
         self, data: Any, *, stream: Any = None, timeout: float | None = None
     ) -> None:
         """Fill the lease: `copy_from` without an event loop."""
-        Copy(self.descriptor, data, stream, outward=False).wait(_patience(timeout))
+        Copy(self.descriptor, data, stream, outward=False).run(_permit(timeout))
 
     def copy_to_blocking(
         self, data: Any, *, stream: Any = None, timeout: float | None = None
     ) -> None:
         """Fill other memory: `copy_to` without an event loop."""
-        Copy(self.descriptor, data, stream, outward=True).wait(_patience(timeout))
+        Copy(self.descriptor, data, stream, outward=True).run(_permit(timeout))
 
     def release(self) -> None:
         """Give it up. Idempotent."""
@@ -135,5 +135,14 @@ class Lease:
         return f"Lease({self._nbytes} bytes{', released' if self._memory is None else ''})"
 
 
-def _patience(timeout: float | None) -> float:
-    return math.inf if timeout is None else seconds("timeout", timeout)
+def _permit(timeout: float | None) -> Permit:
+    return Permit(math.inf if timeout is None else seconds("timeout", timeout))
+
+
+async def _copied(copy: Copy, permit: Permit) -> None:
+    """Have a thread make a copy; if nobody waits for it before it has begun, it is not made."""
+    try:
+        await on_thread(lambda: copy.run(permit))
+    except BaseException:
+        permit.revoke()
+        raise

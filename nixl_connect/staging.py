@@ -1,27 +1,25 @@
 """Copies between registered memory of the host and a device's: the way around where there is none.
 
-Who holds what: a copy that a stream has been given cannot be recalled, and so both sides are held
-until the driver says that it is over.
+Both sides are held until the driver says that the copy is over, whatever becomes of who waits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import math
 from typing import Any
 
 from nixl_connect import cuda
 from nixl_connect.buffers import locate
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import DeviceKind
-from nixl_connect.errors import ArgumentError, CudaError
-from nixl_connect.offload import start_thread
+from nixl_connect.errors import ArgumentError
 from nixl_connect.permit import Permit
 
 
 class Copy:
-    """A copy between a descriptor's memory, from its start, and `data`. On a device, it has begun.
+    """A copy between a descriptor's memory, from its start, and `data`, yet to be made.
+
+    It comes after what the stream of `data` has been given by now.
 
     Parameters
     ----------
@@ -36,8 +34,10 @@ class Copy:
     ------
     ArgumentError
         `data` is larger, read-only where it is written, or on a device that CUDA does not know.
+    LibraryError
+        `data` is on a device, and there is no cuda-python to reach it.
     CudaError
-        The driver refuses.
+        The driver refuses the stream.
     """
 
     def __init__(self, descriptor: Descriptor, data: Any, stream: Any, *, outward: bool) -> None:
@@ -48,53 +48,33 @@ class Copy:
             raise ArgumentError("data is read-only memory, which nothing can be copied to")
         if memory.device.kind is DeviceKind.XPU:
             raise ArgumentError(f"data: memory of {memory.device} cannot be copied by CUDA")
+        self._on_device = memory.device.kind is DeviceKind.CUDA
+        if self._on_device:
+            cuda.require("copying from and to a device")
         self._held = descriptor, memory
         ends = descriptor.ptr, memory.pointer
         self._target, self._source = reversed(ends) if outward else ends
         self._fence: cuda.Fence | None = None
-        if memory.device.kind is DeviceKind.CUDA or memory.stream is not None:
-            # An array whose caller has synchronised is on no stream: that of all will do.
-            at = cuda.LEGACY_STREAM if memory.stream is None else memory.stream
-            _running.add(self)
-            try:
-                self._fence = cuda.copy(self._target, self._source, memory.size, memory.device, at)
-            except CudaError:
-                _running.discard(self)
-                raise
+        if memory.stream is not None:
+            self._fence = cuda.Fence([(memory.device, memory.stream)])
 
-    def finish(self, timeout: float = math.inf) -> None:
-        """Wait, or copy what is all on the host.
+    def run(self, permit: Permit) -> None:
+        """Make it, and return when it is made. On any thread, but not an event loop's.
 
         Raises
         ------
-        CudaError
-            The work on the stream failed.
         TransferTimeoutError
-            It is not done in time; both sides are still held.
+            The stream's work was not done in time, and nothing has been copied.
+        CudaError
+            That work failed, or the copy.
+        OperationCancelledError
+            The permit was revoked before the copy was begun.
         """
-        if self._fence is None:
-            ctypes.memmove(self._target, self._source, self._held[1].size)  # without the GIL
-            return
-        try:
-            self._fence.wait(Permit(timeout))
-        except CudaError:
-            _running.discard(self)  # nothing runs any more
-            raise
-        _running.discard(self)
-
-    def wait(self, timeout: float) -> None:
-        """Do as `finish`; what ends the wait early does not end the copy: a thread sees to that."""
-        try:
-            self.finish(timeout)
-        except BaseException:
-            if self in _running:
-                start_thread(self._abandoned)
-            raise
-
-    def _abandoned(self) -> None:
-        with contextlib.suppress(CudaError):  # nobody is left to be told
-            self.finish()
-
-
-# Copies that a stream may still make: held here, whatever happens to those who wait.
-_running: set[Copy] = set()
+        if self._fence is not None:
+            self._fence.wait(permit)
+        permit.check()
+        _, memory = self._held
+        if self._on_device:
+            cuda.copy(self._target, self._source, memory.size, memory.device.id, self._held)
+        else:
+            ctypes.memmove(self._target, self._source, memory.size)  # without the GIL

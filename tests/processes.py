@@ -80,6 +80,15 @@ class Peer:
 
     def answer(self, deadline: float = DEADLINE) -> dict[str, Any]:
         """Return the next answer."""
+        line = self._line(deadline)
+        while not line.startswith(b"{"):  # UCX logs to the same stream
+            line = self._line(deadline)
+        answer = json.loads(line)
+        if "error" in answer:
+            raise PeerError(answer["error"], answer["text"])
+        return answer
+
+    def _line(self, deadline: float) -> bytes:
         assert self.process.stdout is not None
         end = time.monotonic() + deadline
         while b"\n" not in self._buffer:
@@ -92,10 +101,7 @@ class Peer:
                 raise EOFError(f"the peer ended with {self.process.wait(5)}")
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
-        answer = json.loads(line)
-        if "error" in answer:
-            raise PeerError(answer["error"], answer["text"])
-        return answer
+        return line
 
     def do(self, do: str, deadline: float = DEADLINE, **arguments: Any) -> dict[str, Any]:
         """Send a command and return its answer."""

@@ -1,5 +1,7 @@
 """Device memory and streams where there is no GPU: on a double of the driver, and without any."""
 
+import asyncio
+import gc
 import os
 import re
 from pathlib import Path
@@ -36,9 +38,10 @@ def test_a_rehearsal_of_the_suite_for_gpus(double):
     ran = run_tests(HERE / "gpu", CUDA_DOUBLE=double, PYTHONPATH=path)
     assert int(re.search(r"(\d+) passed", ran)[1]) >= 55, ran
     # And the documentation's programs, of those that need nothing but the driver.
-    run_tests(
+    ran = run_tests(
         HERE / "test_docs.py", "-k", "receiver and cuda_", CUDA_DOUBLE=double, PYTHONPATH=path
     )
+    assert "1 passed" in ran, ran
 
 
 @needs_no_gpu
@@ -48,6 +51,19 @@ def test_a_stream_takes_a_driver():
     with pytest.raises(nc.LibraryError, match="nixl-connect\\[cuda"):
         nc.Descriptor(bytearray(8), stream=1)
     assert nc.Descriptor((0x1000, 8, "cuda:0"), stream=-1).device == nc.Device("cuda:0")
+
+
+@needs_no_gpu
+def test_a_copy_takes_a_driver(connector):
+    with nc.HostPool(connector) as pool:
+        for _ in range(3):
+            with pool.acquire_blocking(8) as lease:
+                with pytest.raises(nc.LibraryError, match="nixl-connect\\[cuda"):
+                    lease.copy_from_blocking((0x1000, 8, "cuda:0", object()))
+                with pytest.raises(nc.LibraryError, match="nixl-connect\\[cuda"):
+                    asyncio.run(lease.copy_to((0x1000, 8, "cuda:0", object())))
+        gc.collect()
+        assert pool.stats()["leases"] == 0
 
 
 @needs_no_gpu

@@ -52,6 +52,10 @@ class Driver:
             ctypes.c_size_t(0 if source is None else source.nbytes),
         )
 
+    def capture(self, stream, capturing):
+        """Have a stream be captured in a graph, or no more."""
+        self.library.double_capture(ctypes.c_void_p(stream), ctypes.c_bool(capturing))
+
     def finish(self, stream):
         self.library.double_finish(ctypes.c_void_p(stream))
 

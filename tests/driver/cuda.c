@@ -20,6 +20,8 @@ static void *pinned[MOST];
 static int pinned_count, range_count, event_count, retained, failure;
 static __thread struct context *stack[DEPTH];
 static __thread int depth;
+static int captures;
+static __thread int capture_mode; /* of this thread: 0 global, 2 relaxed */
 
 struct context *double_current(void)
 {
@@ -100,10 +102,23 @@ void double_finish(struct stream *stream)
     pthread_mutex_unlock(&double_lock);
 }
 
-/* Have every question after an event answered with this result. */
+/* Have a stream be captured in a graph: whatever is asked of others, then, by a thread that has not
+   said that it does not mind, is refused. */
+void double_capture(struct stream *stream, bool capturing)
+{
+    stream->capturing = capturing;
+    captures += capturing ? 1 : -1;
+}
+
+/* Have every question after an event, and every copy, answered with this result. */
 void double_fail(int result)
 {
     failure = result;
+}
+
+Result double_failure(void)
+{
+    return failure;
 }
 
 int double_events(void)
@@ -230,6 +245,21 @@ Result cuStreamGetCtx(void *handle, struct context **context)
     return SUCCESS;
 }
 
+Result cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    int old = capture_mode;
+
+    capture_mode = *mode;
+    *mode = old;
+    return SUCCESS;
+}
+
+Result cuStreamIsCapturing(void *handle, int *status)
+{
+    *status = double_named(handle)->capturing;
+    return SUCCESS;
+}
+
 Result cuEventCreate(struct event **event, unsigned flags)
 {
     (void)flags;
@@ -263,6 +293,8 @@ Result cuEventQuery(struct event *event)
 {
     bool done;
 
+    if (captures && capture_mode != 2)
+        return CAPTURE_UNSUPPORTED;
     if (failure)
         return failure;
     if (event->context != double_current())
@@ -333,6 +365,9 @@ static const struct {
     ENTRY(cuCtxPopCurrent),
     ENTRY(cuStreamGetCtx),
     ENTRY(cuCtxSetCurrent),
+    ENTRY(cuThreadExchangeStreamCaptureMode),
+    ENTRY(cuStreamIsCapturing),
+    ENTRY(cuStreamQuery),
     ENTRY(cuCtxSynchronize),
     ENTRY(cuDeviceGetName),
     {"cuMemAlloc", (void *)cuMemAlloc_v2},

@@ -19,6 +19,7 @@ enum {
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     NOT_READY = 600,
+    CAPTURE_UNSUPPORTED = 900,
 };
 enum { DEVICES = 2, MOST = 256, DEPTH = 8 };
 enum { MEMORY_TYPE = 2, IS_MANAGED = 8, DEVICE_ORDINAL = 9, RANGE_START = 11, RANGE_SIZE = 12 };
@@ -35,6 +36,7 @@ struct copy {
 
 struct stream {
     struct context *context;
+    bool capturing; /* in a graph */
     uint64_t given; /* work that it was given, and has done */
     uint64_t done;
     struct copy copies[MOST]; /* to be made when the work of the same number is done */
@@ -67,6 +69,9 @@ void double_forget(struct range *range);
 /* Do what a stream has been given up to a number. With the lock held. */
 void double_do(struct stream *stream, uint64_t number);
 
+/* What calls are to fail with, or SUCCESS. */
+Result double_failure(void);
+
 /* Of memory.c: the driver's, for its table of functions. */
 Result cuCtxSynchronize(void);
 Result cuDeviceGetName(char *name, int size, int device);
@@ -82,6 +87,7 @@ Result cuStreamCreate(struct stream **stream, unsigned flags);
 Result cuStreamSynchronize(void *stream);
 Result cuModuleLoadData(void **module, const void *code);
 Result cuModuleGetFunction(void **function, void *module, const char *name);
+Result cuStreamQuery(void *stream);
 Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
     unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments, void **extra);
 

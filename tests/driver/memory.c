@@ -91,6 +91,8 @@ Result cuMemcpyAsync(uint64_t to, uint64_t from, size_t size, void *handle)
 
     if (!double_current())
         return INVALID_CONTEXT;
+    if (double_failure())
+        return double_failure();
     stream = double_named(handle);
     pthread_mutex_lock(&double_lock);
     if (stream->done == stream->given)
@@ -122,6 +124,20 @@ static Result wait_for(struct stream *stream)
         pthread_mutex_unlock(&double_lock);
     } while (!done);
     return SUCCESS;
+}
+
+Result cuStreamQuery(void *handle)
+{
+    struct stream *stream;
+    bool done;
+
+    if (!double_current())
+        return INVALID_CONTEXT;
+    stream = double_named(handle);
+    pthread_mutex_lock(&double_lock);
+    done = stream->done == stream->given;
+    pthread_mutex_unlock(&double_lock);
+    return done ? SUCCESS : NOT_READY;
 }
 
 Result cuStreamSynchronize(void *handle)

@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
+import threading
 
 import numpy as np
 import pytest
 from processes import until
 
 import nixl_connect as nc
-from nixl_connect.staging import _running
+from nixl_connect import cuda
 
 DEADLINE = 20
 SIZE = 10_000
@@ -20,7 +21,7 @@ def pool(driver):
         with nc.HostPool(connector, max_bytes=1 << 20, slab_bytes=1 << 20) as pool:
             yield pool
             gc.collect()
-            until(lambda: not _running and pool.stats()["leases"] == 0)
+            until(lambda: not cuda._copying and pool.stats()["leases"] == 0)
         assert driver.library.double_pinned() == 0
 
 
@@ -112,13 +113,13 @@ def test_in_the_order_of_the_stream(pool, data, driver, on_device):
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancelled", "blocking"])
-def test_both_sides_are_held_until_the_copy_is_made(pool, data, driver, on_device, how):
-    """Whatever happens to who waits: else the copy would overwrite the next lease."""
+def test_given_up_before_it_is_begun(pool, data, driver, on_device, how):
+    """Then nothing is copied, and the lease goes back."""
     stream = driver.stream()
     on_device(data)
     driver.give(stream)
     lease = pool.acquire_blocking(SIZE)
-    address = lease.descriptor.ptr
+    np.frombuffer(lease.view, np.uint8)[:] = 0
 
     async def main():
         task = asyncio.ensure_future(lease.copy_from(arguments(data), stream=stream, timeout=0.05))
@@ -133,25 +134,85 @@ def test_both_sides_are_held_until_the_copy_is_made(pool, data, driver, on_devic
             lease.copy_from_blocking(arguments(data), stream=stream, timeout=0.05)
     else:
         asyncio.run(main())
-    lease.release()
-    gc.collect()
-    assert pool.stats()["leases"] == 1
-    other = pool.acquire_blocking(SIZE)
-    assert other.descriptor.ptr != address
-    other.release()
     driver.finish(stream)
+    assert not np.frombuffer(lease.view, np.uint8).any()
+    lease.release()
     until(lambda: gc.collect() is not None and pool.stats()["leases"] == 0)
 
 
-def test_work_that_fails(pool, data, driver, on_device):
+def test_both_sides_are_held_while_it_is_made(pool, data, driver, on_device):
+    """Whatever happens to who waits: else the copy would overwrite the next lease."""
+    on_device(data)
+    busy = driver.default_stream()
+    driver.give(busy)
+    lease = pool.acquire_blocking(SIZE)
+    address = lease.descriptor.ptr
+
+    async def main():
+        task = asyncio.ensure_future(lease.copy_from(arguments(data)))
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    lease.release()
+    gc.collect()
+    assert len(cuda._copying) == pool.stats()["leases"] == 1
+    other = pool.acquire_blocking(SIZE)
+    assert other.descriptor.ptr != address
+    other.release()
+    driver.finish(busy)
+    until(lambda: gc.collect() is not None and pool.stats()["leases"] == 0)
+
+
+def test_the_loop_goes_on_while_it_is_made(pool, data, driver, on_device):
+    on_device(data)
+    driver.give(driver.default_stream())
+
+    async def main():
+        with await pool.acquire(SIZE) as lease:
+            task = asyncio.ensure_future(lease.copy_from(arguments(data)))
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            driver.finish(driver.default_stream())
+            await asyncio.wait_for(task, DEADLINE)
+            assert (np.frombuffer(lease.view, np.uint8) == data).all()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stream", [None, 1])
+def test_work_that_fails(pool, data, driver, on_device, stream):
+    """That of the stream, or the copy; then nothing is held."""
     on_device(data)
     driver.fail(700)
     with pool.acquire_blocking(SIZE) as lease:
         with pytest.raises(nc.CudaError, match="ILLEGAL_ADDRESS"):
-            lease.copy_from_blocking(arguments(data))
+            lease.copy_from_blocking(arguments(data), stream=stream)
         with pytest.raises(nc.CudaError, match="ILLEGAL_ADDRESS"):
-            asyncio.run(lease.copy_from(arguments(data)))
+            asyncio.run(lease.copy_to(arguments(data), stream=stream))
     driver.fail(0)
+
+
+def test_while_a_graph_is_captured(pool, data, driver, on_device):
+    """By another thread, which is none of this one's; but its own stream has no end to wait for."""
+    stream, captured = driver.stream(), driver.stream()
+    on_device(data)
+    driver.give(stream)
+    driver.capture(captured, True)
+    try:
+        with pool.acquire_blocking(SIZE) as lease:
+            timer = threading.Timer(0.1, driver.finish, [stream])
+            timer.start()
+            lease.copy_from_blocking(arguments(data), stream=stream, timeout=DEADLINE)
+            timer.join()
+            assert (np.frombuffer(lease.view, np.uint8) == data).all()
+            with pytest.raises(nc.CudaError, match="captured in a graph"):
+                lease.copy_from_blocking(arguments(data), stream=captured)
+    finally:
+        driver.capture(captured, False)
 
 
 def test_what_cannot_be_copied(pool, data, on_device):

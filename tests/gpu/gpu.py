@@ -66,6 +66,7 @@ class Memory:
     def write(self, data: np.ndarray, offset: int = 0) -> None:
         """Copy bytes of the host to it, and wait."""
         call("cuMemcpy", self.pointer + offset, data.ctypes.data, data.nbytes)
+        call("cuCtxSynchronize")  # the call may return while the last of it is on its way
 
     def read(self, offset: int = 0, size: int | None = None) -> np.ndarray:
         """Return bytes of it, when the device has done all that it was given."""
@@ -139,6 +140,11 @@ class Gpu:
     def stream(self) -> int:
         """Return the handle of a new stream."""
         return int(call("cuStreamCreate", _NON_BLOCKING))
+
+    def is_busy(self, stream: int) -> bool:
+        """Whether a stream has something left to do."""
+        (result,) = driver.cuStreamQuery(stream)
+        return bool(result == driver.CUresult.CUDA_ERROR_NOT_READY)
 
     def synchronise(self, stream: int) -> None:
         """Wait for a stream."""
