@@ -225,7 +225,7 @@ def test_demo_says_which_extra_is_missing(monkeypatch, capsys, name):
     assert cli.main(["demo"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"nixl-connect: the demo needs {name}: pip install 'nixl-connect[cli]'\n"
+    assert err == f"nixl-connect: this needs {name}: pip install 'nixl-connect[cli]'\n"
 
 
 def test_demo_without_nixl(command, tmp_path):

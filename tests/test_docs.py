@@ -170,7 +170,9 @@ def test_server_and_client(program, start):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = start(
-        [*program("server.py"), str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*program("server.py"), "127.0.0.1", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     _wait_for_server(f"http://127.0.0.1:{port}/", server)
     client = program("client.py")

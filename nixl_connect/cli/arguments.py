@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from nixl_connect._version import __version__
 from nixl_connect.cli import text
+from nixl_connect.cli.errors import require_extra
+
+DEFAULT_PORT = 18515
+"""Of ``perf``: that of the tools that measure RDMA, as ib_write_bw."""
 
 # The demo's plan needs room for each of its shapes.
 SMALLEST_DEMO = 4096
@@ -24,6 +30,7 @@ examples:
   nixl-connect doctor              what is here, does it work, what would make it faster
   nixl-connect demo --size 64MiB   a short demonstration
   nixl-connect demo --help         what the demonstration does, in detail
+  nixl-connect perf --help         measure the link between two machines
 
 exit status: 0 success, 1 failure, 2 cannot run as asked, 130 interrupted
 """
@@ -69,6 +76,35 @@ exit status: 0 the transfer succeeded; 1 it did not, or NIXL is not installed
 """
 
 
+_PERF = """\
+Measure the link between two processes, of one machine or of two: latency by size, and throughput,
+of reads and of writes. One runs the server, the other the client; the client names the server's
+host. Metadata goes over one TCP connection between them, the data through NIXL.
+"""
+
+_PERF_EPILOG = """\
+examples:
+  nixl-connect perf server                   on this machine, for clients of this machine
+  nixl-connect perf client                   to that server
+  nixl-connect perf server --public          for clients of other machines
+  nixl-connect perf client HOST --json       for programs
+  nixl-connect perf client HOST --plot link.svg --sizes 8,4KiB,1MiB,256MiB
+  UCX_TLS=tcp nixl-connect perf ...          on both sides: over TCP, whatever else there is
+
+exit status: 0 success; 1 failure, wrong bytes among them; 2 cannot run as asked; 130 interrupted
+"""
+
+_SERVER = """\
+Have memory for clients to read from and to write to, until interrupted. Without --public it listens
+on the loopback interface, and refuses an address that other machines reach.
+"""
+
+_CLIENT = """\
+Move bytes from and to a server's memory, one transfer after the other, and print how long that
+took. The first transfer of each size is compared, every byte.
+"""
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments. Exits, as argparse does, on ``--help``, ``--version`` and misuse."""
     return _parser().parse_args(argv)
@@ -80,6 +116,15 @@ def command(arguments: argparse.Namespace) -> Callable[[argparse.Namespace], int
         from nixl_connect.cli import demo
 
         return demo.run
+    if arguments.command == "perf":
+        if arguments.side == "server":
+            from nixl_connect.cli import perf_server
+
+            return perf_server.run
+        require_extra("rich")
+        from nixl_connect.cli import perf_client
+
+        return perf_client.run
     from nixl_connect.cli import doctor
 
     return doctor.run
@@ -128,7 +173,74 @@ def _parser() -> argparse.ArgumentParser:
         help="say what is here, try a transfer, advise",
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    _add_perf(commands)
     return parser
+
+
+def _add_perf(commands: Any) -> None:
+    perf = _teach(
+        commands.add_parser,
+        _PERF,
+        _PERF_EPILOG,
+        name="perf",
+        help="measure a link between two processes or machines",
+    )
+    sides = perf.add_subparsers(dest="side", metavar="SIDE", required=True)
+    server = _teach(sides.add_parser, _SERVER, _PERF_EPILOG, name="server", help="have memory")
+    client = _teach(sides.add_parser, _CLIENT, _PERF_EPILOG, name="client", help="measure")
+    server.add_argument(
+        "--host", metavar="ADDRESS", help="where to listen (default: loopback; all with --public)"
+    )
+    server.add_argument(
+        "--public", action="store_true", help="let other machines reach it; see --key-file"
+    )
+    server.add_argument(
+        "--size",
+        type=_size,
+        default="256MiB",
+        metavar="SIZE",
+        help="most bytes of a transfer (default: 256MiB)",
+    )
+    client.add_argument("host", nargs="?", default="127.0.0.1", help="the server's (default: here)")
+    client.add_argument(
+        "--sizes",
+        type=_sizes,
+        metavar="SIZE,...",
+        help="bytes of a transfer (default: 8 to 128MiB)",
+    )
+    client.add_argument(
+        "--direction",
+        choices=("read", "write", "both"),
+        default="both",
+        help="read from the server, write to it, or both (default)",
+    )
+    client.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="for each size and direction (default: 1)",
+    )
+    client.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="longest that any one step may take (default: 30)",
+    )
+    client.add_argument("--json", action="store_true", help="print the figures as JSON")
+    client.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG, PNG or PDF")
+    for side in (server, client):
+        side.add_argument(
+            "--port", type=_port, default=DEFAULT_PORT, metavar="N",
+            help=f"of the server (default: {DEFAULT_PORT}); 0 for the server: any that is free",
+        )  # fmt: skip
+        side.add_argument(
+            "--key-file",
+            type=Path,
+            metavar="FILE",
+            help="a key that both have: metadata without its seal is refused",
+        )
 
 
 def _teach(
@@ -143,11 +255,28 @@ def _teach(
     )
 
 
-def _demo_size(given: str) -> int:
+def _size(given: str) -> int:
     try:
         size = text.parse_size(given)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if size < 1:
+        raise argparse.ArgumentTypeError("must be at least 1 byte")
+    return size
+
+
+def _sizes(given: str) -> list[int]:
+    return [_size(part) for part in given.split(",")]
+
+
+def _port(given: str) -> int:
+    if not given.isdecimal() or int(given) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be 0 to 65535, not {given!r}")
+    return int(given)
+
+
+def _demo_size(given: str) -> int:
+    size = _size(given)
     if size < SMALLEST_DEMO:
         raise argparse.ArgumentTypeError(f"must be at least {SMALLEST_DEMO} bytes, not {given}")
     return size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import secrets
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 from nixl_connect.cli.children import Children
 from nixl_connect.cli.demo_plan import Row, make_rows
-from nixl_connect.cli.errors import ChildError, CommandError
+from nixl_connect.cli.errors import ChildError, CommandError, require_extra
 
 # The module that both processes run.
 PROCESS = "nixl_connect.cli.demo_process"
@@ -73,7 +72,7 @@ class Result:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what was moved."""
-    _require_extra()
+    require_extra("aiohttp", "rich")
     from nixl_connect.cli import demo_view
 
     with demo_view.progress(arguments.size) as advance:
@@ -145,11 +144,3 @@ def _watch(
             case "done":
                 break
     children.finish(patience)
-
-
-def _require_extra() -> None:
-    missing = [name for name in ("aiohttp", "rich") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CommandError(
-            f"the demo needs {' and '.join(missing)}: pip install 'nixl-connect[cli]'", status=2
-        )

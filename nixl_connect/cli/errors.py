@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 
 class CommandError(Exception):
     """The command cannot go on; the text is for the user.
@@ -32,3 +34,12 @@ class ChildError(CommandError):
         super().__init__(text)
         self.kind = kind
         self.reason = reason or text
+
+
+def require_extra(*names: str) -> None:
+    """Raise CommandError unless these packages are installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(
+            f"this needs {' and '.join(missing)}: pip install 'nixl-connect[cli]'", status=2
+        )

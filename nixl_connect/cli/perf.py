@@ -1,0 +1,62 @@
+"""What both sides of ``nixl-connect perf`` share: the bytes that are moved, and the sideband.
+
+The sideband is a TCP connection with JSON, one object to a line: the client asks for memory of a
+size, the server answers with metadata. What is measured goes through NIXL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nixl_connect.cli.errors import CommandError
+
+LONGEST_LINE = 1 << 20
+"""Bytes of a message."""
+
+# Not a power of two, so that a piece in the wrong place is found.
+_BLOCK = (16 << 20) - 5
+
+
+def pattern(size: int) -> NDArray[np.uint8]:
+    """Return the bytes that are moved, the same in every process."""
+    block = np.random.default_rng(0).integers(0, 256, min(size, _BLOCK), np.uint8)
+    return np.resize(block, size)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine reach an address, or all that a name stands for.
+
+    Raises
+    ------
+    CommandError
+        There is no such name.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CommandError(f"{host}: {error.strerror}", status=2) from None
+    return all(ipaddress.ip_address(item[4][0]).is_loopback for item in found)
+
+
+def read_key(path: Path | None) -> bytes | None:
+    """Return the shared key in a file.
+
+    Raises
+    ------
+    CommandError
+        The file cannot be read, or is too short for a key.
+    """
+    if path is None:
+        return None
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}", status=2) from None
+    if len(key) < 16:
+        raise CommandError(f"{path}: a key has 16 bytes or more", status=2)
+    return key

@@ -1,0 +1,187 @@
+"""The command ``nixl-connect perf client``: reads and writes of many sizes, timed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
+from nixl_connect.cli.errors import CommandError
+from nixl_connect.cli.perf import LONGEST_LINE, pattern, read_key
+from nixl_connect.cli.text import format_bytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SIZES = tuple(8 << 3 * i for i in range(9))  # to 128 MiB
+# Transfers of a size before those that count, and how many of those there are at least.
+_WARM, _LEAST = 3, 5
+
+
+@dataclass
+class Row:
+    """What one size took in one direction."""
+
+    direction: str
+    nbytes: int
+    transfers: int
+    median: float
+    p99: float
+    fastest: float
+    throughput: float
+    """Bytes per second, of all transfers one after the other."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print it."""
+    from nixl_connect.cli import perf_view
+
+    keys = read_key(arguments.key_file)
+    plot = perf_view.plotter(arguments.plot)
+    try:
+        with (
+            Server(arguments.host, arguments.port, arguments.timeout) as server,
+            Connector(keys=keys, timeout=arguments.timeout) as connector,
+        ):
+            sizes = [size for size in arguments.sizes or SIZES if size <= server.most]
+            if not sizes:
+                raise CommandError(f"the server has {format_bytes(server.most)}", status=2)
+            both = arguments.direction == "both"
+            directions = ("read", "write") if both else (arguments.direction,)
+            with perf_view.progress(len(sizes) * len(directions)) as advance:
+                plan = [(direction, size) for direction in directions for size in sizes]
+                rows = _measure(server, connector, plan, arguments.seconds, advance)
+    except NixlConnectError as error:
+        raise CommandError(str(error)) from None
+    if arguments.json:
+        perf_view.print_json(rows, arguments.host, arguments.port)
+    else:
+        perf_view.print_table(rows)
+    if plot is not None:
+        plot(rows)
+    return 0
+
+
+class Server:
+    """The sideband to a server.
+
+    Parameters
+    ----------
+    host, port
+        Where it is.
+    timeout : float
+        Seconds for each answer.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self._name = f"{host} port {port}"
+        try:
+            self._socket = socket.create_connection((host, port), timeout=timeout)
+        except OSError as error:
+            raise CommandError(
+                f"{self._name}: {error.strerror or error}; is a server there? "
+                "Start one with: nixl-connect perf server"
+            ) from None
+        self._file = self._socket.makefile("rb")
+        self.most: int = self._answer()["most"]
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request, and return the answer.
+
+        Raises
+        ------
+        CommandError
+            The server refuses, is gone, or does not answer in time.
+        """
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise CommandError(f"{self._name}: {error.strerror or error}") from None
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        try:
+            line = self._file.readline(LONGEST_LINE)
+            answer: dict[str, Any] = json.loads(line) if line else {"error": "gone"}
+        except (OSError, ValueError) as error:
+            raise CommandError(f"{self._name}: {error}") from None
+        if "error" in answer:
+            raise CommandError(f"{self._name}: {answer['error']}")
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+def _measure(
+    server: Server,
+    connector: Connector,
+    plan: list[tuple[str, int]],
+    seconds: float,
+    advance: Callable[[str], None],
+) -> list[Row]:
+    """Move bytes of each size in each direction for so many seconds."""
+    expected = pattern(max(size for _, size in plan))
+    memory = np.zeros_like(expected)
+    whole = Descriptor(memory)
+    whole.register_memory(connector)
+    rows = []
+    for direction, size in plan:
+        advance(f"{direction} {format_bytes(size)}")
+        told = server.ask(direction=direction, bytes=size)["metadata"]
+        metadata = RdmaMetadata.model_validate(told)
+        part = whole.slice(0, size)
+        if direction == "read":
+            memory[:size] = 0
+            prepared: Any = connector.prepare_read_blocking(metadata, part)
+        else:
+            memory[:size] = expected[:size]
+            prepared = connector.prepare_write_blocking(part, metadata)
+        with prepared:
+            prepared.transfer_blocking()
+            if direction == "write":
+                agrees = server.ask(direction=direction, bytes=size, verify=True)["agrees"]
+            else:
+                agrees = np.array_equal(memory[:size], expected[:size])
+            if not agrees:
+                raise CommandError(f"a {direction} of {size} bytes moved other bytes")
+            rows.append(_row(direction, size, _times(prepared.transfer_blocking, seconds)))
+    return rows
+
+
+def _times(transfer: Callable[[], None], seconds: float) -> list[float]:
+    """Return how long each of some transfers took."""
+    for _ in range(_WARM):
+        transfer()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < _LEAST:
+        began = time.perf_counter()
+        transfer()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _row(direction: str, nbytes: int, times: list[float]) -> Row:
+    ordered = sorted(times)
+    return Row(
+        direction,
+        nbytes,
+        len(times),
+        statistics.median(ordered),
+        ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
+        ordered[0],
+        nbytes * len(times) / sum(times),
+    )

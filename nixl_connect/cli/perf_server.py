@@ -1,0 +1,158 @@
+"""The command ``nixl-connect perf server``: memory for clients to read from and to write to."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+from typing import Any
+
+import numpy as np
+
+from nixl_connect import Connector, Descriptor, NixlConnectError, PassiveOperation
+from nixl_connect.cli.errors import CommandError
+from nixl_connect.cli.perf import LONGEST_LINE, is_loopback, pattern, read_key
+from nixl_connect.cli.text import format_bytes
+
+# Each has memory of its own to write to.
+_MOST_CLIENTS = 4
+# A client that asks for nothing for so long (seconds) is gone; no transfer may take longer either.
+_SILENCE = 600.0
+# What a message that makes no sense raises.
+_REFUSED = (ValueError, TypeError, KeyError, RecursionError, NixlConnectError)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    if arguments.host is None:
+        arguments.host = "0.0.0.0" if arguments.public else "127.0.0.1"
+    if not arguments.public and not is_loopback(arguments.host):
+        raise CommandError(
+            f"{arguments.host} is reached from other machines: whoever reaches it can have this "
+            "process move its test memory. Say --public if that is what you want",
+            status=2,
+        )
+    try:
+        asyncio.run(_serve(arguments))
+    except OSError as error:
+        raise CommandError(f"cannot listen on {arguments.host}: {error.strerror}") from None
+    except NixlConnectError as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    keys = read_key(arguments.key_file)
+    async with Connector(keys=keys, timeout=_SILENCE) as connector:
+        source = Descriptor(await asyncio.to_thread(pattern, arguments.size))
+        await asyncio.to_thread(source.register_memory, connector)
+        clients: set[asyncio.StreamWriter] = set()
+
+        async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            clients.add(writer)
+            try:
+                if len(clients) > _MOST_CLIENTS:
+                    _send(writer, {"error": f"there are {_MOST_CLIENTS} clients already"})
+                else:
+                    await _Client(connector, source, reader, writer).serve()
+                await writer.drain()
+            except (OSError, TimeoutError, asyncio.TimeoutError):
+                pass  # it is gone
+            finally:
+                clients.discard(writer)
+                writer.close()
+
+        server = await asyncio.start_server(
+            welcome, arguments.host, arguments.port, limit=LONGEST_LINE
+        )
+        port = server.sockets[0].getsockname()[1]
+        print(
+            f"listening on {arguments.host} port {port}, with {format_bytes(arguments.size)}; "
+            "end with Ctrl-C",
+            flush=True,
+        )
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        await stopped.wait()
+        server.close()
+        for client in clients:
+            client.close()
+
+
+class _Client:
+    """One client, and the memory that it reads from and writes to."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        source: Descriptor,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._connector = connector
+        self._source = source
+        self._reader, self._writer = reader, writer
+        self._target: Descriptor | None = None
+        self._operation: PassiveOperation | None = None
+
+    async def serve(self) -> None:
+        """Answer until it is gone."""
+        _send(self._writer, {"most": self._source.size})
+        try:
+            while line := await asyncio.wait_for(self._reader.readline(), _SILENCE):
+                try:
+                    answer = await self._answer(json.loads(line))
+                except _REFUSED as error:
+                    answer = {"error": f"{type(error).__name__}: {error}"}
+                _send(self._writer, answer)
+        except ValueError:
+            _send(self._writer, {"error": "a message that is too long"})
+        finally:
+            self._let_go()
+            if self._target is not None:
+                connection = await self._connector._create_connection()
+                self._target.deregister_with_connector(connection)
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        direction, size = request["direction"], request["bytes"]
+        if direction not in ("read", "write"):
+            raise ValueError(f"direction {direction!r}")
+        if request.get("verify"):
+            return {"agrees": await asyncio.to_thread(self._agrees, size)}
+        self._let_go()
+        if direction == "read":
+            self._operation = await self._connector.create_readable(self._source.slice(0, size))
+        else:
+            target = await self._cleared()
+            self._operation = await self._connector.create_writable(target.slice(0, size))
+        return {"metadata": self._operation.metadata().model_dump()}
+
+    def _agrees(self, size: int) -> bool:
+        """Whether what the client wrote is the pattern."""
+        if self._target is None or not 0 < size <= self._source.size:
+            raise ValueError("nothing was written")
+        expected: Any = self._source._data_ref[:size]
+        return bool(np.array_equal(self._target._data_ref[:size], expected))
+
+    async def _cleared(self) -> Descriptor:
+        """Return memory of zeros."""
+        if self._target is None:
+            target = Descriptor(np.zeros(self._source.size, np.uint8))
+            await asyncio.to_thread(target.register_memory, self._connector)
+            self._target = target
+        else:
+            await asyncio.to_thread(self._target._data_ref.fill, 0)
+        return self._target
+
+    def _let_go(self) -> None:
+        if self._operation is not None:
+            self._operation.cancel()
+            self._operation = None
+
+
+def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # closed meanwhile
+        writer.write(json.dumps(message).encode() + b"\n")

@@ -1,0 +1,187 @@
+"""``nixl-connect perf``: a server, clients of it, and what it refuses."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "import sys; from nixl_connect.cli import main; sys.exit(main())"]
+DEADLINE = 50
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def serve():
+    """Return a function that starts a server on a free port and returns process and port."""
+    started = []
+
+    def start(*arguments, prefix=(), environment=None, host="127.0.0.1"):
+        process = subprocess.Popen(
+            [*prefix, *COMMAND, "perf", "server", "--port", "0", "--size", "16MiB", *arguments],
+            env=os.environ | (environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        line = process.stdout.readline()
+        match = re.fullmatch(rf"listening on {host} port (\d+), with 16 MiB; .*\n", line)
+        assert match, (line, process.poll() is not None and process.communicate())
+        return process, match[1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=DEADLINE)
+
+
+def client(*arguments, prefix=(), environment=None):
+    """Run a client; return what it printed, and its errors."""
+    run = subprocess.run(
+        [*prefix, *COMMAND, "perf", "client", "--seconds", "0.05", *arguments],
+        env=os.environ | (environment or {}),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_figures(serve):
+    server, port = serve()
+    status, out, err = client("--port", port, "--json", "--sizes", "1,100KiB,16MiB,1GiB")
+    assert status == 0, err
+    rows = json.loads(out)["rows"]
+    # What is more than the server has is left out.
+    assert [(row["direction"], row["bytes"]) for row in rows] == [
+        (direction, size) for direction in ("read", "write") for size in (1, 102_400, 16 << 20)
+    ]
+    for row in rows:
+        assert 0 < row["fastest_seconds"] <= row["median_seconds"] <= row["p99_seconds"]
+        assert row["transfers"] >= 5
+        fastest = row["bytes"] / row["fastest_seconds"]
+        assert 0 < row["bytes_per_second"] <= fastest * 1.001
+    server.send_signal(signal.SIGINT)
+    _, err = server.communicate(timeout=DEADLINE)
+    assert server.returncode == 0, err
+
+
+def test_a_table(serve):
+    _, port = serve()
+    status, out, err = client("--port", port, "--direction", "write", "--sizes", "8,4KiB")
+    assert status == 0, err
+    assert re.search(r"write +8 B +\d+ .*/s", out)
+    assert re.search(r"write +4 KiB +\d+ .*/s", out)
+    assert " read " not in out
+
+
+def test_a_picture(serve, tmp_path):
+    pytest.importorskip("matplotlib")
+    _, port = serve()
+    path = tmp_path / "link.svg"
+    status, _, err = client("--port", port, "--sizes", "8,4KiB", "--plot", str(path))
+    assert status == 0, err
+    assert "svg" in ElementTree.parse(path).getroot().tag
+    status, _, err = client("--port", port, "--plot", str(tmp_path / "link.doc"))
+    assert (status, err[:22]) == (2, "nixl-connect: --plot: ")
+
+
+def test_other_machines_are_refused():
+    for host in ("0.0.0.0", "::"):
+        run = subprocess.run(
+            [*COMMAND, "perf", "server", "--host", host],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert run.returncode == 2
+        assert "Say --public" in run.stderr
+
+
+def test_keys(serve, tmp_path):
+    right, wrong, short = (tmp_path / name for name in ("right", "wrong", "short"))
+    right.write_text("0123456789abcdef\n")
+    wrong.write_text("fedcba9876543210\n")
+    short.write_text("0123\n")
+    _, port = serve("--key-file", str(right))
+    status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(right))
+    assert status == 0, err
+    for key in (wrong, short, tmp_path / "none"):
+        status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(key))
+        assert status == (1 if key is wrong else 2)
+        assert err.startswith("nixl-connect: ")
+
+
+def test_a_client_without_a_server():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    status, _, err = client("--port", str(port))
+    assert status == 1
+    assert "Start one with: nixl-connect perf server" in err
+
+
+def told(connection):
+    """Return the next message."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = connection.recv(1)
+        assert part, "the server closed the connection"
+        line += part
+    return json.loads(line)
+
+
+def test_nonsense(serve):
+    """Each is answered, and the server goes on."""
+    _, port = serve()
+    for message in (
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"direction": "up", "bytes": 8}\n',
+        b'{"direction": "read", "bytes": 0}\n',
+        b'{"direction": "read", "bytes": 1073741824}\n',
+        b'{"direction": "read", "bytes": "8"}\n',
+        b'{"direction": "write", "bytes": 8, "verify": true}\n',
+        b"\xff\n",
+        b"[" * 100_000 + b"\n",
+    ):
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+            assert told(connection) == {"most": 16 << 20}
+            connection.sendall(message)
+            assert "error" in told(connection), message[:40]
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+        told(connection)
+        with contextlib.suppress(ConnectionError):  # it hangs up on messages that are too long
+            connection.sendall(b"x" * 3_000_000)
+            assert "error" in told(connection)
+    status, _, err = client("--port", port, "--sizes", "8")
+    assert status == 0, err
+
+
+def test_clients_at_once(serve):
+    """Four are served, one more is told so, and those that leave make room."""
+    _, port = serve()
+    address = ("127.0.0.1", int(port))
+    there = [socket.create_connection(address, timeout=DEADLINE) for _ in range(4)]
+    for connection in there:
+        assert told(connection) == {"most": 16 << 20}
+    status, _, err = client("--port", port, "--sizes", "8")
+    assert status == 1
+    assert "4 clients already" in err
+    for connection in there:
+        connection.close()
+    for _ in range(100):
+        status, _, err = client("--port", port, "--sizes", "8")
+        if status == 0:
+            break
+    assert status == 0, err
