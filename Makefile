@@ -37,6 +37,7 @@ TEST_READY := $(VENV)/.stamp-test
 LINT_READY := $(VENV)/.stamp-lint
 DOCS_READY := $(VENV)/.stamp-docs
 BENCH_READY := $(VENV)/.stamp-bench
+FLEETS_READY := $(VENV)/.stamp-fleets
 INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
 
 # Folders are among them, so that a removed file counts as a change.
@@ -53,7 +54,7 @@ VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
 endef
 
 .PHONY: help demo test check lint types stubs stubs-check protocols protocols-check
-.PHONY: test-gpu fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
+.PHONY: test-gpu test-fleets test-nixl-versions fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +71,12 @@ test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one
 		echo "installing what \"gpu\" needs"; $(UV) pip install --quiet --group gpu; fi
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python bench/gpu.py
+
+test-fleets: $(INSTALLED) $(TEST_READY) $(FLEETS_READY) ## with a NATS server and a Ray cluster, of this machine
+	FLEETS=1 $(BIN)/pytest -s tests/test_fleets.py $(ARGS)
+
+test-nixl-versions: $(INSTALLED) $(TEST_READY) ## the core of the tests with every NIXL that is supported
+	$(BIN)/python tools/nixl_versions.py $(ARGS)
 
 soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="--seconds 600"
 	$(BIN)/python tests/soak.py $(ARGS)
@@ -148,7 +155,8 @@ $(UV_READY):
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@touch $@
 
-GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY) $(BENCH_READY)
+GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY) $(BENCH_READY) \
+	$(FLEETS_READY)
 $(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml | $(UV_READY)
 	@echo "installing what \"$*\" needs"
 	@$(UV) pip install --quiet --group $*

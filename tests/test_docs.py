@@ -136,7 +136,8 @@ PAIRS = {
 
 def test_every_program_is_run():
     paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
-    assert sorted(_programs()) == sorted([*paired, "client.py", "server.py"])
+    fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py
+    assert sorted(_programs()) == sorted([*paired, *fleets, "client.py", "server.py"])
 
 
 @pytest.mark.parametrize("name", PAIRS)

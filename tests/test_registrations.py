@@ -14,6 +14,7 @@ from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.ranges import neighbours
+from nixl_connect.codec import decode_nixl_metadata
 from nixl_connect.device import HOST, Device
 from nixl_connect.registrations import Registrations
 
@@ -394,7 +395,7 @@ def test_slices_of_a_registered_array_cost_nothing(connector, connection):
         assert count(connector) == 1
         assert all(row.is_registered for row in rows)
         # What a peer needs to know is the one region.
-        blob = nc.metadata.decode_nixl_metadata(operation.metadata().nixl_metadata, 65_536)
+        blob = decode_nixl_metadata(operation.metadata().nixl_metadata, 65_536)
         sections = envelope.parse(blob).sections
         assert [row[:2] for item in sections for row in item.regions] == [(whole.ptr, whole.size)]
     assert count(connector) == 1
