@@ -58,7 +58,7 @@ endef
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## install and run the demo: two processes, every byte verified
 	$(BIN)/nixl-connect demo $(ARGS)
@@ -68,7 +68,7 @@ test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the instal
 
 test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one, says so
 	@if $(BIN)/python -c "import sys, nixl_connect as n; sys.exit(not n.cuda.is_available())"; then \
-		echo "installing what \"gpu\" needs"; $(UV) pip install --quiet --group gpu; fi
+		echo "installing what \"gpu-$(NIXL)\" needs"; $(UV) pip install --quiet --group gpu-$(NIXL); fi
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python bench/gpu.py
 
