@@ -67,7 +67,7 @@ def test_perf(hosts, serve):  # noqa: F811
         SERVER, "--port", port, "--json", "--sizes", "8,1MiB", prefix=here, environment=environment
     )
     assert status == 0, err
-    rows = json.loads(out[out.index("{") :])["rows"]
+    rows = json.loads(out)["rows"]
     assert [(row["direction"], row["bytes"]) for row in rows] == [
         ("read", 8), ("read", 1 << 20), ("write", 8), ("write", 1 << 20),
     ]  # fmt: skip

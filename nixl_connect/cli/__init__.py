@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from nixl_connect.cli import arguments
 
+    # Before UCX is loaded, which logs to the standard output otherwise: that is for results.
+    os.environ.setdefault("UCX_LOG_FILE", "stderr")
     chosen = arguments.parse(argv)
     try:
         status = arguments.command(chosen)(chosen)
