@@ -302,6 +302,7 @@ cdef void* _run(void* argument) noexcept nogil:
         while now_ns() < core.last_told + FLUSH:
             usleep(1000)
             core.errands_until = INT64_MAX
+            _poll_notifications(core)  # NIXL before 1.5 sends no sooner
             _poll_messenger(core)
         pthread_mutex_lock(&core.lock)
     pthread_cond_broadcast(&core.ended)
