@@ -157,6 +157,15 @@ class WriteOperation(ActiveOperation):
         That of the peer's writable operation.
     timeout : float, optional
         As for `ReadOperation`.
+
+    Raises
+    ------
+    ArgumentTypeError
+        An argument is of the wrong type. A TypeError.
+    PairingError
+        The metadata is not that of a writable operation. A ValueError and a RuntimeError.
+    MetadataError, AuthenticationError, ArgumentError, TransferError
+        As for `Connector.begin_read`.
     """
 
     _kind = OperationKind.WRITE

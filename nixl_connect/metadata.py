@@ -39,18 +39,21 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         mode: str = "python",  # noqa: ARG002, callers give it
         include: Collection[str] | None = None,
         exclude: Collection[str] | None = None,
-        by_alias: bool | None = None,  # noqa: ARG002
-        exclude_none: bool = False,  # noqa: ARG002
+        **options: Any,
     ) -> dict[str, Any]:
         """Return the fields as plain dicts, lists, strings and integers.
 
         Parameters
         ----------
-        mode, by_alias, exclude_none
-            As for pydantic's; there is nothing for them to change.
+        mode
+            As for pydantic's; there is nothing for it to change.
         include, exclude : set of str, optional
             Names of the fields to return, and not to.
+        **options
+            Those of pydantic's that have nothing to change: `by_alias`, `context`, `exclude_none`,
+            `round_trip`, `serialize_as_any`, `warnings`.
         """
+        _check_options(options, _DUMP_OPTIONS)
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain)
         if include is not None or exclude is not None:
             names = _names(include, self.__struct_fields__) - _names(exclude, ())
@@ -63,8 +66,7 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         indent: int | None = None,
         include: Collection[str] | None = None,
         exclude: Collection[str] | None = None,
-        by_alias: bool | None = None,  # noqa: ARG002
-        exclude_none: bool = False,  # noqa: ARG002
+        **options: Any,
     ) -> str:
         """Return the JSON form.
 
@@ -72,9 +74,10 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ----------
         indent : int, optional
             Blanks for each level; in one line if not given.
-        include, exclude, by_alias, exclude_none
+        include, exclude, **options
             As for `model_dump`.
         """
+        _check_options(options, _DUMP_OPTIONS)
         if include is None and exclude is None:
             text = _encoder.encode(self)
         else:
@@ -114,14 +117,23 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return TypeAdapter(cls).json_schema()
 
     @classmethod
-    def model_validate(cls, obj: Any) -> Any:
+    def model_validate(cls, obj: Any, **options: Any) -> Any:
         """Make an instance of a mapping of the fields, or return an instance as it is.
+
+        Parameters
+        ----------
+        obj : mapping
+            The fields. Always strictly: text is no number.
+        **options
+            Those of pydantic's that have nothing to change: `strict`, `context`, `by_alias`,
+            `by_name`, `from_attributes`.
 
         Raises
         ------
         MetadataError
             A field is missing, unknown, of the wrong type or out of range.
         """
+        _check_options(options, _VALIDATE_OPTIONS)
         if isinstance(obj, cls):
             return obj
         try:
@@ -130,14 +142,22 @@ class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise MetadataError(f"{cls.__name__}: {error}") from None
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray) -> Any:
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Any:
         """Make an instance of its JSON form.
+
+        Parameters
+        ----------
+        json_data : str or bytes
+            The JSON form.
+        **options
+            As for `model_validate`.
 
         Raises
         ------
         MetadataError
             Not JSON, or as for `model_validate`.
         """
+        _check_options(options, _VALIDATE_OPTIONS)
         try:
             return msgspec.json.decode(json_data, type=cls)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -461,6 +481,19 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
             "notification_key": core_schema.str_schema(),
             "operation_kind": core_schema.int_schema(ge=0, le=2),
         }
+
+
+_DUMP_OPTIONS = frozenset(
+    {"by_alias", "context", "exclude_none", "round_trip", "serialize_as_any", "warnings"}
+)
+_VALIDATE_OPTIONS = frozenset({"strict", "context", "by_alias", "by_name", "from_attributes"})
+
+
+def _check_options(given: dict[str, Any], harmless: frozenset[str]) -> None:
+    """Raise ArgumentTypeError where an option of pydantic's would change something."""
+    for name in given:
+        if name not in harmless:
+            raise ArgumentTypeError(f"there is no option {name}, but {', '.join(sorted(harmless))}")
 
 
 def _names(given: Collection[str] | None, default: Sequence[str]) -> set[str]:

@@ -141,6 +141,14 @@ class ReadableOperation(PassiveOperation):
 
 
 class WritableOperation(PassiveOperation):
-    """Memory that a peer may write to. Parameters as for `ReadableOperation`."""
+    """Memory that a peer may write to. Parameters as for `ReadableOperation`.
+
+    Raises
+    ------
+    ArgumentTypeError
+        An argument is of the wrong type. A TypeError.
+    ArgumentError, RegistrationError, QuarantineError
+        As for `Connector.create_writable`.
+    """
 
     _kind = OperationKind.WRITE

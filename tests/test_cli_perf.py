@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -55,16 +57,25 @@ def client(*arguments, prefix=(), environment=None):
     return run.returncode, run.stdout, run.stderr
 
 
+def told(connection):
+    """Return the next message."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = connection.recv(1)
+        assert part, "the server closed the connection"
+        line += part
+    return json.loads(line)
+
+
 def test_figures(serve):
     server, port = serve()
     # Of which UCX warns, but not among the results.
     odd = {"UCX_NO_SUCH_OPTION": "1"}
-    sizes = "1,100KiB,16MiB,1GiB"
+    sizes = "1,100KiB,16MiB"
     status, out, err = client("--port", port, "--json", "--sizes", sizes, environment=odd)
     assert status == 0, err
     assert "UCX" in err
     rows = json.loads(out)["rows"]
-    # What is more than the server has is left out.
     assert [(row["direction"], row["bytes"]) for row in rows] == [
         (direction, size) for direction in ("read", "write") for size in (1, 102_400, 16 << 20)
     ]
@@ -119,6 +130,14 @@ def test_keys(serve, tmp_path):
     _, port = serve("--key-file", str(right))
     status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(right))
     assert status == 0, err
+    status, out, err = client("--port", port, "--sizes", "8")
+    assert (status, out) == (1, "")
+    assert "has a key: give it with --key-file" in err
+    # Who asks all the same gets nothing.
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+        assert told(connection)["challenge"]
+        connection.sendall(b'{"direction": "read", "bytes": 8}\n')
+        assert told(connection) == {"error": "this server has a key: --key-file"}
     for key in (wrong, short, tmp_path / "none"):
         status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(key))
         assert status == (1 if key is wrong else 2)
@@ -131,16 +150,6 @@ def test_a_client_without_a_server():
     status, _, err = client("--port", str(port))
     assert status == 1
     assert "Start one with: nixl-connect perf server" in err
-
-
-def told(connection):
-    """Return the next message."""
-    line = b""
-    while not line.endswith(b"\n"):
-        part = connection.recv(1)
-        assert part, "the server closed the connection"
-        line += part
-    return json.loads(line)
 
 
 def test_nonsense(serve):
@@ -160,7 +169,7 @@ def test_nonsense(serve):
         b"[" * 100_000 + b"\n",
     ):
         with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
-            assert told(connection) == {"most": 16 << 20}
+            assert told(connection)["most"] == 16 << 20
             connection.sendall(message)
             assert "error" in told(connection), message[:40]
     with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
@@ -178,7 +187,7 @@ def test_clients_at_once(serve):
     address = ("127.0.0.1", int(port))
     there = [socket.create_connection(address, timeout=DEADLINE) for _ in range(4)]
     for connection in there:
-        assert told(connection) == {"most": 16 << 20}
+        assert told(connection)["most"] == 16 << 20
     status, _, err = client("--port", port, "--sizes", "8")
     assert status == 1
     assert "4 clients already" in err
@@ -189,3 +198,59 @@ def test_clients_at_once(serve):
         if status == 0:
             break
     assert status == 0, err
+
+
+def test_nothing_listens_for_other_machines(serve):
+    """Neither the server nor UCX in it, whose transfers go over the loopback interface."""
+    _, port = serve()
+    status, _, err = client("--port", port, "--sizes", "8,1MiB")
+    assert status == 0, err
+    server, _ = serve()
+    inodes = {
+        str(item.readlink())
+        for item in Path(f"/proc/{server.pid}/fd").iterdir()
+        if item.is_symlink()
+    }
+    listening = []
+    for line in Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *rest = line.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in inodes:
+            listening.append(local.split(":")[0])
+    assert listening
+    assert set(listening) == {"0100007F"}  # 127.0.0.1
+
+
+def test_what_cannot_be(serve, tmp_path):
+    """Said in one line each, before anything is measured."""
+    _, port = serve()
+    for arguments, text in (
+        (["--sizes", "8,1GiB"], "the server has 16 MiB"),
+        (["--plot", str(tmp_path / "none" / "a.svg")], "there is no folder"),
+        (["--sizes", "0"], "at least 1 byte"),
+    ):
+        status, out, err = client("--port", port, *arguments)
+        assert (status, out) == (2, ""), err
+        assert text in err
+        assert "Traceback" not in err
+    status, _, err = client("a" * 70)
+    assert status == 1
+    assert err.startswith("nixl-connect: aaaa")
+
+
+@pytest.mark.parametrize("greeting", [b"{}", b"[]", b"5", b'{"most": "x"}', b"[" * 50_000, b"x"])
+def test_a_server_of_something_else(greeting):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(greeting + b"\n")
+                connection.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, out, err = client("--port", str(server.getsockname()[1]), "--sizes", "8")
+        thread.join(DEADLINE)
+    assert (status, out) == (1, ""), err
+    assert err.startswith("nixl-connect: 127.0.0.1 port")
+    assert err.count("\n") == 1

@@ -30,8 +30,8 @@ def nats_server(tmp_path):
     found = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
     if found is None:
         # Debian's, without installing it.
-        if not REQUIRED or shutil.which("apt-get") is None:
-            pytest.skip("no nats-server, and no apt-get to have one with")
+        if not REQUIRED:
+            pytest.skip("no nats-server")
         for command in (
             ["apt-get", "download", "--quiet", "nats-server"],
             ["sh", "-c", "dpkg-deb --extract nats-server*.deb ."],

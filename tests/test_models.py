@@ -132,3 +132,25 @@ def test_pydantic_schema():
     assert Request.model_json_schema(mode="serialization")["properties"].keys() == (
         schema["properties"].keys()
     )
+
+
+def test_an_outer_model_excludes_the_whole_only():
+    request = Request(metadata=FIELDS)
+    whole = request.model_dump()
+    assert request.model_dump(exclude={"metadata": {"nixl_metadata"}}) == whole
+    assert "metadata" not in request.model_dump(exclude={"metadata"})
+
+
+def test_options_of_pydantic():
+    """Those that change nothing are taken, the others are not passed over."""
+    metadata = RdmaMetadata(**FIELDS)
+    assert metadata.model_dump(by_alias=True, exclude_none=True, warnings=False) == FIELDS
+    assert RdmaMetadata.model_validate(FIELDS, strict=True, context={}) == metadata
+    assert RdmaMetadata.model_validate_json(metadata.model_dump_json(), strict=False) == metadata
+    for call in (
+        lambda: metadata.model_dump(exclude_unset=True),
+        lambda: metadata.model_dump_json(exclude_defaults=True),
+        lambda: RdmaMetadata.model_validate(FIELDS, extra="allow"),
+    ):
+        with pytest.raises(nc.ArgumentTypeError, match="there is no option"):
+            call()

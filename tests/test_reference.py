@@ -17,7 +17,8 @@ sys.path.insert(0, str(HERE.parent / "bench"))
 from harness.environments import UnavailableError, python_of  # noqa: E402, after the path
 from reference.side import content  # noqa: E402
 
-pytestmark = pytest.mark.timeout(300)
+# The first may have to make the environment.
+pytestmark = pytest.mark.timeout(1200)
 
 OURS, THEIRS = "nixl_connect", "dynamo"
 # Who owns memory, who moves it, and whether that is to read or to write.

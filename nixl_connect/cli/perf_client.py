@@ -15,7 +15,7 @@ import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
 from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf import LONGEST_LINE, pattern, read_key
+from nixl_connect.cli.perf import LONGEST_LINE, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print it."""
     from nixl_connect.cli import perf_view
 
-    keys = read_key(arguments.key_file)
+    key = read_key(arguments.key_file)
     plot = perf_view.plotter(arguments.plot)
     try:
         with (
-            Server(arguments.host, arguments.port, arguments.timeout) as server,
-            Connector(keys=keys, timeout=arguments.timeout) as connector,
+            Server(arguments.host, arguments.port, arguments.timeout, key) as server,
+            Connector(keys=key, timeout=arguments.timeout) as connector,
         ):
-            sizes = [size for size in arguments.sizes or SIZES if size <= server.most]
-            if not sizes:
+            sizes = arguments.sizes or [size for size in SIZES if size <= server.most]
+            if max(sizes) > server.most:
                 raise CommandError(f"the server has {format_bytes(server.most)}", status=2)
             both = arguments.direction == "both"
             directions = ("read", "write") if both else (arguments.direction,)
@@ -79,19 +79,37 @@ class Server:
         Where it is.
     timeout : float
         Seconds for each answer.
+    key : bytes, optional
+        To show to a server that has it.
     """
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
+    def __init__(self, host: str, port: int, timeout: float, key: bytes | None) -> None:
         self._name = f"{host} port {port}"
         try:
             self._socket = socket.create_connection((host, port), timeout=timeout)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise CommandError(
-                f"{self._name}: {error.strerror or error}; is a server there? "
+                f"{self._name:.80}: {reason}; is a server there? "
                 "Start one with: nixl-connect perf server"
             ) from None
         self._file = self._socket.makefile("rb")
-        self.most: int = self._answer()["most"]
+        try:
+            self._greet(key)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _greet(self, key: bytes | None) -> None:
+        greeting = self._answer()
+        most, challenge = greeting.get("most"), greeting.get("challenge")
+        if not isinstance(most, int):
+            raise CommandError(f"{self._name}: no server of nixl-connect perf")
+        self.most = most
+        if challenge is not None and key is None:
+            raise CommandError(f"{self._name} has a key: give it with --key-file")
+        if challenge is not None and key is not None:
+            self._send({"proof": proof(key, str(challenge))})
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request, and return the answer.
@@ -101,21 +119,27 @@ class Server:
         CommandError
             The server refuses, is gone, or does not answer in time.
         """
+        self._send(request)
+        return self._answer()
+
+    def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise CommandError(f"{self._name}: {error.strerror or error}") from None
-        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         try:
             line = self._file.readline(LONGEST_LINE)
-            answer: dict[str, Any] = json.loads(line) if line else {"error": "gone"}
-        except (OSError, ValueError) as error:
+            answer: Any = json.loads(line) if line else {"error": "gone"}
+        except (OSError, ValueError, RecursionError) as error:
             raise CommandError(f"{self._name}: {error}") from None
+        if not isinstance(answer, dict):
+            raise CommandError(f"{self._name}: no server of nixl-connect perf")
         if "error" in answer:
             raise CommandError(f"{self._name}: {answer['error']}")
-        return answer
+        found: dict[str, Any] = answer
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +164,7 @@ def _measure(
     rows = []
     for direction, size in plan:
         advance(f"{direction} {format_bytes(size)}")
-        told = server.ask(direction=direction, bytes=size)["metadata"]
+        told = server.ask(direction=direction, bytes=size).get("metadata")
         metadata = RdmaMetadata.model_validate(told)
         part = whole.slice(0, size)
         if direction == "read":
@@ -152,7 +176,7 @@ def _measure(
         with prepared:
             prepared.transfer_blocking()
             if direction == "write":
-                agrees = server.ask(direction=direction, bytes=size, verify=True)["agrees"]
+                agrees = server.ask(direction=direction, bytes=size, verify=True).get("agrees")
             else:
                 agrees = np.array_equal(memory[:size], expected[:size])
             if not agrees:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hmac
 import json
+import os
+import secrets
 import signal
 from typing import Any
 
@@ -13,13 +16,15 @@ import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, PassiveOperation
 from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf import LONGEST_LINE, is_loopback, pattern, read_key
+from nixl_connect.cli.perf import LONGEST_LINE, is_loopback, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
 
 # Each has memory of its own to write to.
 _MOST_CLIENTS = 4
 # A client that asks for nothing for so long (seconds) is gone; no transfer may take longer either.
 _SILENCE = 600.0
+# Seconds for a client to show that it has the key.
+_PATIENCE = 10.0
 # What a message that makes no sense raises.
 _REFUSED = (ValueError, TypeError, KeyError, RecursionError, NixlConnectError)
 
@@ -34,18 +39,21 @@ def run(arguments: argparse.Namespace) -> int:
             "process move its test memory. Say --public if that is what you want",
             status=2,
         )
+    if not arguments.public:
+        # Before UCX is loaded, which listens on every network otherwise.
+        os.environ.setdefault("UCX_NET_DEVICES", "lo")
     try:
         asyncio.run(_serve(arguments))
-    except OSError as error:
-        raise CommandError(f"cannot listen on {arguments.host}: {error.strerror}") from None
     except NixlConnectError as error:
         raise CommandError(str(error)) from None
+    except MemoryError:
+        raise CommandError(f"there are no {format_bytes(arguments.size)} of memory") from None
     return 0
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    keys = read_key(arguments.key_file)
-    async with Connector(keys=keys, timeout=_SILENCE) as connector:
+    key = read_key(arguments.key_file)
+    async with Connector(keys=key, timeout=_SILENCE) as connector:
         source = Descriptor(await asyncio.to_thread(pattern, arguments.size))
         await asyncio.to_thread(source.register_memory, connector)
         clients: set[asyncio.StreamWriter] = set()
@@ -56,7 +64,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
                 if len(clients) > _MOST_CLIENTS:
                     _send(writer, {"error": f"there are {_MOST_CLIENTS} clients already"})
                 else:
-                    await _Client(connector, source, reader, writer).serve()
+                    await _Client(connector, source, reader, writer).serve(key)
                 await writer.drain()
             except (OSError, TimeoutError, asyncio.TimeoutError):
                 pass  # it is gone
@@ -64,9 +72,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
                 clients.discard(writer)
                 writer.close()
 
-        server = await asyncio.start_server(
-            welcome, arguments.host, arguments.port, limit=LONGEST_LINE
-        )
+        try:
+            server = await asyncio.start_server(
+                welcome, arguments.host, arguments.port, limit=LONGEST_LINE
+            )
+        except OSError as error:
+            raise CommandError(f"cannot listen on {arguments.host}: {error.strerror}") from None
         port = server.sockets[0].getsockname()[1]
         print(
             f"listening on {arguments.host} port {port}, with {format_bytes(arguments.size)}; "
@@ -98,10 +109,16 @@ class _Client:
         self._target: Descriptor | None = None
         self._operation: PassiveOperation | None = None
 
-    async def serve(self) -> None:
-        """Answer until it is gone."""
-        _send(self._writer, {"most": self._source.size})
+    async def serve(self, key: bytes | None) -> None:
+        """Answer until it is gone; with a key, only who has it."""
+        challenge = None if key is None else secrets.token_hex(16)
+        _send(self._writer, {"most": self._source.size, "challenge": challenge})
         try:
+            if key is not None and challenge is not None:
+                line = await asyncio.wait_for(self._reader.readline(), _PATIENCE)
+                if not _proves(line, proof(key, challenge)):
+                    _send(self._writer, {"error": "this server has a key: --key-file"})
+                    return
             while line := await asyncio.wait_for(self._reader.readline(), _SILENCE):
                 try:
                     answer = await self._answer(json.loads(line))
@@ -112,9 +129,7 @@ class _Client:
             _send(self._writer, {"error": "a message that is too long"})
         finally:
             self._let_go()
-            if self._target is not None:
-                connection = await self._connector._create_connection()
-                self._target.deregister_with_connector(connection)
+            await self._drop_target()
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         direction, size = request["direction"], request["bytes"]
@@ -126,31 +141,48 @@ class _Client:
         if direction == "read":
             self._operation = await self._connector.create_readable(self._source.slice(0, size))
         else:
-            target = await self._cleared()
+            target = await self._cleared(size)
             self._operation = await self._connector.create_writable(target.slice(0, size))
         return {"metadata": self._operation.metadata().model_dump()}
 
     def _agrees(self, size: int) -> bool:
         """Whether what the client wrote is the pattern."""
-        if self._target is None or not 0 < size <= self._source.size:
+        if self._target is None or not 0 < size <= self._target.size:
             raise ValueError("nothing was written")
         expected: Any = self._source._data_ref[:size]
         return bool(np.array_equal(self._target._data_ref[:size], expected))
 
-    async def _cleared(self) -> Descriptor:
-        """Return memory of zeros."""
-        if self._target is None:
-            target = Descriptor(np.zeros(self._source.size, np.uint8))
+    async def _cleared(self, size: int) -> Descriptor:
+        """Return memory that begins with so many zeros."""
+        if not 0 < size <= self._source.size:
+            raise ValueError(f"{size} bytes, but there are {self._source.size}")
+        if self._target is None or self._target.size < size:
+            await self._drop_target()
+            target = Descriptor(np.zeros(size, np.uint8))
             await asyncio.to_thread(target.register_memory, self._connector)
             self._target = target
         else:
-            await asyncio.to_thread(self._target._data_ref.fill, 0)
+            await asyncio.to_thread(self._target._data_ref[:size].fill, 0)
         return self._target
+
+    async def _drop_target(self) -> None:
+        target, self._target = self._target, None
+        if target is not None:
+            connection = await self._connector._create_connection()
+            target.deregister_with_connector(connection)
 
     def _let_go(self) -> None:
         if self._operation is not None:
             self._operation.cancel()
             self._operation = None
+
+
+def _proves(line: bytes, expected: str) -> bool:
+    """Whether a client's first message shows that it has the key."""
+    try:
+        return hmac.compare_digest(json.loads(line)["proof"].encode(), expected.encode())
+    except (*_REFUSED, AttributeError):
+        return False
 
 
 def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:

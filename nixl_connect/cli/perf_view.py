@@ -103,7 +103,9 @@ def plotter(path: Path | None) -> Callable[[list[Row]], None] | None:
         raise CommandError("--plot needs matplotlib: pip install matplotlib", status=2) from None
     figure = Figure(figsize=(9, 4), layout="constrained")
     known = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:] not in known:
+    if not path.parent.is_dir():
+        raise CommandError(f"--plot: there is no folder {path.parent}", status=2)
+    if path.suffix[1:].lower() not in known:
         raise CommandError(f"--plot: a file ends in one of {', '.join(sorted(known))}", status=2)
 
     def draw(rows: list[Row]) -> None:
@@ -122,6 +124,9 @@ def plotter(path: Path | None) -> Callable[[list[Row]], None] | None:
             axes.set(title=title, xlabel="bytes", ylabel=unit, xscale="log", yscale="log")
             axes.grid(visible=True, alpha=0.3)
             axes.legend()
-        figure.savefig(path)
+        try:
+            figure.savefig(path, format=path.suffix[1:].lower())
+        except OSError as error:
+            raise CommandError(f"--plot: {path}: {error.strerror}") from None
 
     return draw

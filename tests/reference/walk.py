@@ -18,7 +18,13 @@ from side import library
 # Of types as they are written: where they come from, and what else they may be called.
 _PREFIX = re.compile(r"(?:[A-Za-z_][A-Za-z_0-9]*\.)+")
 _OPTIONAL = re.compile(r"Optional\[(.+)\]")
-_RAISES = re.compile(r"Raises\n\s*-+\n(.*?)(?:\n\s*\n\s*[A-Z][a-z]+\n\s*-+\n|\Z)", re.DOTALL)
+_RAISES = re.compile(r"Raises\n(?:\s*-+\n)?(.*?)(?:\n\s*\n\s*[A-Z][a-z]+\n\s*-+\n|\Z)", re.DOTALL)
+# Of pydantic's models, what callers use of them.
+_MODELS = {
+    *("model_dump", "model_dump_json", "model_validate", "model_validate_json", "model_copy"),
+    *("model_json_schema", "model_fields", "model_fields_set", "model_construct"),
+    *("copy", "dict", "json", "parse_obj", "parse_raw"),
+}
 _MEMBERS = {"__init__", "__enter__", "__exit__", "__eq__", "__hash__", "__str__"}
 
 
@@ -112,6 +118,8 @@ def walk(module):
             }
             continue
         from_elsewhere = inherited(kind) - {"__init__"}
+        if "BaseModel" in {base.__name__ for base in kind.__mro__} or hasattr(kind, "model_dump"):
+            from_elsewhere -= _MODELS
         names = [
             item
             for item in dir(kind)
