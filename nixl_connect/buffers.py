@@ -189,13 +189,14 @@ def _locate_object(data: Any, stream: int | None, device: Device | None = None) 
         # Not a buffer, or one whose element type PEP 3118 cannot express.
         return _locate_otherwise(data, stream, device, error)
     try:
-        if "O" in view.format and "O" in _NAMES.sub("", view.format):
-            raise ArgumentError(_NO_OBJECTS)
+        form = view.format
         pointer, size, readonly, dense = buffer.inspect(view)
     except UnicodeDecodeError:
         raise ArgumentError("data: the buffer's format is no text") from None
     except ValueError as error:
         raise _refused(data, error) from None
+    if "O" in form and "O" in _NAMES.sub("", form):
+        raise ArgumentError(_NO_OBJECTS)
     if not dense:
         raise _sparse(data, view.shape, view.strides)
     return Memory(pointer, size, HOST, readonly, data, view)
@@ -209,7 +210,9 @@ def _locate_otherwise(
     if isinstance(data, getattr(sys.modules.get("torch"), "Tensor", ())):
         try:
             return _locate_torch(data, sys.modules["torch"])
-        except (RuntimeError, NotImplementedError, ValueError) as error:  # none of ours is these
+        except NixlConnectError:
+            raise
+        except (RuntimeError, ValueError) as error:  # of torch: nested, or not initialised, say
             raise _refused(data, error) from None
     interface = getattr(data, "__array_interface__", None)
     if isinstance(interface, dict):

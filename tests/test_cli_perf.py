@@ -254,3 +254,22 @@ def test_a_server_of_something_else(greeting):
     assert (status, out) == (1, ""), err
     assert err.startswith("nixl-connect: 127.0.0.1 port")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_ends_while_clients_are_there(serve, number):
+    """One that has memory to write to, and one that says nothing."""
+    server, port = serve()
+    address = ("127.0.0.1", int(port))
+    with (
+        socket.create_connection(address, timeout=DEADLINE) as busy,
+        socket.create_connection(address, timeout=DEADLINE) as silent,
+    ):
+        told(busy)
+        told(silent)
+        busy.sendall(b'{"direction": "write", "bytes": 4096}\n')
+        assert "metadata" in told(busy)
+        server.send_signal(number)
+        _, err = server.communicate(timeout=DEADLINE)
+    assert server.returncode == 0
+    assert "Traceback" not in err

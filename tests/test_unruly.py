@@ -198,6 +198,17 @@ def test_a_list_of_indices_that_changes_while_it_is_read():
     assert len(nc.Blocks(DATA, 8, indices)) == 3
 
 
+@pytest.mark.parametrize(
+    "data",
+    [np.array([None]), np.zeros((4, 4))[:, ::2], np.zeros((4, 4), "M8[s]")[:, ::2], np.zeros(0)],
+    ids=["objects", "sparse", "sparse dates", "empty"],
+)
+def test_a_refusal_is_said_once(data):
+    with pytest.raises(nc.ArgumentError) as caught:
+        nc.Descriptor(data)
+    assert str(caught.value).count("data: ") == 1
+
+
 def test_messages_are_short():
     """Whatever is given in the place of a number is not repeated."""
     for data in ((bytes(1 << 20), 8), (8, [0] * 100_000), (8, 8, "x" * 5000), (8, 8, b"x" * 5000)):

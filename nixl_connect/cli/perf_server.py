@@ -23,7 +23,7 @@ from nixl_connect.cli.text import format_bytes
 _MOST_CLIENTS = 4
 # A client that asks for nothing for so long (seconds) is gone; no transfer may take longer either.
 _SILENCE = 600.0
-# Seconds for a client to show that it has the key.
+# Seconds for a client to show that it has the key, and for all to be let go of at the end.
 _PATIENCE = 10.0
 # What a message that makes no sense raises.
 _REFUSED = (ValueError, TypeError, KeyError, RecursionError, NixlConnectError)
@@ -56,10 +56,10 @@ async def _serve(arguments: argparse.Namespace) -> None:
     async with Connector(keys=key, timeout=_SILENCE) as connector:
         source = Descriptor(await asyncio.to_thread(pattern, arguments.size))
         await asyncio.to_thread(source.register_memory, connector)
-        clients: set[asyncio.StreamWriter] = set()
+        clients: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
 
         async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            clients.add(writer)
+            clients[writer] = asyncio.current_task()
             try:
                 if len(clients) > _MOST_CLIENTS:
                     _send(writer, {"error": f"there are {_MOST_CLIENTS} clients already"})
@@ -69,7 +69,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
             except (OSError, TimeoutError, asyncio.TimeoutError):
                 pass  # it is gone
             finally:
-                clients.discard(writer)
+                del clients[writer]
                 writer.close()
 
         try:
@@ -89,8 +89,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         await stopped.wait()
         server.close()
-        for client in clients:
-            client.close()
+        # Before the connector closes, which they use. Hung up on, each ends by itself.
+        left = [task for task in clients.values() if task is not None]
+        for writer in clients:
+            writer.close()
+        if left:
+            await asyncio.wait(left, timeout=_PATIENCE)
 
 
 class _Client:
@@ -129,7 +133,7 @@ class _Client:
             _send(self._writer, {"error": "a message that is too long"})
         finally:
             self._let_go()
-            await self._drop_target()
+            self._target = None
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         direction, size = request["direction"], request["bytes"]
@@ -157,19 +161,13 @@ class _Client:
         if not 0 < size <= self._source.size:
             raise ValueError(f"{size} bytes, but there are {self._source.size}")
         if self._target is None or self._target.size < size:
-            await self._drop_target()
+            self._target = None  # and with it its registration
             target = Descriptor(np.zeros(size, np.uint8))
             await asyncio.to_thread(target.register_memory, self._connector)
             self._target = target
         else:
             await asyncio.to_thread(self._target._data_ref[:size].fill, 0)
         return self._target
-
-    async def _drop_target(self) -> None:
-        target, self._target = self._target, None
-        if target is not None:
-            connection = await self._connector._create_connection()
-            target.deregister_with_connector(connection)
 
     def _let_go(self) -> None:
         if self._operation is not None:
