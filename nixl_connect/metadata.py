@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, overload
 
 import msgspec
@@ -17,11 +17,10 @@ from msgspec import Meta
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.codec import stream_of, text_of
-from nixl_connect.errors import ArgumentTypeError, LibraryError, MetadataError
+from nixl_connect.errors import ArgumentTypeError, MetadataError
+from nixl_connect.model import Model
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from nixl_connect.descriptor import Descriptor
 
 _DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
@@ -30,178 +29,7 @@ _U64 = (1 << 64) - 1
 _SINGLE, _GROUPED = 1, 2
 
 
-class _Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The part of pydantic's interface that users of the reference call, without pydantic."""
-
-    def model_dump(
-        self,
-        *,
-        mode: str = "python",  # noqa: ARG002, callers give it
-        include: Collection[str] | None = None,
-        exclude: Collection[str] | None = None,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Return the fields as plain dicts, lists, strings and integers.
-
-        Parameters
-        ----------
-        mode
-            As for pydantic's; there is nothing for it to change.
-        include, exclude : set of str, optional
-            Names of the fields to return, and not to.
-        **options
-            Those of pydantic's that have nothing to change: `by_alias`, `context`, `exclude_none`,
-            `round_trip`, `serialize_as_any`, `warnings`.
-        """
-        _check_options(options, _DUMP_OPTIONS)
-        fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain)
-        if include is not None or exclude is not None:
-            names = _names(include, self.__struct_fields__) - _names(exclude, ())
-            fields = {name: value for name, value in fields.items() if name in names}
-        return fields
-
-    def model_dump_json(
-        self,
-        *,
-        indent: int | None = None,
-        include: Collection[str] | None = None,
-        exclude: Collection[str] | None = None,
-        **options: Any,
-    ) -> str:
-        """Return the JSON form.
-
-        Parameters
-        ----------
-        indent : int, optional
-            Blanks for each level; in one line if not given.
-        include, exclude, **options
-            As for `model_dump`.
-        """
-        _check_options(options, _DUMP_OPTIONS)
-        if include is None and exclude is None:
-            text = _encoder.encode(self)
-        else:
-            text = msgspec.json.encode(self.model_dump(include=include, exclude=exclude))
-        return (text if indent is None else msgspec.json.format(text, indent=indent)).decode()
-
-    def model_copy(
-        self,
-        *,
-        update: Mapping[str, Any] | None = None,
-        deep: bool = False,  # noqa: ARG002
-    ) -> Self:
-        """Return an instance with some fields changed, which are validated, unlike pydantic's.
-
-        Parameters
-        ----------
-        update : mapping, optional
-            The fields to change.
-        deep : bool
-            As for pydantic's; nothing of an instance can change.
-        """
-        return msgspec.structs.replace(self, **(update or {}))
-
-    @classmethod
-    def model_json_schema(cls) -> dict[str, Any]:
-        """Return the JSON schema, made by pydantic.
-
-        Raises
-        ------
-        LibraryError
-            pydantic is not installed. An ImportError.
-        """
-        try:
-            from pydantic import TypeAdapter
-        except ImportError:
-            raise LibraryError("model_json_schema takes pydantic: pip install pydantic") from None
-        return TypeAdapter(cls).json_schema()
-
-    @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Any:
-        """Make an instance of a mapping of the fields, or return an instance as it is.
-
-        Parameters
-        ----------
-        obj : mapping
-            The fields. Always strictly: text is no number.
-        **options
-            Those of pydantic's that have nothing to change: `strict`, `context`, `by_alias`,
-            `by_name`, `from_attributes`.
-
-        Raises
-        ------
-        MetadataError
-            A field is missing, unknown, of the wrong type or out of range.
-        """
-        _check_options(options, _VALIDATE_OPTIONS)
-        if isinstance(obj, cls):
-            return obj
-        try:
-            return msgspec.convert(obj, cls)
-        except (msgspec.ValidationError, UnicodeError, RecursionError) as error:
-            raise MetadataError(f"{cls.__name__}: {error}") from None
-
-    @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Any:
-        """Make an instance of its JSON form.
-
-        Parameters
-        ----------
-        json_data : str or bytes
-            The JSON form.
-        **options
-            As for `model_validate`.
-
-        Raises
-        ------
-        MetadataError
-            Not JSON, or as for `model_validate`.
-        """
-        _check_options(options, _VALIDATE_OPTIONS)
-        try:
-            return msgspec.json.decode(json_data, type=cls)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise MetadataError(f"{cls.__name__}: {error}") from None
-        except TypeError:
-            raise ArgumentTypeError(
-                f"json_data must be str or bytes, not {type(json_data).__name__}"
-            ) from None
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Let pydantic use the class as a field's type. Called by pydantic alone."""
-        from pydantic_core import core_schema
-
-        mapping = cls._pydantic_mapping(core_schema)
-        build = core_schema.no_info_after_validator_function(cls.model_validate, mapping)
-        return core_schema.json_or_python_schema(
-            json_schema=build,
-            python_schema=core_schema.union_schema(
-                [core_schema.is_instance_schema(cls), build], mode="left_to_right"
-            ),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                cls.model_dump, return_schema=mapping
-            ),
-        )
-
-    @classmethod
-    def _pydantic_mapping(cls, core_schema: Any) -> Any:
-        """Return the schema of a mapping of the fields."""
-        fields = {
-            name: core_schema.typed_dict_field(schema, required=False)
-            for name, schema in cls._pydantic_fields(core_schema).items()
-        }
-        # For the JSON schema, pydantic 2.10 has to be told in its own words.
-        updates = {"pydantic_js_updates": {"additionalProperties": False}}
-        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", metadata=updates)
-
-    @classmethod
-    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
-        """Return the schema of each field."""
-        raise NotImplementedError
-
-
-class SerializedDescriptor(_Model, frozen=True, kw_only=True):
+class SerializedDescriptor(Model, frozen=True, kw_only=True):
     """One region of the passive side's memory.
 
     Parameters
@@ -360,7 +188,7 @@ def _table_of(group: Group) -> Regions:
         raise MetadataError(f"blocks: {error}") from None
 
 
-class RdmaMetadata(_Model, frozen=True, kw_only=True):
+class RdmaMetadata(Model, frozen=True, kw_only=True):
     """What an active operation needs to reach the memory of a passive one.
 
     Parameters
@@ -377,7 +205,7 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
         1 for memory to be read, 2 for memory to be written.
     """
 
-    descriptors: list[SerializedDescriptor] = []
+    descriptors: list[SerializedDescriptor] = msgspec.field(default_factory=list)
     nixl_metadata: str = ""
     notification_key: str = ""
     operation_kind: int = 0
@@ -483,36 +311,6 @@ class RdmaMetadata(_Model, frozen=True, kw_only=True):
         }
 
 
-_DUMP_OPTIONS = frozenset(
-    {"by_alias", "context", "exclude_none", "round_trip", "serialize_as_any", "warnings"}
-)
-_VALIDATE_OPTIONS = frozenset({"strict", "context", "by_alias", "by_name", "from_attributes"})
-
-
-def _check_options(given: dict[str, Any], harmless: frozenset[str]) -> None:
-    """Raise ArgumentTypeError where an option of pydantic's would change something."""
-    for name in given:
-        if name not in harmless:
-            raise ArgumentTypeError(f"there is no option {name}, but {', '.join(sorted(harmless))}")
-
-
-def _names(given: Collection[str] | None, default: Sequence[str]) -> set[str]:
-    """Return names of fields, given as a set or another collection of them."""
-    if given is None:
-        return set(default)
-    if isinstance(given, (str, Mapping)):
-        raise ArgumentTypeError("include and exclude must be sets of names")
-    return set(given)
-
-
-def _plain(value: object) -> list[SerializedDescriptor]:
-    """Return what msgspec does not know as what it does."""
-    if isinstance(value, Rows):
-        return list(value)
-    raise NotImplementedError(f"no JSON of {type(value).__name__}")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
 _packer = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(tuple[int, int, str, bytes, msgspec.Raw])
 _rows = msgspec.msgpack.Decoder(list[tuple[str, int, int]])
