@@ -1,4 +1,4 @@
-"""What differs from dynamo.nixl_connect on purpose, as docs/migrating.md has it."""
+"""What differs from dynamo.nixl_connect on purpose, as docs/howto/migrating.md has it."""
 
 import asyncio
 import copy

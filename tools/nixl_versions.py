@@ -14,7 +14,7 @@ from pathlib import Path
 VERSIONS = [f"{version}-{build}" for version in ("1.3.1", "1.4.1", "1.5.0", "1.5.1")
             for build in ("cu12", "cu13")]  # fmt: skip
 FOLDER = Path("build/nixl")
-PAGE = Path("docs/nixl-versions.md")
+PAGE = Path("docs/reference/nixl-versions.md")
 BEGIN, END = '<!-- Made by "make test-nixl-versions". -->', "<!-- Until here. -->"
 NAMES = (
     *("api", "callers", "transfer", "lifecycle", "registrations", "peers", "prepared", "blocks"),

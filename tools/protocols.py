@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PAGE = Path("docs/buffers.md")
+PAGE = Path("docs/reference/buffers.md")
 BEGIN, END = '<!-- Made by "make protocols" of the tests that pass. -->', "<!-- Until here. -->"
 TESTS = (
     "tests/test_protocols.py",
