@@ -39,7 +39,7 @@ from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.pool import HostPool
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
-from nixl_connect.statistics import OperationReport
+from nixl_connect.statistics import OperationReport, PeerReport
 from nixl_connect.status import OperationKind, OperationStatus
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "PairingError",
     "PassiveOperation",
     "PeerLostError",
+    "PeerReport",
     "PoolExhaustedError",
     "PreparedRead",
     "PreparedTransfer",

@@ -307,10 +307,16 @@ class Engine:
         self.collect()
         return self._reactor.counters, self._reactor.tallies
 
-    def operations(self, before: float) -> list[tuple[int, int, int, int, bool, float, float, str]]:
-        """Return the operations that began before a monotonic time; see `Reactor.operations`."""
+    def population(self) -> list[tuple[int, int, int, int]]:
+        """Return how many operations there are of each sort; see `Reactor.population`."""
+        return self._reactor.population
+
+    def operations(
+        self, before: float, most: int
+    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+        """Return the oldest operations, begun before a monotonic time; see `Reactor.operations`."""
         self.refuse_after_fork()
-        return self._reactor.operations(before)
+        return self._reactor.operations(before, most)
 
 
 def _after_fork_in_child() -> None:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread
-from nixl_connect.options import seconds
+from nixl_connect.options import count, seconds
 from nixl_connect.permit import PATIENT, Permit
-from nixl_connect.statistics import OperationReport, operations, statistics
+from nixl_connect.statistics import OperationReport, PeerReport, operations, peers, statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+MONITOR = "NIXL_CONNECT_MONITOR"
+"""The variable that asks for a socket that tells of them, see `nixl_connect.monitor`."""
 
 # By identity: connectors of one name are equal.
 _all: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
@@ -64,13 +67,17 @@ class Lifecycle(ABC):
         connection = self._connection
         return {} if connection is None else statistics(connection._engine)
 
-    def operations(self, min_age: float = 0.0) -> list[OperationReport]:
+    def operations(
+        self, min_age: float = 0.0, *, limit: int | None = None
+    ) -> list[OperationReport]:
         """Report the operations that have not ended, or whose memory a peer may still touch.
 
         Parameters
         ----------
         min_age : float
             Only those that are so many seconds old.
+        limit : int, optional
+            Only so many, the oldest.
 
         Returns
         -------
@@ -78,8 +85,21 @@ class Lifecycle(ABC):
             Oldest first. The text of each is a line for a log.
         """
         seconds("min_age", min_age)
+        if limit is not None:
+            count("limit", limit)
         connection = self._connection
-        return [] if connection is None else operations(connection._engine, min_age)
+        return [] if connection is None else operations(connection._engine, min_age, limit)
+
+    def peers(self) -> list[PeerReport]:
+        """Report the peers that the connector is connected to.
+
+        Returns
+        -------
+        list of PeerReport
+            The one last used first.
+        """
+        connection = self._connection
+        return [] if connection is None else peers(connection._engine)
 
     async def _create_connection(self) -> Connection:
         """Return the connection, opened on another thread at the first call."""
@@ -101,6 +121,10 @@ class Lifecycle(ABC):
                     connection._engine.close()
                     return self._open()
                 self._connection = connection
+                if MONITOR in os.environ:
+                    from nixl_connect import monitor
+
+                    monitor.serve_if_asked()
             return self._connection
 
     async def __aenter__(self) -> Self:
@@ -116,9 +140,16 @@ class Lifecycle(ABC):
         self.close_blocking()
 
 
+def connectors() -> list[Lifecycle]:
+    """Return the connectors of this process."""
+    # Not `values()`: other threads may make connectors meanwhile.
+    found = (reference() for reference in _all.valuerefs())
+    return [connector for connector in found if connector is not None]
+
+
 def _after_fork_in_child() -> None:
     # A thread that is not in the child may have held it.
-    for connector in list(_all.values()):
+    for connector in connectors():
         connector._lock = threading.RLock()
         connector._beginnings = Beginnings()
 

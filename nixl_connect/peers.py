@@ -125,6 +125,11 @@ class Peers:
         """How many connections to them stand, those in whose place there is another included."""
         return len(self._peers) + len(self._given_up)
 
+    def known(self) -> list[Peer]:
+        """Return these connections."""
+        with self._lock:
+            return [*self._peers.values(), *self._given_up]
+
     def is_busy(self, name: str) -> bool:
         """Whether a thread loads metadata of a peer just now."""
         peer = self._peers.get(name)

@@ -1,8 +1,9 @@
-"""What a connector tells of itself: figures, and the operations that it has."""
+"""What a connector tells of itself: figures, the operations that it has, and its peers."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,10 @@ prepared ones."""
 _PASSIVE = frozenset(KINDS[:2])
 BOUNDS = tuple(math.ldexp(1e-6, i) for i in range(29))
 """Upper bounds of the durations that are counted apart, in seconds; what took longer comes last."""
+
+
+PHASES = ("offered", "waiting", "queued", "in flight", "draining", "quarantined")
+"""Of operations that there are, as `OperationReport.phase` has them."""
 
 
 class OperationReport(NamedTuple):
@@ -57,8 +62,45 @@ class OperationReport(NamedTuple):
         )
 
 
-def operations(engine: Engine, min_age: float) -> list[OperationReport]:
-    """Return the operations of an engine that are so many seconds old, oldest first."""
+class PeerReport(NamedTuple):
+    """A remote agent that a connector is connected to."""
+
+    name: str
+    """The agent's."""
+
+    regions: int
+    """Of its memory that are known here; all go when it is connected anew."""
+
+    in_flight: int
+    """Transfers to and from it that have not ended."""
+
+    idle: float
+    """Seconds since the last of them ended; 0 while there are any."""
+
+    near: bool
+    """Whether it was found on this host."""
+
+
+def peers(engine: Engine) -> list[PeerReport]:
+    """Return the peers of an engine, the one last used first."""
+    now = time.monotonic()
+    found: dict[str, PeerReport] = {}
+    # Transfers may still end over a connection in whose place there is another, which comes first.
+    for peer in engine.peers.known():
+        if not peer.connections:
+            continue  # it is being connected
+        other = found.get(peer.name)
+        in_flight = peer.in_flight + (other.in_flight if other else 0)
+        idle = 0.0 if in_flight else max(now - peer.last_used, 0.0)
+        if other is None:
+            found[peer.name] = PeerReport(peer.name, peer.regions, in_flight, idle, peer.near)
+        else:
+            found[peer.name] = other._replace(in_flight=in_flight, idle=min(idle, other.idle))
+    return sorted(found.values(), key=lambda report: (report.idle, report.name))
+
+
+def operations(engine: Engine, min_age: float, limit: int | None) -> list[OperationReport]:
+    """Return the oldest operations of an engine, each so many seconds old, oldest first."""
     now = time.monotonic()
     return [
         OperationReport(
@@ -71,7 +113,7 @@ def operations(engine: Engine, min_age: float) -> list[OperationReport]:
             peer=peer,
         )
         for number, kind, status, nbytes, exposed, begun, deadline, peer in engine.operations(
-            now - min_age
+            now - min_age, sys.maxsize if limit is None else limit
         )
     ]
 
@@ -90,11 +132,15 @@ def _phase(kind: str, status: OperationStatus, *, exposed: bool) -> str:
 def statistics(engine: Engine) -> dict[str, Any]:
     """Return what an engine holds and has done."""
     counters, tallies = engine.counters()
+    phases = dict.fromkeys(PHASES, 0)
+    for kind, status, exposed, count in engine.population():
+        phases[_phase(KINDS[kind], OperationStatus(status), exposed=bool(exposed))] += count
     holds = engine.keeper.kept
     return {
         "operations": {
             "started": counters["operations"],
             "waiting": counters["waiting"],
+            "phases": phases,
             "passive": counters["passive"],
             "active": counters["active"],
             "held": len(holds),

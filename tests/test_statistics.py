@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
+from nixl_connect.statistics import PHASES
 
 KINDS = ["readable", "writable", "read", "write", "repeated"]
 
@@ -163,6 +164,8 @@ def test_reports_of_passive_operations(make_connector):
     assert [report.phase for report in connector.operations()] == ["quarantined"] * 2
     with pytest.raises(nc.ArgumentError):
         connector.operations(-1)
+    with pytest.raises(nc.ArgumentError, match="limit must be at least 1"):
+        connector.operations(limit=0)
 
 
 def test_reports_grow_and_shrink_with_the_operations(make_connector):
@@ -173,11 +176,19 @@ def test_reports_grow_and_shrink_with_the_operations(make_connector):
     ]
     assert len(connector.operations()) == 1000
     assert connector.operations()[0].left == math.inf
+    assert [report.number for report in connector.operations(limit=3)] == [1, 2, 3]
     for operation in made[::2]:
         operation.metadata()
     for operation in made[100:900]:
         operation.cancel()
     reports = connector.operations()
+    phases = connector.stats()["operations"]["phases"]
+    assert {phase: count for phase, count in phases.items() if count} == {
+        "offered": 100,
+        "waiting": 100,
+        "quarantined": 400,
+    }
+    assert phases == {phase: [r.phase for r in reports].count(phase) for phase in PHASES}
     assert [report.number for report in reports] == [
         number
         for number in range(1, 1001)
@@ -300,3 +311,23 @@ def test_prometheus_without_what_is_closed(make_connector):
     text = client.generate_latest(registry).decode()
     assert 'worker_id="other"' in text
     assert 'worker_id="one"' not in text
+
+
+def test_peers(start_peer, make_connector):
+    """Who is connected, what is known of each, and when it was last used."""
+    connector = make_connector()
+    assert connector.peers() == []
+    first, second = start_peer("first"), start_peer("second")
+    for peer in (first, second):
+        told = peer.do("passive", kind="readable", sizes=[64])["metadata"]
+        read = connector.begin_read_blocking(
+            nc.RdmaMetadata.model_validate(told), nc.Descriptor(bytearray(64))
+        )
+        read.wait_for_completion_blocking(10)
+    reports = connector.peers()
+    assert [report.name for report in reports] == ["second-1", "first-1"]
+    assert [report.in_flight for report in reports] == [0, 0]
+    assert [report.regions for report in reports] == [1, 1]
+    assert all(report.near for report in reports)
+    assert 0 < reports[0].idle < reports[1].idle < 60
+    assert connector.stats()["peers"]["count"] == 2

@@ -38,4 +38,7 @@ cdef void leave(Census* census, Record* record) noexcept nogil
 cdef void quarantine(Census* census, Record* record) noexcept nogil
 cdef void note(Census* census, Record* record, int status) noexcept nogil
 cdef list tallies_of(Census* seen)
-cdef list operations_of(Census* census, pthread_mutex_t* lock, int64_t before)
+cdef list population_of(Census* census, pthread_mutex_t* lock)
+cdef list operations_of(
+    Census* census, pthread_mutex_t* lock, int64_t before, size_t most
+)

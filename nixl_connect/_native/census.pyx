@@ -2,10 +2,11 @@
 
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from nixl_connect._native.posix cimport now_ns, pthread_mutex_lock, pthread_mutex_unlock
 from nixl_connect._native.record cimport release_record, retain_record
-from nixl_connect._native.status cimport CANCELLED, COMPLETE, read_status
+from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, read_status
 
 from nixl_connect._native.envelope import name_of
 
@@ -100,8 +101,31 @@ cdef tuple _describe(Record* record):
     )
 
 
-cdef list operations_of(Census* census, pthread_mutex_t* lock, int64_t before):
-    """Describe the operations that began before a time, oldest first. Lock not held."""
+cdef list population_of(Census* census, pthread_mutex_t* lock):
+    """Count operations by (kind, status, whether exposed), as `Reactor.population` has it."""
+    cdef size_t[KINDS][ERRORED + 1][2] counts
+    cdef Record* record
+    memset(counts, 0, sizeof(counts))
+    with nogil:
+        pthread_mutex_lock(lock)
+        record = census.oldest
+        while record is not NULL:
+            counts[record.kind][read_status(&record.status)][record.exposed] += 1
+            record = record.younger
+        pthread_mutex_unlock(lock)
+    return [
+        (kind, status, exposed, counts[kind][status][exposed])
+        for kind in range(KINDS)
+        for status in range(ERRORED + 1)
+        for exposed in range(2)
+        if counts[kind][status][exposed]
+    ]
+
+
+cdef list operations_of(
+    Census* census, pthread_mutex_t* lock, int64_t before, size_t most
+):
+    """Describe the oldest operations, which began before a time, in order. Lock not held."""
     cdef Record* record
     cdef size_t count = 0
     cdef size_t i
@@ -109,7 +133,7 @@ cdef list operations_of(Census* census, pthread_mutex_t* lock, int64_t before):
     # Nothing of Python may happen under the lock: a finalizer may come, which takes it too.
     pthread_mutex_lock(lock)
     record = census.oldest
-    while record is not NULL and record.begun < before:
+    while record is not NULL and record.begun < before and count < most:
         count += 1
         record = record.younger
     held = <Record**>malloc(max(count, 1) * sizeof(Record*))

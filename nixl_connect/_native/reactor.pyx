@@ -8,7 +8,14 @@ from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport peek_count, peek_list
 from nixl_connect._native.bell cimport Address, address_of, ring
 from nixl_connect._native.capi cimport check
-from nixl_connect._native.census cimport READABLE, WRITABLE, Census, operations_of, tallies_of
+from nixl_connect._native.census cimport (
+    READABLE,
+    WRITABLE,
+    Census,
+    operations_of,
+    population_of,
+    tallies_of,
+)
 from nixl_connect._native.core cimport Core, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.fork cimport fork_generation
@@ -380,8 +387,15 @@ cdef class Reactor:
         """Bytes of memory that is in quarantine."""
         return peek_count(&self.core.census.quarantined_bytes)
 
-    def operations(self, before: float) -> list[tuple[int, int, int, int, bool, float, float, str]]:
-        """Return the operations that began before a monotonic time in seconds, oldest first.
+    @property
+    def population(self) -> list[tuple[int, int, int, int]]:
+        """How many operations there are: (kind, status, whether metadata was handed out, count)."""
+        return population_of(&self.core.census, &self.core.lock)
+
+    def operations(
+        self, before: float, most: int
+    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+        """Return the `most` oldest operations that began before a monotonic time, in order.
 
         Each is (id, kind, status, bytes, whether metadata was handed out, when it began, its
         deadline, the peer's name). One whose status is final is being drained, if it is active, or
@@ -389,4 +403,4 @@ cdef class Reactor:
         """
         if self.generation != fork_generation():
             raise AgentForkedError
-        return operations_of(&self.core.census, &self.core.lock, <int64_t>(before * 1e9))
+        return operations_of(&self.core.census, &self.core.lock, <int64_t>(before * 1e9), most)
