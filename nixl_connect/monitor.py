@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ __all__ = ["Monitor", "folder", "serve", "snapshot"]
 _MOST = 100
 # Seconds for a client to take its answer; others wait meanwhile.
 _PATIENCE = 2.0
+# A socket may refuse for so long (seconds) since nobody listens there yet.
+_YOUNG = 10.0
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
 
 logger = logging.getLogger(__name__)
@@ -182,6 +185,7 @@ def serve(path: str | os.PathLike[str] | None = None) -> Monitor:
             raise PermissionError(f"{where} is not a folder of this user")
         if found.st_mode & 0o077:
             raise PermissionError(f"{where} is open to others: chmod 700")
+        _sweep(where)
         listening.bind(str(name))
         listening.listen(8)
     except OSError as error:
@@ -191,6 +195,18 @@ def serve(path: str | os.PathLike[str] | None = None) -> Monitor:
         monitor = Monitor(name, listening)
         _monitors.add(monitor)
     return monitor
+
+
+def _sweep(where: Path) -> None:
+    """Remove the sockets of processes that were killed."""
+    for path in where.glob("*.sock"):
+        # Busy, or gone already, are of no interest.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            if time.time() - path.stat().st_mtime > _YOUNG and (
+                probe.connect_ex(str(path)) == errno.ECONNREFUSED
+            ):
+                path.unlink()
 
 
 def serve_if_asked() -> None:

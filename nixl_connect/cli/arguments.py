@@ -15,6 +15,9 @@ from nixl_connect.cli.errors import require_extra
 DEFAULT_PORT = 18515
 """Of ``perf``: that of the tools that measure RDMA, as ib_write_bw."""
 
+# How shtab is told that an argument is a file.
+_FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+
 # The demo's plan needs room for each of its shapes.
 SMALLEST_DEMO = 4096
 
@@ -31,6 +34,7 @@ examples:
   nixl-connect demo --size 64MiB   a short demonstration
   nixl-connect demo --help         what the demonstration does, in detail
   nixl-connect perf --help         measure the link between two machines
+  nixl-connect top                 watch the connectors of running processes
 
 exit status: 0 success, 1 failure, 2 cannot run as asked, 130 interrupted
 """
@@ -105,6 +109,39 @@ took. The first transfer of each size is compared, every byte.
 """
 
 
+_TOP = """\
+Show what the connectors of running processes do: operations by phase, throughput, latency, memory,
+peers, and operations that are stuck. A process is seen if NIXL_CONNECT_MONITOR=1 is in its
+environment, or if it has called nixl_connect.monitor.serve(): it opens a local socket then, for its
+user alone.
+"""
+
+_TOP_EPILOG = """\
+examples:
+  nixl-connect top                           all processes of this user, until q
+  nixl-connect top 4711                      one process
+  nixl-connect top --json --count 1          for programs: one line, of one second
+  nixl-connect top | cat                     one page, as plain text
+
+ops/s are of all kinds; moved is what a connector read and wrote, by peers what they read from it
+and wrote to it; median and p99 are of its reads and writes, no more than shown.
+
+exit status: 0 success; 1 no process to show; 2 cannot run as asked; 130 interrupted
+"""
+
+_COMPLETION = """\
+Print what makes a shell complete the arguments of nixl-connect.
+"""
+
+_COMPLETION_EPILOG = """\
+examples:
+  eval "$(nixl-connect completion bash)"     in ~/.bashrc
+  eval "$(nixl-connect completion zsh)"      in ~/.zshrc, after compinit
+
+exit status: 0 success; 2 shtab is not installed
+"""
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments. Exits, as argparse does, on ``--help``, ``--version`` and misuse."""
     return _parser().parse_args(argv)
@@ -125,6 +162,13 @@ def command(arguments: argparse.Namespace) -> Callable[[argparse.Namespace], int
         from nixl_connect.cli import perf_client
 
         return perf_client.run
+    if arguments.command == "top":
+        require_extra("rich")
+        from nixl_connect.cli import top
+
+        return top.run
+    if arguments.command == "completion":
+        return _print_completion
     from nixl_connect.cli import doctor
 
     return doctor.run
@@ -174,7 +218,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     _add_perf(commands)
+    _add_top(commands)
+    completion = _teach(
+        commands.add_parser,
+        _COMPLETION,
+        _COMPLETION_EPILOG,
+        name="completion",
+        help="have a shell complete arguments",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
+
+
+def _add_top(commands: Any) -> None:
+    top = _teach(
+        commands.add_parser,
+        _TOP,
+        _TOP_EPILOG,
+        name="top",
+        help="watch the connectors of running processes",
+    )
+    where = top.add_argument(
+        "where",
+        nargs="?",
+        metavar="WHERE",
+        help="a process id, a socket, or a folder of sockets (default: that of this user)",
+    )
+    _takes_a_file(where)
+    top.add_argument(
+        "--interval",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="between looks (default: 1)",
+    )
+    top.add_argument(
+        "--count",
+        type=_count,
+        metavar="N",
+        help="end after so many looks (default: never; 1 for plain text into a pipe)",
+    )
+    top.add_argument(
+        "--stuck",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="list operations that are so old (default: 10)",
+    )
+    top.add_argument("--json", action="store_true", help="print each look as a line of JSON")
+
+
+def _print_completion(arguments: argparse.Namespace) -> int:
+    require_extra("shtab")
+    import shtab
+
+    print(shtab.complete(_parser(), arguments.shell))
+    return 0
 
 
 def _add_perf(commands: Any) -> None:
@@ -200,6 +299,9 @@ def _add_perf(commands: Any) -> None:
         default="256MiB",
         metavar="SIZE",
         help="most bytes of a transfer (default: 256MiB)",
+    )
+    server.add_argument(
+        "--json", action="store_true", help="say as JSON where it listens, once it does"
     )
     client.add_argument("host", nargs="?", default="127.0.0.1", help="the server's (default: here)")
     client.add_argument(
@@ -229,18 +331,26 @@ def _add_perf(commands: Any) -> None:
         help="longest that any one step may take (default: 30)",
     )
     client.add_argument("--json", action="store_true", help="print the figures as JSON")
-    client.add_argument("--plot", type=Path, metavar="FILE", help="draw them, as SVG, PNG or PDF")
+    plot = client.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw them, as SVG, PNG or PDF"
+    )
+    _takes_a_file(plot)
     for side in (server, client):
         side.add_argument(
             "--port", type=_port, default=DEFAULT_PORT, metavar="N",
             help=f"of the server (default: {DEFAULT_PORT}); 0 for the server: any that is free",
         )  # fmt: skip
-        side.add_argument(
+        key = side.add_argument(
             "--key-file",
             type=Path,
             metavar="FILE",
             help="a key that both have: metadata without its seal is refused",
         )
+        _takes_a_file(key)
+
+
+def _takes_a_file(action: argparse.Action) -> None:
+    action.complete = _FILE  # type: ignore[attr-defined]
 
 
 def _teach(
@@ -285,6 +395,12 @@ def _demo_size(given: str) -> int:
 def _seed(given: str) -> int:
     if not given.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a number that is not negative, not {given!r}")
+    return int(given)
+
+
+def _count(given: str) -> int:
+    if not given.isdecimal() or not 0 < int(given) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {given!r}")
     return int(given)
 
 

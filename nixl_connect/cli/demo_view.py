@@ -3,67 +3,36 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import DownloadColumn
 
 from nixl_connect._version import __version__
+from nixl_connect.cli import terminal
 from nixl_connect.cli.demo import Result, RowResult
 from nixl_connect.cli.demo_payload import HASH
 from nixl_connect.cli.demo_plan import Row
 from nixl_connect.cli.text import format_bytes, format_seconds
 
-# Wide enough for the table, where there is no terminal to say how wide it is.
-_WIDTH = 100
 _PASSIVE = {"read": "readable", "write": "writable"}
 
 
 @contextmanager
 def progress(size: int) -> Iterator[Callable[[Row, int], None]]:
-    """Show a progress bar on standard error, if that is a terminal; yield what moves it on."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("starting two processes", total=size)
-
-        def advance(row: Row, nbytes: int) -> None:
-            bar.update(task, advance=nbytes, description=f"{row.kind:5} {_way(row)}")
-
-        yield advance
+    """Show a progress bar; yield what moves it on."""
+    column = DownloadColumn(binary_units=True)
+    with terminal.progress("starting two processes", size, column) as advance:
+        yield lambda row, nbytes: advance(nbytes, f"{row.kind:5} {_way(row)}")
 
 
 def print_table(result: Result) -> None:
     """Print what was moved."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, show_footer=True)
-    whole = _throughput(result.nbytes, result.seconds)
-    for header, footer in (
-        ("operation", "total"),
-        ("way", ""),
-        ("ops", str(sum(len(item.row.operations) for item in result.counted))),
-        ("descriptors", ""),
-        ("bytes", format_bytes(result.nbytes)),
-        ("time", format_seconds(result.seconds)),
-        ("each", ""),
-        ("throughput", whole),
-        (HASH, "agrees" if result.ok else "FAILED"),
-    ):
-        right = header not in {"operation", "way", HASH}
-        table.add_column(header, footer, justify="right" if right else "left", no_wrap=True)
+    table = terminal.table(
+        "operation", "way", "ops", "descriptors", "bytes", "time", "each", "throughput", HASH,
+        left=("operation", "way", HASH),
+    )  # fmt: skip
     for item in result.counted:
         row, seconds = item.row, sum(item.seconds)
         table.add_row(
@@ -77,8 +46,21 @@ def print_table(result: Result) -> None:
             _throughput(row.nbytes, seconds),
             "agrees" if item.verified else "DIFFER",
         )
+    table.add_section()
+    table.add_row(
+        "total",
+        "",
+        str(sum(len(item.row.operations) for item in result.counted)),
+        "",
+        format_bytes(result.nbytes),
+        format_seconds(result.seconds),
+        "",
+        _throughput(result.nbytes, result.seconds),
+        "agrees" if result.ok else "FAILED",
+    )
+    console = terminal.console()
     console.print(table)
-    console.print(_summary(result), highlight=False, soft_wrap=True)
+    console.print(_summary(result))
 
 
 def print_json(result: Result) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from nixl_connect._version import __version__
@@ -23,12 +26,26 @@ _TIMEOUT = 60.0
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 0 if the self-test passed."""
-    report = examine()
+    with _patience():
+        report = examine()
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
         print("\n".join(doctor_view.lines(report)))
     return 0 if report["self_test"]["passed"] else 1
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Say on a terminal that there is something to wait for, and take it back."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    print("examining, and trying a transfer ...", end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def examine() -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Row:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print it."""
-    from nixl_connect.cli import perf_view
+    from nixl_connect.cli import perf_view, terminal
 
     key = read_key(arguments.key_file)
     plot = perf_view.plotter(arguments.plot)
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                 raise CommandError(f"the server has {format_bytes(server.most)}", status=2)
             both = arguments.direction == "both"
             directions = ("read", "write") if both else (arguments.direction,)
-            with perf_view.progress(len(sizes) * len(directions)) as advance:
+            with terminal.progress("connecting", len(sizes) * len(directions)) as advance:
                 plan = [(direction, size) for direction in directions for size in sizes]
                 rows = _measure(server, connector, plan, arguments.seconds, advance)
     except NixlConnectError as error:
@@ -154,7 +154,7 @@ def _measure(
     connector: Connector,
     plan: list[tuple[str, int]],
     seconds: float,
-    advance: Callable[[str], None],
+    advance: Callable[[float, str], None],
 ) -> list[Row]:
     """Move bytes of each size in each direction for so many seconds."""
     expected = pattern(max(size for _, size in plan))
@@ -163,7 +163,8 @@ def _measure(
     whole.register_memory(connector)
     rows = []
     for direction, size in plan:
-        advance(f"{direction} {format_bytes(size)}")
+        what = f"{direction:5} {format_bytes(size)}"
+        advance(0, what)
         told = server.ask(direction=direction, bytes=size).get("metadata")
         metadata = RdmaMetadata.model_validate(told)
         part = whole.slice(0, size)
@@ -182,6 +183,7 @@ def _measure(
             if not agrees:
                 raise CommandError(f"a {direction} of {size} bytes moved other bytes")
             rows.append(_row(direction, size, _times(prepared.transfer_blocking, seconds)))
+        advance(1, what)
     return rows
 
 

@@ -79,11 +79,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
         except OSError as error:
             raise CommandError(f"cannot listen on {arguments.host}: {error.strerror}") from None
         port = server.sockets[0].getsockname()[1]
-        print(
-            f"listening on {arguments.host} port {port}, with {format_bytes(arguments.size)}; "
-            "end with Ctrl-C",
-            flush=True,
-        )
+        if arguments.json:
+            ready = {"host": arguments.host, "port": port, "bytes": arguments.size}
+            print(json.dumps({"listening": ready}), flush=True)
+        else:
+            print(
+                f"listening on {arguments.host} port {port}, with {format_bytes(arguments.size)}; "
+                "end with Ctrl-C",
+                flush=True,
+            )
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)

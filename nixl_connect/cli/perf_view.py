@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from nixl_connect import library
 from nixl_connect._version import __version__
+from nixl_connect.cli import terminal
 from nixl_connect.cli.errors import CommandError
 from nixl_connect.cli.perf_client import Row
 from nixl_connect.cli.text import format_bytes, format_seconds
 
-_WIDTH = 100
-
-
-@contextmanager
-def progress(steps: int) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar on standard error, if that is a terminal; yield what moves it on."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("connecting", total=steps)
-        yield lambda description: bar.update(task, advance=1, description=description)
-
 
 def print_table(rows: list[Row]) -> None:
     """Print what each size took."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
-    for header in ("direction", "bytes", "transfers", "median", "p99", "fastest", "throughput"):
-        table.add_column(header, justify="left" if header == "direction" else "right", no_wrap=True)
+    table = terminal.table(
+        "direction", "bytes", "transfers", "median", "p99", "fastest", "throughput"
+    )
     for row in rows:
         table.add_row(
             row.direction,
@@ -55,12 +29,11 @@ def print_table(rows: list[Row]) -> None:
             format_seconds(row.fastest),
             f"{format_bytes(row.throughput)}/s",
         )
+    console = terminal.console()
     console.print(table)
     console.print(
         "One transfer after the other, each waited for; the first of each size was compared, every "
-        "byte.",
-        highlight=False,
-        soft_wrap=True,
+        "byte."
     )
 
 

@@ -43,3 +43,10 @@ def parse_size(text: str) -> int:
     number, prefix, _ = match.groups()
     exponent = " kmgt".index(prefix.lower()) if prefix else 0
     return int(float(number) * 1024**exponent)
+
+
+def printable(text: str) -> str:
+    """Return a name of somebody else's with nothing in it that a terminal would act on."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

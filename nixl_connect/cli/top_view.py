@@ -1,0 +1,193 @@
+"""How ``nixl-connect top`` shows what it read: a page for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nixl_connect.cli import terminal
+from nixl_connect.cli.text import format_bytes, format_seconds, printable
+from nixl_connect.cli.top_figures import Figures
+
+# Rows of a table, so that a page stays a page.
+_MOST = 12
+
+
+def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableType:
+    """Return what a terminal shows.
+
+    Parameters
+    ----------
+    figures : list of Figures
+        Those of each connector.
+    silent : list of int
+        Processes that did not answer.
+    stuck : float
+        How old operations are, in seconds, that are listed one by one.
+    """
+    processes = len({item.pid for item in figures})
+    head = f"{time.strftime('%H:%M:%S')}  {_many(processes, 'process', 'processes')}, "
+    parts: list[RenderableType] = [Text(head + _many(len(figures), "connector", "connectors"))]
+    if silent:
+        parts.append(Text(f"no answer from {', '.join(map(str, silent))}: stopped?", "yellow"))
+    if figures:
+        parts += [Text(), _connectors(figures), Text(), _holdings(figures)]
+    peers = _peers(figures)
+    if peers is not None:
+        parts += [Text(), peers]
+    parts += [Text(), *_operations(figures, stuck)]
+    return Group(*parts)
+
+
+def document(figures: list[Figures], silent: list[int], stuck: float) -> dict[str, Any]:
+    """Return the same for programs.
+
+    Returns
+    -------
+    dict
+        ``time`` (seconds of the epoch), ``connectors``, ``silent`` (process ids). A connector has
+        ``pid``, ``program``, ``name``, ``rates`` (per second; the latencies in seconds), ``stats``
+        as ``Connector.stats()`` returns them, ``peers``, and ``stuck``, its old operations.
+    """
+    return {
+        "time": time.time(),
+        "connectors": [_connector_json(item, stuck) for item in figures],
+        "silent": silent,
+    }
+
+
+def _connector_json(item: Figures, stuck: float) -> dict[str, Any]:
+    found = dataclasses.asdict(item)
+    operations = found.pop("operations")
+    found["stuck"] = [operation for operation in operations if operation["age"] >= stuck]
+    for key, value in (found["rates"] or {}).items():
+        if value == math.inf:
+            found["rates"][key] = None  # longer than any bound
+    return found
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _connectors(figures: list[Figures]) -> RenderableType:
+    """Return what they do."""
+    table = terminal.table(
+        "process", "connector", "ops/s", "failed/s", "moved", "by peers", "median", "p99",
+        "operations",
+        left=("process", "connector", "operations"),
+    )  # fmt: skip
+    for item in figures:
+        rates = item.rates
+        moving = ["", "", "", "", "", ""]
+        if rates is not None:
+            moving = [
+                f"{rates.complete:.0f}",
+                f"{rates.failed:.0f}" if rates.failed else "",
+                _rate(rates.moved),
+                _rate(rates.moved_by_peers),
+                _bound(rates.median),
+                _bound(rates.p99),
+            ]
+        phases = item.stats["operations"]["phases"]
+        waiting = ", ".join(f"{count} {phase}" for phase, count in phases.items() if count)
+        failed = Text(moving[1], "red")
+        table.add_row(
+            f"{item.pid} {printable(item.program)}",
+            printable(item.name),
+            moving[0],
+            failed,
+            *moving[2:],
+            f" {waiting or 'none'}",
+        )
+    return table
+
+
+def _holdings(figures: list[Figures]) -> RenderableType:
+    """Return what they hold."""
+    table = terminal.table(
+        "connector", "complete", "cancelled", "errored", "registered", "held", "quarantined",
+        "peers", "reloads",
+    )  # fmt: skip
+    for item in figures:
+        stats = item.stats
+        operations = stats["operations"]
+        complete, cancelled, errored = (
+            sum(kind[result] for kind in stats["ended"].values())
+            for result in ("complete", "cancelled", "errored")
+        )
+        table.add_row(
+            printable(item.name),
+            str(complete),
+            str(cancelled),
+            Text(str(errored), "red" if errored else ""),
+            format_bytes(stats["registrations"]["bytes"]),
+            format_bytes(operations["held_bytes"]),
+            format_bytes(operations["quarantined_bytes"]),
+            str(stats["peers"]["count"]),
+            str(stats["peers"]["reloads"]),
+        )
+    return table
+
+
+def _peers(figures: list[Figures]) -> RenderableType | None:
+    """Return whom they know; None if nobody."""
+    table = terminal.table("peer", "of", "in flight", "regions", "idle", left=("peer", "of"))
+    rows = [(peer, item) for item in figures for peer in item.peers]
+    rows.sort(key=lambda row: (row[0]["idle"], row[0]["name"]))
+    for peer, item in rows[:_MOST]:
+        table.add_row(
+            printable(peer["name"]),
+            printable(item.name),
+            str(peer["in_flight"]),
+            str(peer["regions"]),
+            format_seconds(peer["idle"]) if peer["idle"] else "",
+        )
+    return table if rows else None
+
+
+def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
+    """Return what has taken long."""
+    rows = [
+        (operation, item)
+        for item in figures
+        for operation in item.operations
+        if operation["age"] >= stuck
+    ]
+    title = f"no operation is older than {stuck:g} s"
+    if not rows:
+        return [Text(title, "dim")]
+    rows.sort(key=lambda row: -row[0]["age"])
+    table = terminal.table(
+        "stuck", "operation", "bytes", "phase", "left", "peer", "connector",
+        left=("operation", "phase", "peer", "connector"),
+    )  # fmt: skip
+    for operation, item in rows[:_MOST]:
+        left = operation["left"]
+        table.add_row(
+            Text(format_seconds(operation["age"]), "yellow"),
+            f" {operation['kind']} {operation['number']}",
+            format_bytes(operation["nbytes"]),
+            f" {operation['phase']}",
+            "" if left is None else format_seconds(left),
+            f" {printable(operation['peer'])}",
+            printable(item.name),
+        )
+    more = len(rows) - _MOST
+    return [table, Text(f"and {more} more", "dim")] if more > 0 else [table]
+
+
+def _rate(nbytes: float) -> str:
+    return f"{format_bytes(nbytes)}/s" if nbytes else ""
+
+
+def _bound(seconds: float | None) -> str:
+    """Return the upper bound of a latency."""
+    if seconds is None:
+        return ""
+    return "> 268 s" if seconds == math.inf else f"<{format_seconds(seconds)}"
