@@ -75,6 +75,15 @@ class Collector(_Collector):
                 for name, stats in seen:
                     metric.add_metric([name], stats[group][key])
                 yield metric
+        phases = GaugeMetricFamily(
+            "nixl_connect_operations_by_phase",
+            "Operations that there are, by what they wait for",
+            labels=["worker_id", "phase"],
+        )
+        for name, stats in seen:
+            for phase, count in stats["operations"]["phases"].items():
+                phases.add_metric([name, phase], count)
+        yield phases
         yield from _ended(seen)
 
 

@@ -295,6 +295,11 @@ def test_prometheus(make_connector):
     assert value("nixl_connect_peers", {"worker_id": "other"}) == 1
     assert value("nixl_connect_notifications_total", {"worker_id": "one"}) == 1
     assert value("nixl_connect_operations_waiting", {"worker_id": "one"}) == 0
+    offered = one.create_readable_blocking(nc.Descriptor(bytearray(8)))
+    by_phase = "nixl_connect_operations_by_phase"
+    assert value(by_phase, {"worker_id": "one", "phase": "offered"}) == 1
+    assert value(by_phase, {"worker_id": "one", "phase": "in flight"}) == 0
+    offered.cancel()
     text = client.generate_latest(registry).decode()
     assert 'worker_id="unused"' not in text
 
