@@ -52,8 +52,9 @@ def _keep_colons(*event):
         lines[:0] = ["..", ""]  # an empty comment
 
 
-def _link_beside(app, path, parent, content):
+def _link_beside(*event):
     """Have a file of the repository's root that a page includes link to others outside of docs."""
+    _, _, _, content = event
     content[0] = re.sub(
         r"\]\((?!docs/|https?:|#)([^)\s]+)\)", r"](path:../\1)", content[0], flags=re.ASCII
     )
