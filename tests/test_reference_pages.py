@@ -18,7 +18,7 @@ SUBJECTS = ("nixl", "dynamo", "ucxx", "zmq", "shm")
 # The rows of the table of ratios: what they are called, and where `docs/benchmarks.json` has them.
 ROWS = {
     "8 bytes, fresh buffers: offer, message, read, both told": ("fresh", "cycle"),
-    "256 MiB, the same": ("size 268435456", "cycle"),
+    "256 MiB, buffers that were used before, the same": ("size 268435456", "cycle"),
     "512 operations at once, for each": ("burst 512", "operation"),
     "8 passive sides at once, for each round": ("fan", "operation"),
     "100,000 descriptors in one read": ("descriptors", "read"),
@@ -89,3 +89,12 @@ def test_ratios_of_the_comparison():
     rows = ratios()
     missing = [row for row in rows if row not in text]
     assert not missing, "docs/explanation/choosing.md should have:\n" + "\n".join(rows)
+
+
+def test_every_message_is_explained():
+    text = (DOCS / "explanation" / "transfer.md").read_text()
+    native = ROOT / "nixl_connect" / "_native"
+    sources = "".join((native / name).read_text() for name in ("transfer.pyx", "record.pyx"))
+    messages = re.findall(r'^(?:\w+_PREFIX|PROBE) = b"([^"]+)"$', sources, re.MULTILINE)
+    assert len(messages) == 4
+    assert [message for message in messages if f"`{message}`" not in text] == []
