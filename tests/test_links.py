@@ -32,10 +32,11 @@ OWN = {"localhost", "127.0.0.1", "10.0.0.1"}
 
 _FENCE = re.compile(r"^(`{3,})[^`\n]*\n.*?^\1`*$\n?", re.DOTALL | re.MULTILINE)
 _IMAGE = re.compile(r"^```\{(?:image|figure)\} (\S+)$", re.MULTILINE)
-_INCLUDE = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^```\{(?:literal)?include\} (\S+)$", re.MULTILINE)
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _REFERENCE = re.compile(r"^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
+_MARKUP = re.compile(r"<[a-z]+ [^>]*\b(?:href|src|srcset)=\"([^\"]+)\"")
 _BARE = re.compile(r"https?://[^\s)>\"'`]+")
 _HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$", re.MULTILINE)
 # What `myst_heading_anchors` gives an anchor to.
@@ -50,7 +51,7 @@ def prose(page: Path) -> str:
 def links(page: Path) -> Iterator[str]:
     """Yield the targets of a page's links and pictures."""
     text = _CODE.sub("", prose(page))
-    for pattern in (_LINK, _REFERENCE):
+    for pattern in (_LINK, _REFERENCE, _MARKUP):
         yield from pattern.findall(text)
     yield from _IMAGE.findall(page.read_text())
     yield from _INCLUDE.findall(page.read_text())
@@ -131,7 +132,8 @@ def _contents(page: Path) -> Iterator[str]:
     ):
         for line in body.splitlines():
             if line and not line.startswith(":") and "*" not in line:
-                yield f"{line}.md"
+                name = re.sub(r".*<(.+)>", r"\1", line).removesuffix(".md")
+                yield f"{name}.md"
 
 
 # The tests of the tests: what has to be found.
@@ -149,7 +151,7 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
     page.write_text(
         "# A page\n\n## Twice\n\n## Twice\n\n```sh\n# no heading\n[no](link.md)\n```\n"
         "[a](#twice-1) [b](#twice-2) [c](gone.md) [d](page.md#no-heading) `[e](code.md)`\n"
-        "[f](../outside.md)\n[g]: other.md\n"
+        '[f](../outside.md)\n[g]: other.md\n<img alt="h" src="drawing.svg">\n'
     )
     assert [problem(page, target) for target in links(page)] == [
         None,
@@ -158,4 +160,5 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
         "page.md#no-heading: no such heading",
         "../outside.md: leaves the repository",
         "other.md: no such file",
+        "drawing.svg: no such file",
     ]
