@@ -1,6 +1,7 @@
 """Sphinx configuration. `make docs` builds the pages, with warnings as errors and no network."""
 
 import inspect
+import re
 
 import nixl_connect
 
@@ -20,6 +21,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# What pages of the reference import, and building them does not need.
+autodoc_mock_imports = ["prometheus_client"]
+
+# For the builder that follows links: `sphinx-build -b linkcheck`.
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_workers = 4
+linkcheck_anchors = False  # pages of GitHub make theirs with scripts
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|10\.0\.0\.1)(:\d+)?(/.*)?$"]
+linkcheck_allowed_redirects = {r"https://github\.com/.*": r"https://github\.com/.*"}
 
 
 def _hide_private(*event):
@@ -41,6 +52,15 @@ def _keep_colons(*event):
         lines[:0] = ["..", ""]  # an empty comment
 
 
+def _link_beside(*event):
+    """Have a file of the repository's root that a page includes link to others outside of docs."""
+    _, _, _, content = event
+    content[0] = re.sub(
+        r"\]\((?!docs/|https?:|#)([^)\s]+)\)", r"](path:../\1)", content[0], flags=re.ASCII
+    )
+
+
 def setup(app):
+    app.connect("include-read", _link_beside)
     app.connect("autodoc-process-signature", _hide_private)
     app.connect("autodoc-process-docstring", _keep_colons, priority=400)

@@ -1,0 +1,100 @@
+"""Pages that have to say what something else says: the reference, and the ratios of `choosing`."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import nixl_connect
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+API = DOCS / "reference" / "api.md"
+CHOOSING = DOCS / "explanation" / "choosing.md"
+
+SUBJECTS = ("nixl", "dynamo", "ucxx", "zmq", "shm")
+# The rows of the table of ratios: what they are called, and where `docs/benchmarks.json` has them.
+ROWS = {
+    "8 bytes, fresh buffers: offer, message, read, both told": ("fresh", "cycle"),
+    "256 MiB, buffers that were used before, the same": ("size 268435456", "cycle"),
+    "512 operations at once, for each": ("burst 512", "operation"),
+    "8 passive sides at once, for each round": ("fan", "operation"),
+    "100,000 descriptors in one read": ("descriptors", "read"),
+    "8 bytes, prepared once and posted again": ("prepared", "repost"),
+    "longest stall of the reader's event loop, 256 MiB": ("stall", "active"),
+    "processor time of a side that waits for one operation": ("idle 1", "passive"),
+}
+
+
+def documented() -> set[str]:
+    """Return the objects for which there is a directive of autodoc, the module's members too."""
+    names = set()
+    for kind, name in re.findall(r"^\.\. auto(\w+):: ([\w.]+)", API.read_text(), re.MULTILINE):
+        if kind != "module":
+            names.add(name)
+            continue
+        source = ROOT / Path(*name.split(".")).with_suffix(".py")
+        names |= {
+            f"nixl_connect.{node.name}"
+            for node in ast.parse(source.read_text()).body
+            if isinstance(node, ast.ClassDef)
+        }
+    return names
+
+
+@pytest.mark.parametrize("name", [n for n in nixl_connect.__all__ if not n.startswith("_")])
+def test_every_public_name_is_in_the_reference(name):
+    assert f"nixl_connect.{name}" in documented()
+
+
+def test_the_reference_has_no_other_names():
+    others = {"nixl_connect.prometheus.Collector"}
+    assert documented() - others <= {f"nixl_connect.{name}" for name in nixl_connect.__all__}
+
+
+def test_nothing_is_documented_twice():
+    text = API.read_text()
+    names = re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+def ratios() -> list[str]:
+    """Return the rows of the table, of the medians that `make bench` has written."""
+    results = json.loads((DOCS / "benchmarks.json").read_text())["results"]
+    rows = []
+    for label, (case, figure) in ROWS.items():
+        cells = []
+        own = results[case]["nixl_connect"]["figures"][figure]["median"]
+        for subject in SUBJECTS:
+            measured = results[case].get(subject)
+            if measured is None:
+                cells.append("")
+                continue
+            cells.append(rounded(measured["figures"][figure]["median"] / own))
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    return rows
+
+
+def rounded(ratio: float) -> str:
+    """Return a ratio with two digits, or as a fraction with one or two if it is small."""
+    if ratio < 0.1:
+        return f"1/{float(f'{1 / ratio:.2g}'):g}"
+    return f"{float(f'{ratio:.2g}'):g}"
+
+
+def test_ratios_of_the_comparison():
+    text = CHOOSING.read_text()
+    rows = ratios()
+    missing = [row for row in rows if row not in text]
+    assert not missing, "docs/explanation/choosing.md should have:\n" + "\n".join(rows)
+
+
+def test_every_message_is_explained():
+    text = (DOCS / "explanation" / "transfer.md").read_text()
+    native = ROOT / "nixl_connect" / "_native"
+    sources = "".join((native / name).read_text() for name in ("transfer.pyx", "record.pyx"))
+    messages = re.findall(r'^(?:\w+_PREFIX|PROBE) = b"([^"]+)"$', sources, re.MULTILINE)
+    assert len(messages) == 4
+    assert [message for message in messages if f"`{message}`" not in text] == []
