@@ -19,10 +19,12 @@ PAGES = [
 ]
 # A host that is new is to be looked at: by a person, who then adds it.
 HOSTS = {
+    "docs.iterative.ai",
     "docs.nvidia.com",
     "docs.python.org",
     "github.com",
     "keepachangelog.com",
+    "no-color.org",
     "openucx.readthedocs.io",
     "pypi.org",
     "semver.org",
