@@ -5,29 +5,28 @@ blocks of a page run in order as one program, in which ``await`` is allowed at t
 """
 
 import importlib.util
+import itertools
 import os
-import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks, commands, output_of, pattern, programs
+from processes import until
 
 from nixl_connect import cuda
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # No program may take longer, in seconds.
 DEADLINE = 40.0
 ENVIRONMENT = os.environ | {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"}
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_PROGRAM = re.compile(r"# (\w+\.py)\n")
 # With `await` at the top level, to evaluate a module's code is to make a coroutine.
 _RUN_PAGE = """
 import ast, asyncio, pathlib, sys
@@ -40,41 +39,22 @@ if coroutine is not None:
 """
 
 
-def _blocks(page: Path) -> Iterator[tuple[str | None, int, str]]:
-    """Yield the name, if it is a program, the line and the text of each Python block of a page."""
-    text = page.read_text()
-    for match in _BLOCK.finditer(text):
-        named = _PROGRAM.match(match[1])
-        yield named and named[1], text.count("\n", 0, match.start(1)), match[1]
-
-
 def _fragments(page: Path) -> str:
     """Return the blocks of a page that are no programs, on the lines that they have in the page."""
     source = ""
-    for name, line, text in _blocks(page):
-        if name is None:
-            source += "\n" * (line - source.count("\n")) + text
+    for block in blocks(page, "python"):
+        if block.program is None:
+            source += "\n" * (block.line - 1 - source.count("\n")) + block.text
     return source
-
-
-def _programs() -> dict[str, str]:
-    """Return the text of each program by name."""
-    programs = {}
-    for page in PAGES:
-        for name, _, text in _blocks(page):
-            if name is not None:
-                assert name not in programs, f"{page}: there are two programs {name}"
-                programs[name] = text
-    return programs
 
 
 @pytest.fixture
 def program(tmp_path):
     """Return a function that writes a program to a file and returns the command that runs it."""
-    programs = _programs()
+    known = programs()
 
     def write(name: str) -> list[str]:
-        (tmp_path / name).write_text(programs[name])
+        (tmp_path / name).write_text(known[name])
         return [sys.executable, str(tmp_path / name)]
 
     return write
@@ -86,7 +66,8 @@ def start():
     started: list[subprocess.Popen] = []
 
     def popen(command: list[str], **options) -> subprocess.Popen:
-        process = subprocess.Popen(command, cwd="/", env=ENVIRONMENT, text=True, **options)
+        options = {"cwd": "/", "env": ENVIRONMENT, "stdout": subprocess.PIPE} | options
+        process = subprocess.Popen(command, text=True, **options)
         started.append(process)
         return process
 
@@ -94,7 +75,7 @@ def start():
     for process in started:
         process.kill()
         process.wait(DEADLINE)
-        for stream in (process.stdout, process.stderr):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
 
@@ -115,14 +96,10 @@ def test_page(page, start, tmp_path):
     # Line numbers of a traceback are those of the page.
     fragments = tmp_path / page.name
     fragments.write_text(_fragments(page))
-    _end(
-        start(
-            [sys.executable, "-c", _RUN_PAGE, str(fragments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )
+    _end(start([sys.executable, "-c", _RUN_PAGE, str(fragments)], stderr=subprocess.PIPE))
 
+
+# --- programs -----------------------------------------------------------------------------------
 
 # What each pair of a sender and a receiver imports, and whether it takes a GPU.
 PAIRS = {
@@ -137,7 +114,8 @@ PAIRS = {
 def test_every_program_is_run():
     paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
     fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py
-    assert sorted(_programs()) == sorted([*paired, *fleets, "client.py", "server.py"])
+    taught = [block.program for block in blocks(TUTORIAL, "python")]
+    assert sorted(programs()) == sorted([*paired, *fleets, *taught, "client.py", "server.py"])
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -147,14 +125,11 @@ def test_sender_and_receiver(program, start, name):
         pytest.skip(f"{needed} is not installed")
     if on_gpu and not cuda.is_available():
         pytest.skip("no GPU")
-    sender = start(program(f"{name}sender.py"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    receiver = start(
-        program(f"{name}receiver.py"),
-        stdin=sender.stdout,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert _end(receiver) == ("sum: 499500\n" if name else "sum: 499999500000\n")
+    sender = start(program(f"{name}sender.py"), stderr=subprocess.PIPE)
+    receiver = start(program(f"{name}receiver.py"), stdin=sender.stdout, stderr=subprocess.PIPE)
+    # Some are shown once for two.
+    shown = {"onnxruntime_": "jax_", "cupy_": "cuda_"}.get(name, name)
+    assert _end(receiver) == output_of(f"python {shown}sender.py | python {shown}receiver.py")
     sender.stdout.close()
     sender.stdout = None
     _end(sender)
@@ -162,28 +137,20 @@ def test_sender_and_receiver(program, start, name):
 
 def test_sender_and_receiver_are_short():
     # The README promises them in few lines.
-    programs = _programs()
-    lines = programs["sender.py"].splitlines() + programs["receiver.py"].splitlines()
+    known = programs()
+    lines = known["sender.py"].splitlines() + known["receiver.py"].splitlines()
     assert len(lines) <= 30
 
 
 def test_server_and_client(program, start):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = start(
-        [*program("server.py"), "127.0.0.1", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    server = start([*program("server.py"), "127.0.0.1", str(port)], stderr=subprocess.PIPE)
     _wait_for_server(f"http://127.0.0.1:{port}/", server)
     client = program("client.py")
     for _ in range(3):
-        process = start(
-            [*client, f"http://127.0.0.1:{port}/data"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert _end(process) == "sum: 499999500000\n"
+        process = start([*client, f"http://127.0.0.1:{port}/data"], stderr=subprocess.PIPE)
+        assert _end(process) == output_of("python client.py http://127.0.0.1:8080/data")
     server.terminate()
     _, error = server.communicate(timeout=DEADLINE)
     assert server.returncode == 0, error
@@ -205,8 +172,47 @@ def _wait_for_server(url: str, server: subprocess.Popen) -> None:
     pytest.fail("the server does not answer")
 
 
-def test_readme_links():
-    text = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+# --- the tutorial -------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A command of the tutorial, at work: what is shown beneath it is what it must print."""
+
+    def __init__(self, start, command, folder: Path) -> None:
+        self.shown = command.output.replace("^C", "")
+        self.interrupted = "^C" in command.output
+        name, *arguments = command.text.split()
+        program = {"python": [], "nixl-connect": ["-m", "nixl_connect"]}[name]
+        self.path = folder / f"terminal {time.monotonic_ns()}"
+        with self.path.open("w") as file:
+            self.process = start(
+                [sys.executable, *program, *arguments],
+                cwd=folder,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        # A reader goes on when the first line is there.
+        until(lambda: "\n" in self.path.read_text(), DEADLINE)
+        if self.interrupted:
+            self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        status = self.process.wait(DEADLINE)
+        printed = self.path.read_text()
+        assert pattern(self.shown).fullmatch(printed), printed
+        assert (status != 0) == (self.interrupted or "Error: " in self.shown)
+
+
+def test_tutorial(start, tmp_path):
+    """Each command is started where a reader starts it; those of one section end with it."""
+    for block in blocks(TUTORIAL, "python"):
+        (tmp_path / block.program).write_text(block.text)
+    sections = itertools.groupby(commands(TUTORIAL), lambda command: command.block.section)
+    for _, together in sections:
+        terminals = []
+        for command in together:
+            terminals.append(Terminal(start, command, tmp_path))
+            if terminals[-1].interrupted:
+                terminals.pop().end()
+        for terminal in terminals:
+            terminal.end()
