@@ -167,6 +167,12 @@ class Rows(Sequence[SerializedDescriptor]):
         return f"Rows({len(self)} blocks in {len(self.groups)} groups)"
 
 
+if TYPE_CHECKING:
+    _Described = list[SerializedDescriptor] | Rows
+else:  # what msgspec reads
+    _Described = list[SerializedDescriptor]
+
+
 def _table_of(group: Group) -> Regions:
     """Return the rows of a group that may come from anywhere."""
     first = SerializedDescriptor(device=group.device, ptr=group.ptr, size=group.size)
@@ -205,7 +211,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         1 for memory to be read, 2 for memory to be written.
     """
 
-    descriptors: list[SerializedDescriptor] = msgspec.field(default_factory=list)
+    descriptors: _Described = msgspec.field(default_factory=list)
     nixl_metadata: str = ""
     notification_key: str = ""
     operation_kind: int = 0
@@ -255,7 +261,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         return _packer.encode((version, self.operation_kind, self.notification_key, stream, rows))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> RdmaMetadata:
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> RdmaMetadata:
         """Make an instance of its binary form.
 
         Raises
@@ -269,7 +275,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             version, kind, key, stream, packed = _unpacker.decode(data)
             if version not in (_SINGLE, _GROUPED):
                 raise MetadataError(f"RdmaMetadata: binary version {version}, not 1 or 2")
-            described: Any
+            described: _Described
             if version == _GROUPED:
                 described = Rows(_groups.decode(packed))
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import nixl_connect as nc
 from nixl_connect.cli import demo_payload
@@ -62,8 +62,7 @@ class LocalSide:
     async def open(self) -> dict[str, Any]:
         """Start NIXL, register the buffer once for all, and tell which library it is."""
         await asyncio.to_thread(self._whole.register_memory, self.connector)
-        library: dict[str, Any] = self.connector.stats()["library"]
-        return library
+        return cast("dict[str, Any]", self.connector.stats()["library"])
 
     async def close(self) -> None:
         """Give everything back."""
