@@ -50,16 +50,25 @@ class CudaStream(Protocol):
     def __cuda_stream__(self) -> Any: ...
 
 
+# As text, which takes no Buffer at run time; each in one piece, which is what checkers read.
 Array: TypeAlias = "Buffer | ArrayInterface | CudaArrayInterface | DLPack"
 """An object that has bytes, and says where."""
 
 Pointer: TypeAlias = "SupportsIndex | CudaPointer"
+"""An address."""
 
-Data: TypeAlias = (
-    "Array | tuple[Array, Device | str] | tuple[Pointer, SupportsIndex]"
-    " | tuple[Pointer, SupportsIndex, Device | str]"
-    " | tuple[Pointer, SupportsIndex, Device | str, object]"
-)
+Placed: TypeAlias = "tuple[Array, Device | str]"
+"""An array, and the device that it is on."""
+
+Region: TypeAlias = "tuple[Pointer, SupportsIndex]"
+"""An address, and how many bytes."""
+
+PlacedRegion: TypeAlias = "tuple[Pointer, SupportsIndex, Device | str]"
+
+OwnedRegion: TypeAlias = "tuple[Pointer, SupportsIndex, Device | str, object]"
+"""And what keeps the memory alive."""
+
+Data: TypeAlias = "Array | Placed | Region | PlacedRegion | OwnedRegion"
 """What a `Descriptor` is made of."""
 
 Stream: TypeAlias = "CudaStream | CudaPointer | SupportsIndex"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, overload
 
 import msgspec
 from msgspec import Meta
@@ -116,8 +116,10 @@ class Rows(Sequence[SerializedDescriptor]):
     __slots__ = ("groups", "tables")
 
     def __init__(self, groups: Sequence[Group], tables: list[Regions] | None = None) -> None:
-        self.groups = tuple(groups)
-        self.tables = [_table_of(group) for group in self.groups] if tables is None else tables
+        self.groups: tuple[Group, ...] = tuple(groups)
+        self.tables: list[Regions] = (
+            [_table_of(group) for group in self.groups] if tables is None else tables
+        )
         """The rows of each group."""
 
     @property
@@ -158,7 +160,7 @@ class Rows(Sequence[SerializedDescriptor]):
             return NotImplemented
         return len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[type[Rows], tuple[tuple[Group, ...]]]:
         return Rows, (self.groups,)
