@@ -15,7 +15,7 @@ from nixl_connect.metadata import Group
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from nixl_connect.data import Data, Stream
+    from nixl_connect.data import ArrayInterface, Data, Stream
 
 
 class Blocks:
@@ -54,7 +54,7 @@ class Blocks:
         self,
         data: Descriptor | Data,
         block_size: int,
-        indices: Sequence[int] | Buffer,
+        indices: Sequence[int] | Buffer | ArrayInterface,
         *,
         stride: int | None = None,
         stream: Stream | None = None,

@@ -136,7 +136,8 @@ def tidy(module: str, stub: str, source: str, missing: set[str]) -> str:
         if isinstance(node, ast.ClassDef):
             tidy_class(node, types.get(node.name))
     refine(tree.body, module, missing)
-    return f"{HEADER}{IMPORTS}\n{ast.unparse(ast.fix_missing_locations(tree))}\n"
+    tree.body[1 if ast.get_docstring(tree) else 0 : 0] = ast.parse(IMPORTS).body
+    return HEADER + ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
 def run(*command: str) -> None:
@@ -154,7 +155,6 @@ def generate(folder: Path) -> dict[Path, str]:
         str(NATIVE),
         f"--output-dir={folder}",
         "--exclude-attribution",
-        "--exclude-docstrings",
         "--no-pxd-to-stubs",
         "--resolve-ctypedef-aliases",
     )
