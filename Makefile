@@ -100,6 +100,7 @@ lint: $(LINT_READY)
 
 types: $(INSTALLED) $(TEST_READY) $(LINT_READY)
 	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/typing/checkers.py
 
 stubs-check: $(INSTALLED) $(LINT_READY)
 	$(BIN)/python tools/stubs.py --check

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TypeVar
 
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
@@ -35,9 +35,8 @@ from nixl_connect.permit import Permit
 from nixl_connect.regions import Local
 from nixl_connect.status import OperationKind, OperationStatus
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+# Rather than Self: editors that use jedi know only this as the class of whoever is entered.
+_Self = TypeVar("_Self", bound="AbstractOperation")
 
 Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
 """What operations take."""
@@ -191,7 +190,7 @@ class AbstractOperation(ABC):
         if native.status != OperationStatus.COMPLETE:
             raise _error_of(native, f"{type(self).__name__}", self._peer_name)
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         if self._released:
             raise StateError(f"{type(self).__name__} has been released; make a new operation")
         return self
@@ -201,7 +200,7 @@ class AbstractOperation(ABC):
         if self._native is not None and not self._connection._engine.forked:
             self.cancel()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self: _Self) -> _Self:  # noqa: PYI019
         return self.__enter__()
 
     async def __aexit__(self, *exception: object) -> None:

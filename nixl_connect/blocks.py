@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.descriptor import Descriptor, integer
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 from nixl_connect.metadata import Group
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from nixl_connect.data import ArrayInterface, Data, Stream
 
 
 class Blocks:
@@ -47,12 +52,12 @@ class Blocks:
 
     def __init__(
         self,
-        data: Any,
+        data: Descriptor | Data,
         block_size: int,
-        indices: range | Sequence[int] | Any,
+        indices: Sequence[int] | Buffer | ArrayInterface,
         *,
         stride: int | None = None,
-        stream: Any = None,
+        stream: Stream | None = None,
     ) -> None:
         if isinstance(data, Descriptor):
             if stream is not None:

@@ -225,7 +225,7 @@ class Fence:
 
     def __init__(self, streams: Iterable[tuple[Device, int]]) -> None:
         ordered = sorted(streams, key=str)
-        self.name = f"streams {ordered}"
+        self.name: str = f"streams {ordered}"
         """The same for the same streams, which finish in order."""
         self._events: list[tuple[Any, Any]] = []  # with the context of each
         for device, stream in ordered:

@@ -16,6 +16,7 @@ from nixl_connect.metadata import SerializedDescriptor
 if TYPE_CHECKING:
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
+    from nixl_connect.data import Data, Stream
     from nixl_connect.registrations import Registration
 
 
@@ -70,7 +71,7 @@ class Descriptor:
         "_size",
     )
 
-    def __init__(self, data: Any, *, stream: Any = None) -> None:
+    def __init__(self, data: Data, *, stream: Stream | None = None) -> None:
         # First, so that the finalizer finds it whatever happens below.
         self._registration: list[Registration] | None = None
         self._set(locate(data, stream))

@@ -43,7 +43,7 @@ from nixl_connect.startup import describe_agent, start_agent
 if TYPE_CHECKING:
     from nixl_connect.prepared import PreparedTransfer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Seconds that transfers in flight have when the interpreter ends.
 _EXIT_DRAIN = 0.5
@@ -93,7 +93,7 @@ class Engine:
 
     def __init__(self, name: str, options: Options) -> None:
         require_files(48, "opening a connector")
-        self.library = library.load()
+        self.library: library.Library = library.load()
         self.name = name
         self.options = options
         self._agent = start_agent(name, options.plugins)
@@ -103,8 +103,8 @@ class Engine:
         # Nobody learns its name but those whom it tells that their bytes have been moved.
         self._messenger = start_agent(f"{name}/messenger", options.plugins)
         self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
-        self.registrations = Registrations(self._agent)
-        self.peers = Peers(
+        self.registrations: Registrations = Registrations(self._agent)
+        self.peers: Peers = Peers(
             self._agent,
             Messenger(
                 self._messenger,
@@ -116,13 +116,13 @@ class Engine:
             limit=options.max_peer_regions,
             own=described.connections,
         )
-        self.keeper = Keeper(
+        self.keeper: Keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close
         )
         self._lanes = Lanes(name, options.plugins, self._lane)
         self._loops = Loops(self._reactor.look, self.collect)
         self._usable = _Usable(self)
-        self.starter = Starter(
+        self.starter: Starter = Starter(
             self._reactor,
             self.registrations,
             self.peers,
@@ -137,7 +137,7 @@ class Engine:
         # Reentrant: a signal handler may close what is being closed.
         self._close_lock = threading.RLock()
         self._shutting_down = False
-        self.closed = False
+        self.closed: bool = False
         self.forked = False
         self._shut_down = False
         _engines.add(self)

@@ -26,7 +26,7 @@ from nixl_connect.peers import Peers
 from nixl_connect.permit import NotQuickError, Permit
 from nixl_connect.registrations import Registration, Registrations
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # The reaper gives others this long (seconds) to collect what they are about to look at anyway.
 _GRACE = 0.05
@@ -55,10 +55,10 @@ class Hold:
     def __init__(
         self, registrations: list[Registration], memory: list[Any], nbytes: int, peer: Peer | None
     ) -> None:
-        self.registrations = registrations
-        self.memory = memory
-        self.nbytes = nbytes
-        self.peer = peer
+        self.registrations: list[Registration] = registrations
+        self.memory: list[Any] = memory
+        self.nbytes: int = nbytes
+        self.peer: Peer | None = peer
         self.parts: list[tuple[Lane, Peer, list[Registration]]] = []
 
 

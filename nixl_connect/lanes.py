@@ -20,7 +20,7 @@ from nixl_connect.registrations import Registrations
 from nixl_connect.startup import start_agent
 from nixl_connect.ucx import settings_of, with_settings
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # How many share a transfer. Two copy faster than one, but a copy is a long system call, and event
 # loops are to find a processor that is free.
@@ -50,7 +50,7 @@ class Lane:
 
     def __init__(self, agent: Agent, native: native_lane.Lane, peers: Peers) -> None:
         self.native = native
-        self.registrations = Registrations(agent, pins=False)  # of no network device
+        self.registrations: Registrations = Registrations(agent, pins=False)  # of no network device
         self.peers = peers
         self._agent = agent
 

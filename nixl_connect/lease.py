@@ -15,6 +15,8 @@ from nixl_connect.staging import Copy
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from nixl_connect.data import Data, Stream
+
 
 class Lease:
     """A block of a pool, for as long as anybody needs it.
@@ -63,7 +65,7 @@ class Lease:
         return memoryview(self._memory)
 
     async def copy_from(
-        self, data: Any, *, stream: Any = None, timeout: float | None = None
+        self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
         """Fill the lease, from its start, with the bytes of other memory, of a device above all.
 
@@ -95,7 +97,9 @@ class Lease:
         """
         await _copied(Copy(self.descriptor, data, stream, outward=False), _permit(timeout))
 
-    async def copy_to(self, data: Any, *, stream: Any = None, timeout: float | None = None) -> None:
+    async def copy_to(
+        self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
+    ) -> None:
         """Fill other memory with the first bytes of the lease: the inverse of `copy_from`.
 
         The bytes are there when it returns, for whatever is given to any stream from then on.
@@ -110,13 +114,13 @@ class Lease:
         await _copied(Copy(self.descriptor, data, stream, outward=True), _permit(timeout))
 
     def copy_from_blocking(
-        self, data: Any, *, stream: Any = None, timeout: float | None = None
+        self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
         """Fill the lease: `copy_from` without an event loop."""
         Copy(self.descriptor, data, stream, outward=False).run(_permit(timeout))
 
     def copy_to_blocking(
-        self, data: Any, *, stream: Any = None, timeout: float | None = None
+        self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
         """Fill other memory: `copy_to` without an event loop."""
         Copy(self.descriptor, data, stream, outward=True).run(_permit(timeout))

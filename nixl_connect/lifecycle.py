@@ -6,17 +6,24 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar, cast
 
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread
 from nixl_connect.options import count, seconds
 from nixl_connect.permit import PATIENT, Permit
-from nixl_connect.statistics import OperationReport, PeerReport, operations, peers, statistics
+from nixl_connect.statistics import (
+    OperationReport,
+    PeerReport,
+    Statistics,
+    operations,
+    peers,
+    statistics,
+)
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+# Rather than Self: editors that use jedi know only this as the class of whoever is entered.
+_Self = TypeVar("_Self", bound="Lifecycle")
 
 MONITOR = "NIXL_CONNECT_MONITOR"
 """The variable that asks for a socket that tells of them, see `nixl_connect.monitor`."""
@@ -55,17 +62,18 @@ class Lifecycle(ABC):
         if connection is not None:
             connection._engine.close()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Statistics:
         """Return what the connector holds and has done; an empty dict before its first operation.
 
         Returns
         -------
-        dict
-            Counts of operations, registrations, peers and notifications; sizes in bytes; durations
-            in seconds. The documentation has a table.
+        Statistics
+            A dict: counts of operations, registrations, peers and notifications; sizes in bytes;
+            durations in seconds. The documentation has a table.
         """
         connection = self._connection
-        return {} if connection is None else statistics(connection._engine)
+        # The type leaves out the empty one: who asks first would have to look at every key.
+        return cast("Statistics", {}) if connection is None else statistics(connection._engine)
 
     def operations(
         self, min_age: float = 0.0, *, limit: int | None = None
@@ -127,13 +135,13 @@ class Lifecycle(ABC):
                     monitor.serve_if_asked()
             return self._connection
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self: _Self) -> _Self:  # noqa: PYI019
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         return self
 
     def __exit__(self, *exception: object) -> None:

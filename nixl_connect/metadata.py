@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, overload
 
 import msgspec
 from msgspec import Meta
@@ -116,8 +116,10 @@ class Rows(Sequence[SerializedDescriptor]):
     __slots__ = ("groups", "tables")
 
     def __init__(self, groups: Sequence[Group], tables: list[Regions] | None = None) -> None:
-        self.groups = tuple(groups)
-        self.tables = [_table_of(group) for group in self.groups] if tables is None else tables
+        self.groups: tuple[Group, ...] = tuple(groups)
+        self.tables: list[Regions] = (
+            [_table_of(group) for group in self.groups] if tables is None else tables
+        )
         """The rows of each group."""
 
     @property
@@ -158,13 +160,19 @@ class Rows(Sequence[SerializedDescriptor]):
             return NotImplemented
         return len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[type[Rows], tuple[tuple[Group, ...]]]:
         return Rows, (self.groups,)
 
     def __repr__(self) -> str:
         return f"Rows({len(self)} blocks in {len(self.groups)} groups)"
+
+
+if TYPE_CHECKING:
+    _Described = list[SerializedDescriptor] | Rows
+else:  # what msgspec reads
+    _Described = list[SerializedDescriptor]
 
 
 def _table_of(group: Group) -> Regions:
@@ -205,7 +213,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         1 for memory to be read, 2 for memory to be written.
     """
 
-    descriptors: list[SerializedDescriptor] = msgspec.field(default_factory=list)
+    descriptors: _Described = msgspec.field(default_factory=list)
     nixl_metadata: str = ""
     notification_key: str = ""
     operation_kind: int = 0
@@ -255,7 +263,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         return _packer.encode((version, self.operation_kind, self.notification_key, stream, rows))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> RdmaMetadata:
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> RdmaMetadata:
         """Make an instance of its binary form.
 
         Raises
@@ -269,7 +277,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             version, kind, key, stream, packed = _unpacker.decode(data)
             if version not in (_SINGLE, _GROUPED):
                 raise MetadataError(f"RdmaMetadata: binary version {version}, not 1 or 2")
-            described: Any
+            described: _Described
             if version == _GROUPED:
                 described = Rows(_groups.decode(packed))
             else:

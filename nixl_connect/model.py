@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from nixl_connect.errors import ArgumentTypeError, LibraryError, MetadataError
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+# Rather than Self: editors that use jedi know only this as the class of what is returned.
+_Self = TypeVar("_Self", bound="Model")
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,12 +67,12 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             text = msgspec.json.encode(self.model_dump(include=include, exclude=exclude))
         return (text if indent is None else msgspec.json.format(text, indent=indent)).decode()
 
-    def model_copy(
-        self,
+    def model_copy(  # noqa: PYI019
+        self: _Self,
         *,
         update: Mapping[str, Any] | None = None,
         deep: bool = False,  # noqa: ARG002
-    ) -> Self:
+    ) -> _Self:
         """Return an instance with some fields changed, which are validated, unlike pydantic's.
 
         Parameters
@@ -100,7 +100,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return TypeAdapter(cls).json_schema()
 
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Any:
+    def model_validate(  # noqa: PYI019
+        cls: type[_Self], obj: object, **options: Any
+    ) -> _Self:
         """Make an instance of a mapping of the fields, or return an instance as it is.
 
         Parameters
@@ -125,7 +127,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise MetadataError(f"{cls.__name__}: {error}") from None
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Any:
+    def model_validate_json(  # noqa: PYI019
+        cls: type[_Self], json_data: str | bytes | bytearray, **options: Any
+    ) -> _Self:
         """Make an instance of its JSON form.
 
         Parameters

@@ -72,26 +72,26 @@ class Options:
         max_peer_regions: int,
         max_quarantine_bytes: int | None,
     ) -> None:
-        self.timeout = seconds("timeout", timeout)
-        self.seal_lifetime = seconds("seal_lifetime", seal_lifetime, _LONGEST)
-        self.quarantine = seconds("quarantine", quarantine, _LONGEST)
-        self.drain = seconds("drain", drain, _LONGEST)
-        self.progress_interval = seconds("progress_interval", progress_interval, _LONGEST)
+        self.timeout: float = seconds("timeout", timeout)
+        self.seal_lifetime: float = seconds("seal_lifetime", seal_lifetime, _LONGEST)
+        self.quarantine: float = seconds("quarantine", quarantine, _LONGEST)
+        self.drain: float = seconds("drain", drain, _LONGEST)
+        self.progress_interval: float = seconds("progress_interval", progress_interval, _LONGEST)
         if 0 < progress_interval < _SHORTEST_INTERVAL:
             raise ArgumentError(
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
                 f"not {progress_interval!r}"
             )
-        self.max_descriptors = count("max_descriptors", max_descriptors)
-        self.max_metadata_bytes = count("max_metadata_bytes", max_metadata_bytes)
-        self.max_peer_regions = count("max_peer_regions", max_peer_regions)
-        self.max_quarantine_bytes = (
+        self.max_descriptors: int = count("max_descriptors", max_descriptors)
+        self.max_metadata_bytes: int = count("max_metadata_bytes", max_metadata_bytes)
+        self.max_peer_regions: int = count("max_peer_regions", max_peer_regions)
+        self.max_quarantine_bytes: int = (
             _memory_of_machine() // 4
             if max_quarantine_bytes is None
             else count("max_quarantine_bytes", max_quarantine_bytes)
         )
-        self.seal = None if keys is None else Seal(keys, seal_lifetime)
-        self.plugins = _plugins(backends)
+        self.seal: Seal | None = None if keys is None else Seal(keys, seal_lifetime)
+        self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(backends)
 
 
 def _plugins(

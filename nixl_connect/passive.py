@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from typing import cast
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.base import AbstractOperation, Descriptors
@@ -110,7 +109,7 @@ class PassiveOperation(AbstractOperation):
             if self._stream is None:
                 self._stream = self._connection._engine.describe(self._hold, self._local.mem_type)
             made = self._metadata[hex_encode] = RdmaMetadata(
-                descriptors=cast("list[SerializedDescriptor]", self._serialized()),
+                descriptors=self._serialized(),
                 nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
                 notification_key=self._notification_key,
                 operation_kind=int(self._kind),

@@ -48,16 +48,16 @@ class Peer(PeerState):
     )
 
     def __init__(self, name: str, alias: bytes) -> None:
-        self.name = name
-        self.alias = alias
+        self.name: str = name
+        self.alias: bytes = alias
         self.connections: dict[str, bytes] = {}
         self.ledgers: dict[tuple[str, int], dict[int, RangeMap]] = {}
         """What is loaded, with the keys: by backend and memory type, and device number."""
-        self.regions = 0
+        self.regions: int = 0
         self.shapes: set[tuple[str, int, int, bytes]] = set()
         """What keys look like that NIXL has accepted."""
-        self.last_used = time.monotonic()
-        self.near = False
+        self.last_used: float = time.monotonic()
+        self.near: bool = False
         """Whether it had a doorbell on this host when it was connected."""
         self.acquaintance: Acquaintance | None = None
         """How the messenger knows it."""

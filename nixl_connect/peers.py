@@ -38,7 +38,7 @@ from nixl_connect.messenger import Messenger
 from nixl_connect.peer import Peer, Verdict
 from nixl_connect.permit import Permit
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
@@ -112,9 +112,9 @@ class Peers:
         self._given_up: list[Peer] = []
         """Those in whose place there is another, and which are still connected."""
         self._aliases = itertools.count(1)
-        self.reloads = 0
+        self.reloads: int = 0
         """How often another connection to a peer was made in the place of one."""
-        self.evictions = 0
+        self.evictions: int = 0
         """How many peers were disconnected because they were lost or idle."""
 
     def __len__(self) -> int:

@@ -28,11 +28,11 @@ class Permit:
     """Whether it may wait: not on an event loop's thread."""
 
     def __init__(self, patience: float = math.inf) -> None:
-        self.end = time.monotonic() + patience
+        self.end: float = time.monotonic() + patience
         """When to have begun."""
         self.lock: AbstractContextManager[Any] = threading.RLock()
         """Held while a transfer is started, so that it is either started or revoked."""
-        self.revoked = False
+        self.revoked: bool = False
 
     def revoke(self) -> None:
         """Forbid what has not been started."""
@@ -57,7 +57,7 @@ class _HastyPermit(Permit):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lock = contextlib.nullcontext()
+        self.lock: AbstractContextManager[Any] = contextlib.nullcontext()
 
 
 HASTY = _HastyPermit()

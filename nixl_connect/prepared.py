@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TypeVar
 
 from nixl_connect._native import prepared as native
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
@@ -30,8 +30,8 @@ from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+# Rather than Self: editors that use jedi know only this as the class of whoever is entered.
+_Self = TypeVar("_Self", bound="PreparedTransfer")
 
 _IN_FLIGHT = 1
 # How long (seconds) a loop waits for a small transfer itself.
@@ -354,7 +354,7 @@ class PreparedTransfer:
             finally:
                 self._turn.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         if self._native is None:
             raise StateError(f"{self!r} is closed; prepare anew")
         return self
@@ -365,7 +365,7 @@ class PreparedTransfer:
         else:
             self.cancel()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self: _Self) -> _Self:  # noqa: PYI019
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import (
@@ -87,7 +87,7 @@ class Collector(_Collector):
         yield from _ended(seen)
 
 
-def _stats(connector: Connector) -> dict[str, Any]:
+def _stats(connector: Connector) -> Mapping[str, Any]:
     """Return a connector's figures; none for one that is closed, or the parent's."""
     try:
         return {} if connector._closed else connector.stats()
@@ -95,7 +95,7 @@ def _stats(connector: Connector) -> dict[str, Any]:
         return {}
 
 
-def _ended(seen: list[tuple[str, dict[str, Any]]]) -> Iterator[Metric]:
+def _ended(seen: list[tuple[str, Mapping[str, Any]]]) -> Iterator[Metric]:
     """Return what became of operations."""
     results = CounterMetricFamily(
         "nixl_connect_operations",

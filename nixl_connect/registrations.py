@@ -15,7 +15,7 @@ from nixl_connect._native.ranges import RangeMap, coverings, give_up, neighbours
 from nixl_connect.errors import RegistrationError
 from nixl_connect.permit import NotQuickError, Permit
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Registering more than this for the first time takes long: pages are pinned one by one.
 _QUICK_BYTES = 1024 * 1024
@@ -36,10 +36,10 @@ class Registration:
     __slots__ = ("holders", "mem_type", "row")
 
     def __init__(self, row: Row, mem_type: int) -> None:
-        self.row = row
+        self.row: Row = row
         """Exactly as registered."""
-        self.mem_type = mem_type
-        self.holders = 0
+        self.mem_type: int = mem_type
+        self.holders: int = 0
 
 
 class Registrations:
@@ -65,7 +65,7 @@ class Registrations:
         # By memory type and device number.
         self._maps: dict[int, dict[int, RangeMap]] = {}
         self._maps_lock = threading.RLock()
-        self.lock = Gate()
+        self.lock: Gate = Gate()
         self._briefly = self.lock.within(_BRIEF)
         # What nobody holds any more, to be deregistered: rows, by memory type.
         self._idle: dict[int, list[Row]] = {}

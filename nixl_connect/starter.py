@@ -25,7 +25,7 @@ from nixl_connect.regions import Local, Plan, Target
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.used import UsedKeys
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from nixl_connect.status import OperationStatus
 
@@ -129,7 +129,86 @@ def _phase(kind: str, status: OperationStatus, *, exposed: bool) -> str:
     return "in flight" if posted else "queued"
 
 
-def statistics(engine: Engine) -> dict[str, Any]:
+class OperationFigures(TypedDict):
+    """What a connector's operations are doing, and hold."""
+
+    started: int
+    waiting: int
+    phases: dict[str, int]
+    passive: int
+    active: int
+    held: int
+    held_bytes: int
+    quarantined: int
+    quarantined_bytes: int
+
+
+class EndedFigures(TypedDict):
+    """What became of the operations of one kind."""
+
+    complete: int
+    cancelled: int
+    errored: int
+    bytes: int
+    seconds: float
+    durations: list[int]
+
+
+class RegistrationFigures(TypedDict):
+    """What is registered."""
+
+    count: int
+    bytes: int
+
+
+class LaneFigures(TypedDict):
+    """What the lanes have."""
+
+    registrations: int
+    connections: int
+
+
+class PeerFigures(TypedDict):
+    """The peers that are known."""
+
+    count: int
+    connections: int
+    reloads: int
+    evictions: int
+
+
+class NotificationFigures(TypedDict):
+    """What peers have said."""
+
+    received: int
+    unmatched: int
+    rings: int
+
+
+class LibraryFigures(TypedDict):
+    """Which NIXL this is."""
+
+    path: str
+    version: str | None
+
+
+class Statistics(TypedDict):
+    """What `Connector.stats` returns, from the first operation on. The documentation has a table.
+
+    All are plain dicts.
+    """
+
+    operations: OperationFigures
+    ended: dict[str, EndedFigures]
+    duration_bounds: list[float]
+    registrations: RegistrationFigures
+    lanes: LaneFigures
+    peers: PeerFigures
+    notifications: NotificationFigures
+    library: LibraryFigures
+
+
+def statistics(engine: Engine) -> Statistics:
     """Return what an engine holds and has done."""
     counters, tallies = engine.counters()
     phases = dict.fromkeys(PHASES, 0)

@@ -33,6 +33,27 @@ SLOTS = {
     *("__getitem__", "__setitem__", "__delitem__", "__contains__"),
 }
 
+# Cython knows no more than "list" and "dict" of these parameters and results; callers are held to
+# this. Each by module, class, function and parameter ("return" for the result).
+PRECISE = {
+    "agent.Agent.create_backend.parameters": "dict[bytes, bytes]",
+    "packing.Regions.join.tables": "list[Regions]",
+    "packing.coalesce.edges": "list[int]",
+    "ranges.take.found": "list[Registration] | list[object]",  # those of a map, too
+    "ranges.take.held": "list[Registration]",
+    "ranges.put.fresh": "list[Registration]",
+    "ranges.put.maps": "dict[int, RangeMap]",
+    "ranges.put.made": "list[Registration]",
+    "ranges.give_up.held": "list[Registration]",
+    "ranges.give_up.maps": "dict[int, dict[int, RangeMap]]",
+    "ranges.give_up.idle": "dict[int, list[tuple[int, int, int]]]",
+    "ranges.neighbours.maps": "dict[int, RangeMap]",
+    "ranges.coverings.maps": "dict[int, RangeMap]",
+    "waker.Waker.drain.return": "list[int]",
+}
+# What they name; ruff removes what a stub does not use.
+IMPORTS = "from nixl_connect.registrations import Registration"
+
 
 def is_c_type(node: ast.stmt) -> bool:
     """Tell whether a statement stands for a C struct or a C typedef."""
@@ -90,7 +111,23 @@ def tidy_class(node: ast.ClassDef, constructors: set[str] | None) -> None:
     node.body = body or [ast.Expr(ast.Constant(...))]
 
 
-def tidy(stub: str, source: str) -> str:
+def refine(body: list[ast.stmt], scope: str, missing: set[str]) -> None:
+    """Put in the types of `PRECISE`, and take those that were put in out of `missing`."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            refine(node.body, f"{scope}.{node.name}", missing)
+        elif isinstance(node, ast.FunctionDef):
+            name = f"{scope}.{node.name}"
+            for argument in (*node.args.posonlyargs, *node.args.args):
+                if f"{name}.{argument.arg}" in PRECISE:
+                    argument.annotation = ast.Name(PRECISE[f"{name}.{argument.arg}"])
+                    missing.discard(f"{name}.{argument.arg}")
+            if f"{name}.return" in PRECISE:
+                node.returns = ast.Name(PRECISE[f"{name}.return"])
+                missing.discard(f"{name}.return")
+
+
+def tidy(module: str, stub: str, source: str, missing: set[str]) -> str:
     """Return the stub of a Cython source without what exists in C only."""
     types = extension_types(source)
     tree = ast.parse(stub)
@@ -98,6 +135,8 @@ def tidy(stub: str, source: str) -> str:
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             tidy_class(node, types.get(node.name))
+    refine(tree.body, module, missing)
+    tree.body[1 if ast.get_docstring(tree) else 0 : 0] = ast.parse(IMPORTS).body
     return HEADER + ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
@@ -116,15 +155,17 @@ def generate(folder: Path) -> dict[Path, str]:
         str(NATIVE),
         f"--output-dir={folder}",
         "--exclude-attribution",
-        "--exclude-docstrings",
         "--no-pxd-to-stubs",
         "--resolve-ctypedef-aliases",
     )
     stubs = {}
+    missing = set(PRECISE)
     for source in sorted(NATIVE.glob("*.pyx")):
         stub = folder / f"{source.stem}.pyi"
-        stub.write_text(tidy(stub.read_text(), source.read_text()))
+        stub.write_text(tidy(source.stem, stub.read_text(), source.read_text(), missing))
         stubs[source.with_suffix(".pyi")] = stub
+    if missing:
+        sys.exit(f"PRECISE has what is in no source: {', '.join(sorted(missing))}")
     names = [str(stub) for stub in stubs.values()]
     settings = ["--quiet", "--no-cache", "--config=pyproject.toml"]
     run("ruff", "check", "--fix-only", "--select=F401,I", *settings, *names)
@@ -134,6 +175,8 @@ def generate(folder: Path) -> dict[Path, str]:
         if "Incomplete" in text:
             source = path.with_suffix(".pyx")
             sys.exit(f"{source}: a type is unknown; cimport it there, not in the .pxd only\n{text}")
+        if re.search(r"\bAny\b", text):
+            sys.exit(f"{path}: a type is vague; add what is Any to PRECISE\n{text}")
     return texts
 
 

@@ -1,1 +1,11 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
+"""The doorbell: how peers on one host say "look now".
+
+NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
+wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
+agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
+byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
+host, it makes a thread look for a moment, and rings that bring nothing are soon not listened to.
+Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
+sent.
+"""

@@ -1,4 +1,13 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
+"""One operation, as Python holds it.
+
+Dropping an operation cancels it: its deallocation marks the record and leaves every call into NIXL
+to the completion thread, so a finalizer may run on any thread at any point.
+
+In a forked child the inherited objects are copies without a thread, and a lock that the parent's
+threads held stays locked for ever: they refuse work, and when deallocated leave the record alone.
+"""
+
 from enum import IntEnum
 from typing import Final
 
@@ -7,6 +16,8 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.waker import Waker
 
 class Reason(IntEnum):
+    """Why an operation ended; see record.pxd."""
+
     NONE = ...
     LOCAL = ...
     CLOSED = ...
@@ -18,15 +29,21 @@ class Reason(IntEnum):
     PEER_FAILED = ...
 
 class Stage(IntEnum):
+    """What is known of the memory of an operation that ended; see record.pxd."""
+
     QUARANTINED = ...
     CLEAN = ...
     UNKNOWN = ...
 
 class Operation:
+    """The handle of one operation. Made by `Reactor.passive` and `Reactor.active`."""
+
     is_started: Final[bool]
     is_settled: Final[bool]
 
-    def discard(self) -> None: ...
+    def discard(self) -> None:
+        """Release the request of an operation that was never started; nothing is in flight."""
+
     def add_part(
         self,
         lane: Lane | None,
@@ -36,25 +53,88 @@ class Operation:
         local_mem: int,
         remote: Regions,
         remote_mem: int,
-    ) -> None: ...
-    @property
-    def id(self) -> int: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def has_ended(self) -> bool: ...
-    @property
-    def reason(self) -> int: ...
-    @property
-    def error(self) -> int: ...
-    def listen(self, timeout: float | None) -> bool: ...
-    @property
-    def is_small(self) -> bool: ...
-    def start(self, timeout: float | None, inline_post: bool, large: bool) -> None: ...
-    def expose(self) -> bool: ...
-    def cancel(self) -> bool: ...
-    def attach(self, waker: Waker, token: int) -> bool: ...
-    def detach(self, token: int) -> None: ...
-    def wait(self, timeout: float | None) -> bool: ...
+    ) -> None:
+        """Add what to transfer: one request, of this connection's agent or of a lane's.
 
-def live() -> int: ...
+        Parameters
+        ----------
+        lane : Lane or None
+            Where to transfer it; each part of an operation on another lane.
+        peer : bytes
+            What that agent calls the peer.
+        kind : int
+            0 to read, 1 to write.
+        local, remote : Regions
+            What is transferred, row by row, within registered regions.
+        local_mem, remote_mem : int
+            Their memory types.
+
+        Raises
+        ------
+        NativeError
+            NIXL refuses the transfer.
+        """
+
+    @property
+    def id(self) -> int:
+        """Number of the operation in its reactor, from 1."""
+
+    @property
+    def status(self) -> int:
+        """Its OperationStatus. One atomic read."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its status is final."""
+
+    @property
+    def reason(self) -> int:
+        """Why it ended, a Reason."""
+
+    @property
+    def error(self) -> int:
+        """NIXL's status where the transfer failed, else 0."""
+
+    def listen(self, timeout: float | None) -> bool:
+        """Start to wait for the key. False when the reactor is stopping."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
+
+    def start(self, timeout: float | None, inline_post: bool, large: bool) -> None:
+        """Start the transfer, on this thread or on the reactor's; see `is_settled`.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds from now to its deadline.
+        inline_post : bool
+            Whether to post it on this thread. Lanes have threads of their own.
+        large : bool
+            Whether NIXL may take milliseconds for it at a stretch.
+        """
+
+    def expose(self) -> bool:
+        """Note that a peer will know the memory: from here on its end is followed by a quarantine.
+
+        Returns
+        -------
+        bool
+            False, and nothing, if the operation has ended.
+        """
+
+    def cancel(self) -> bool:
+        """Cancel, unless it has ended; return whether this call did."""
+
+    def attach(self, waker: Waker, token: int) -> bool:
+        """Have `waker` woken with `token` at the end. False, and nothing, if that has come."""
+
+    def detach(self, token: int) -> None:
+        """Undo `attach`, if the end has not come between."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block, without the GIL, for the end; return whether it came within `timeout` seconds."""
+
+def live() -> int:
+    """Return how many native records there are in the process: for tests of leaks."""

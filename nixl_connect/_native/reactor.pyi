@@ -1,4 +1,6 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
+"""The completion thread of one agent, as Python sees it."""
+
 from collections import deque
 
 from nixl_connect._native.agent import Agent
@@ -6,33 +8,152 @@ from nixl_connect._native.lane import Lane
 from nixl_connect._native.operation import Operation
 
 class Reactor:
+    """The completion thread of one agent.
+
+    Parameters
+    ----------
+    agent : Agent
+        Kept alive by the reactor, as the next. Stop the reactor before closing them.
+    messenger : Agent
+        Tells peers when their bytes have been moved. To be closed after `agent`.
+    idle_interval : float
+        Seconds between looks at the network when nothing is going on; 0 for none.
+    """
+
     def __new__(cls, agent: Agent, messenger: Agent, idle_interval: float) -> Reactor: ...
-    def passive(self, key: bytes, quarantine: float, writable: bool, nbytes: int) -> Operation: ...
+    def passive(self, key: bytes, quarantine: float, writable: bool, nbytes: int) -> Operation:
+        """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
+
+        Parameters
+        ----------
+        key : bytes
+            The notification key, unique in this process.
+        quarantine : float
+            Seconds for which the operation stays known after it was abandoned.
+        writable : bool
+            Whether the peer writes; else it reads.
+        nbytes : int
+            Of memory.
+        """
+
     def active(
         self, name: bytes, peer: bytes, key: bytes, told_as: bytes | None, quarantine: float
-    ) -> Operation: ...
-    def lane(self, agent: Agent) -> Lane: ...
-    def announce(self, peer: bytes) -> None: ...
-    def is_near(self, peer: bytes) -> bool: ...
-    def introduced(self) -> None: ...
+    ) -> Operation:
+        """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
+
+        Parameters
+        ----------
+        name : bytes
+            Name of the other agent.
+        peer : bytes
+            What the connection's agent calls it.
+        key : bytes
+            What to notify the peer with when the transfer is done.
+        told_as : bytes or None
+            What the messenger calls it, which notifies it then; the agent itself if None.
+        quarantine : float
+            Seconds for which to keep what NIXL fails while the peer is there.
+        """
+
+    def lane(self, agent: Agent) -> Lane:
+        """Start a lane on an agent of its own, to be closed after the connection's.
+
+        Stop the lane after the reactor, and before closing its agent.
+        """
+
+    def announce(self, peer: bytes) -> None:
+        """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
+
+    def is_near(self, peer: bytes) -> bool:
+        """Whether a peer has a doorbell on this host. Rings it."""
+
+    def introduced(self) -> None:
+        """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
+
     @property
-    def name(self) -> bytes: ...
+    def name(self) -> bytes:
+        """Name of the agent."""
+
     @property
-    def is_copying(self) -> bool: ...
-    def look(self, budget: float) -> bool: ...
-    def collect(self, ended: deque[tuple[int, int, int]]) -> None: ...
-    def poke(self) -> None: ...
-    def wait_garbage(self) -> bool: ...
-    def stop(self, drain: float, cancel: bool) -> bool: ...
-    def after_fork_in_child(self) -> None: ...
+    def is_copying(self) -> bool:
+        """Whether a large transfer is in flight, so that calls to NIXL may take long."""
+
+    def look(self, budget: float) -> bool:
+        """Look at the transfers in flight, without the GIL, until one ends.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to look.
+
+        Returns
+        -------
+        bool
+            Whether one has ended, and others may soon.
+        """
+
+    def collect(self, ended: deque[tuple[int, int, int]]) -> None:
+        """Append to `ended` the operations that have ended since the last call.
+
+        Each is (id, stage, reason), with a Stage and a Reason. An operation that is quarantined
+        comes a second time when that ends.
+        """
+
+    def poke(self) -> None:
+        """Wake the thread that is in `wait_garbage`, or make its next call return at once."""
+
+    def wait_garbage(self) -> bool:
+        """Sleep until there is something to collect or a poke; False once the reactor stopped.
+
+        For one thread alone. It gets no signals, since it must not be the main thread.
+        """
+
+    def stop(self, drain: float, cancel: bool) -> bool:
+        """Wait up to `drain` seconds for transfers in flight, and end the thread.
+
+        Parameters
+        ----------
+        drain : float
+            Seconds.
+        cancel : bool
+            Whether to end every operation first, and so wake whoever waits.
+
+        Returns
+        -------
+        bool
+            Whether nothing is in flight any more. If False, the agent must not be closed and the
+            memory of uncollected operations must never be freed.
+        """
+
+    def after_fork_in_child(self) -> None:
+        """Close the child's copies of descriptors: the doorbell's name must end with its owner."""
+
     @property
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]:
+        """Counts of now and since the start."""
+
     @property
-    def tallies(self) -> list[tuple[int, int, int, int, int, list[int]]]: ...
+    def tallies(self) -> list[tuple[int, int, int, int, int, list[int]]]:
+        """What became of operations, by kind: readable, writable, read, write, repeated.
+
+        Each is (complete, cancelled, errored, bytes of the complete ones, nanoseconds that they
+        took, how many took up to 1, 2, 4, ... microseconds; the last: how many took longer).
+        """
+
     @property
-    def quarantined_bytes(self) -> int: ...
+    def quarantined_bytes(self) -> int:
+        """Bytes of memory that is in quarantine."""
+
     @property
-    def population(self) -> list[tuple[int, int, int, int]]: ...
+    def population(self) -> list[tuple[int, int, int, int]]:
+        """How many operations there are: (kind, status, whether metadata was handed out, count)."""
+
     def operations(
         self, before: float, most: int
-    ) -> list[tuple[int, int, int, int, bool, float, float, str]]: ...
+    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+        """Return the `most` oldest operations that began before a monotonic time, in order.
+
+        Each is (id, kind, status, bytes, whether metadata was handed out, when it began, its
+        deadline, the peer's name). One whose status is final is being drained, if it is active, or
+        in quarantine until its deadline.
+        """

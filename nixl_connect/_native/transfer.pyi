@@ -1,2 +1,10 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
+"""Transfers: started, cancelled, ended.
 
+A transfer is posted without NIXL's own notification. Whoever sees its end tells the peer: the key
+when the operation completes, another message when it had been given up.
+
+The key goes through a second agent, the messenger. NIXL ends each transfer with a flush of the
+connection, and where a message went over the same connection before, UCX's flush waits until the
+peer has seen it: a peer that naps would hold up the next transfer.
+"""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import nixl_connect as nc
 from nixl_connect.cli import demo_payload
 from nixl_connect.cli.demo_payload import Arena, Bytes
-from nixl_connect.cli.demo_plan import Operation, Side, make_operations, make_rows
+from nixl_connect.cli.demo_plan import Operation, Row, Side, make_operations, make_rows
 
 
 class Moved(NamedTuple):
@@ -48,11 +48,11 @@ class LocalSide:
 
     def __init__(self, side: Side, config: dict[str, Any]) -> None:
         self.side = side
-        self.rows = make_rows(config["size"])
-        self.operations = make_operations(self.rows)
+        self.rows: list[Row] = make_rows(config["size"])
+        self.operations: list[Operation] = make_operations(self.rows)
         self.seed: int = config["seed"]
         self.timeout: float = config["timeout"]
-        self.connector = nc.Connector(
+        self.connector: nc.Connector = nc.Connector(
             keys=bytes.fromhex(config["key"]), timeout=self.timeout, quarantine=0
         )
         self._arena = Arena(operation.sizes for operation in self.operations)
@@ -62,8 +62,7 @@ class LocalSide:
     async def open(self) -> dict[str, Any]:
         """Start NIXL, register the buffer once for all, and tell which library it is."""
         await asyncio.to_thread(self._whole.register_memory, self.connector)
-        library: dict[str, Any] = self.connector.stats()["library"]
-        return library
+        return cast("dict[str, Any]", self.connector.stats()["library"])
 
     async def close(self) -> None:
         """Give everything back."""

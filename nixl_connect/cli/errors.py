@@ -33,7 +33,7 @@ class ChildError(CommandError):
     def __init__(self, text: str, *, kind: str = "", reason: str = "") -> None:
         super().__init__(text)
         self.kind = kind
-        self.reason = reason or text
+        self.reason: str = reason or text
 
 
 def require_extra(*names: str) -> None:
