@@ -29,7 +29,8 @@ class Connector(BlockingTwins):
     Parameters
     ----------
     worker_id : str, optional
-        Name of the worker, unique among those that exchange data; random by default.
+        Name of the worker, unique among those that exchange data; random by default, and then
+        another one in each child of a fork.
     keys : bytes or sequence of bytes, optional
         Shared secrets of 16 bytes or more. The first seals the metadata that is handed out, all are
         accepted; metadata that is unsealed, altered or expired is refused. Without keys a
@@ -99,6 +100,7 @@ class Connector(BlockingTwins):
             max_quarantine_bytes=max_quarantine_bytes,
         )
         self._worker_id = worker_name(worker_id)
+        self._is_named = worker_id is not None
         self._hostname = socket.gethostname()
         super().__init__()
 
@@ -340,6 +342,12 @@ class Connector(BlockingTwins):
 
     def _connect(self) -> Connection:
         return Connection(self, 1)
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        if self._connection is None and not self._is_named:
+            # Children of one parent would all have the same, and could not reach each other.
+            self._worker_id = worker_name(None)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connector):

@@ -37,7 +37,9 @@ _DEFAULT_STREAMS = frozenset({0, LEGACY_STREAM, _OWN_STREAM})
 _CAPTURES = range(900, 911)
 # Seconds between looks at a stream, at least and at most, and how they grow.
 _SHORTEST_NAP, _LONGEST_NAP, _GROWTH = 20e-6, 1e-3, 0.05
-_INSTALL = "install cuda-python, as with: pip install 'nixl-connect[cuda12]'"
+_INSTALL = (
+    "install cuda-python, as with: pip install 'nixl-connect[cuda13]', or [cuda12] for CUDA 12"
+)
 
 
 @functools.cache

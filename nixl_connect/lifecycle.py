@@ -135,6 +135,12 @@ class Lifecycle(ABC):
                     monitor.serve_if_asked()
             return self._connection
 
+    def _after_fork(self) -> None:
+        """Be of use in the child of a fork, if nothing was opened before."""
+        # A thread that is not in the child may have held them.
+        self._lock = threading.RLock()
+        self._beginnings = Beginnings()
+
     async def __aenter__(self: _Self) -> _Self:  # noqa: PYI019
         return self
 
@@ -156,10 +162,8 @@ def connectors() -> list[Lifecycle]:
 
 
 def _after_fork_in_child() -> None:
-    # A thread that is not in the child may have held it.
     for connector in connectors():
-        connector._lock = threading.RLock()
-        connector._beginnings = Beginnings()
+        connector._after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

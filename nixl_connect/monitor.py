@@ -42,7 +42,7 @@ _PATIENCE = 2.0
 _YOUNG = 10.0
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 _lock = threading.RLock()
 _monitors: set[Monitor] = set()
 _asked = False
@@ -80,10 +80,11 @@ def snapshot() -> dict[str, Any]:
 
 def _connector(connector: Lifecycle) -> dict[str, Any] | None:
     """Return what one connector does; None if it is not open."""
+    connection = connector._connection
+    if connection is None or connector._closed:
+        return None
     try:
-        stats = {} if connector._closed else connector.stats()
-        if not stats:
-            return None
+        stats = connector.stats()
         operations = [report._asdict() for report in connector.operations(limit=_MOST)]
         peers = [report._asdict() for report in connector.peers()[:_MOST]]
     except NixlConnectError:
@@ -92,7 +93,7 @@ def _connector(connector: Lifecycle) -> dict[str, Any] | None:
         if operation["left"] == float("inf"):
             operation["left"] = None  # JSON has no infinity
     return {
-        "name": connector._connection.name if connector._connection else "",
+        "name": connection.name,
         "stats": stats,
         "operations": operations,
         "peers": peers,

@@ -194,6 +194,29 @@ def test_a_fork_while_another_thread_loads_nixl():
     assert (status, text.splitlines()[-1]) == (0, "7"), text
 
 
+def test_children_of_a_fork_have_names_of_their_own():
+    """A connector that was made before a fork, and not used, works in each child."""
+    status, text = run(
+        """
+        named = nc.Connector("named")
+        names = {one.name}
+        for _ in range(2):
+            told, tell = os.pipe()
+            child = os.fork()
+            if not child:
+                offered = one.create_readable_blocking(nc.Descriptor(b"12345678"))
+                os.write(tell, f"{offered.connection.name} {named.name}".encode())
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            name, kept = os.read(told, 200).decode().split()
+            assert kept == "named"
+            names.add(name.removesuffix("-1"))
+        print(len(names))
+        """
+    )
+    assert (status, text.splitlines()[-1:]) == (0, ["3"]), text
+
+
 def test_a_forked_child_is_refused_and_the_parent_goes_on():
     status, text = run(
         """

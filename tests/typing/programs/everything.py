@@ -42,6 +42,8 @@ def a_connector(connector: nc.Connector) -> None:
     assert_type(connector.is_cuda_available, bool)
     assert_type(connector.operations(), list[nc.OperationReport])
     assert_type(connector.operations(min_age=1.0), list[nc.OperationReport])
+    assert_type(connector.operations(limit=10), list[nc.OperationReport])
+    assert_type(connector.peers(), list[nc.PeerReport])
     assert_type({connector: 1}, dict[nc.Connector, int])
     with connector as entered:
         assert_type(entered, nc.Connector)
@@ -341,6 +343,14 @@ async def a_lease(lease: nc.Lease, array: bytearray) -> None:
     lease.release()
     with lease as entered:
         assert_type(entered, nc.Lease)
+
+
+def a_report_of_a_peer(report: nc.PeerReport) -> None:
+    assert_type(report.name, str)
+    assert_type(report.regions, int)
+    assert_type(report.in_flight, int)
+    assert_type(report.idle, float)
+    assert_type(report.near, bool)
 
 
 def a_report(report: nc.OperationReport) -> None:
