@@ -287,12 +287,10 @@ class Engine:
                 lane.close()
             self._messenger.close()
             return
-        # A transfer did not end: neither the agents nor the memory may ever be freed.
+        # A transfer may go on: neither the agents nor the memory may ever be freed.
         keep_forever(self)
         level = logging.DEBUG if at_exit else logging.WARNING
-        logger.log(
-            level, "%s: transfers in flight did not end in time; their memory stays", self.name
-        )
+        logger.log(level, "%s: transfers did not end in time; their memory stays", self.name)
 
     # --- what there is ----------------------------------------------------------------------
 

@@ -54,6 +54,15 @@ cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
 
 
+cdef bint _is_over(Core* core) noexcept nogil:
+    """Whether nothing is in flight, nor may be."""
+    cdef bint over
+    pthread_mutex_lock(&core.lock)
+    over = core.active_count == 0 and core.lingering is NULL
+    pthread_mutex_unlock(&core.lock)
+    return over
+
+
 @cython.no_gc  # it refers downwards only; see Operation
 cdef class Reactor:
     """The completion thread of one agent.
@@ -104,7 +113,7 @@ cdef class Reactor:
         if not self.stopped:
             with nogil:
                 stop_core(self.core, 0, True)
-        if self.core.active_count == 0:
+        if _is_over(self.core):
             free_core(self.core)
 
     def passive(
@@ -333,8 +342,9 @@ cdef class Reactor:
         Returns
         -------
         bool
-            Whether nothing is in flight any more. If False, the agent must not be closed and the
-            memory of uncollected operations must never be freed.
+            Whether nothing is in flight any more, nor may be, as what NIXL failed while its peer
+            was there. If False, neither the agents nor the memory of those transfers may ever be
+            freed.
         """
         cdef int64_t ns = <int64_t>(drain * 1e9)
         if self.generation != fork_generation():
@@ -343,7 +353,7 @@ cdef class Reactor:
             self.stopped = True
             with nogil:
                 stop_core(self.core, ns, cancel)
-        return self.core.active_count == 0
+        return _is_over(self.core)
 
     def after_fork_in_child(self) -> None:
         """Close the child's copies of descriptors: the doorbell's name must end with its owner."""
