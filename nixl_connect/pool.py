@@ -219,10 +219,11 @@ class HostPool:
 
     def _put(self, slab: _Slab, offset: int) -> None:
         with self._lock:
+            if self._returns.closed:
+                return
             self._leased -= 1
             self._leased_bytes -= slab.block
-            if not self._returns.closed:
-                self._free.setdefault(slab.block, []).append((slab, offset))
+            self._free.setdefault(slab.block, []).append((slab, offset))
 
     def _sort(self) -> None:
         """Put back what has come back. Lock held."""
@@ -256,16 +257,18 @@ class HostPool:
         -------
         dict
             `bytes` and `slabs`: registered memory; `leases` and `leased_bytes`: blocks in use, and
-            their sizes; `free_bytes`; `waits`: leases that had to wait.
+            their sizes; `free_bytes`; `waits`: leases that had to wait. A closed pool has nothing:
+            what is in use then is no longer its.
         """
         with self._lock:
             self._sort()
+            registered = sum(slab.size for slab in self._slabs)
             return {
-                "bytes": self._bytes,
+                "bytes": registered,
                 "slabs": len(self._slabs),
                 "leases": self._leased,
                 "leased_bytes": self._leased_bytes,
-                "free_bytes": self._bytes - self._leased_bytes,
+                "free_bytes": registered - self._leased_bytes,
                 "waits": self._waits,
             }
 
@@ -276,6 +279,7 @@ class HostPool:
             self._returns.closed = True
             self._free.clear()
             self._slabs.clear()
+            self._leased = self._leased_bytes = 0
 
     def __enter__(self) -> Self:
         return self
