@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lines import Lines
+from processes import Lines
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "bench"))
@@ -31,6 +31,17 @@ MIB = 1 << 20
 DEADLINE = 90
 
 
+class Side(Lines):
+    """A process that runs reference/side.py."""
+
+    def answer(self, deadline=None):
+        """Return the next answer's result."""
+        reply = self.reply(deadline)
+        if "error" in reply:
+            raise AssertionError(reply["error"])
+        return reply["result"]
+
+
 @pytest.fixture(scope="module")
 def pythons():
     """The interpreters of the two: that of the tests, and one of an environment made for it."""
@@ -50,7 +61,7 @@ def start(pythons):
     def side(name):
         # No progress of the reference's threads but for its own: they spin, one for each process.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        process = Lines(
+        process = Side(
             [pythons[name], str(HERE / "reference" / "side.py"), name], environment, DEADLINE
         )
         started.append(process)
