@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -18,11 +19,18 @@ HERE = Path(__file__).parent
 DEADLINE = 20.0
 
 
-def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Wait for a condition that no event announces; fail when it does not come true."""
+def until(
+    condition: Callable[[], object], seconds: float = DEADLINE, *, collect: bool = False
+) -> None:
+    """Wait for a condition that no event announces; fail when it does not come true.
+
+    With `collect` garbage is collected before each look but the first.
+    """
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
+        if collect:
+            gc.collect()
         time.sleep(0.01)
 
 

@@ -1,12 +1,12 @@
 """Long copies between processes of one host: shared among lanes, beside all else."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect import lanes
@@ -285,10 +285,7 @@ def test_cancelled_while_the_peer_hangs(connector, peer):
     with pytest.raises(nc.OperationCancelledError):
         read.wait_for_completion_blocking(10)
     peer.resume()
-    end = time.monotonic() + 10
-    while connector.stats()["operations"]["held"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: connector.stats()["operations"]["held"] == 0)
     assert counts(connector) == (0, 0)
 
 

@@ -553,7 +553,7 @@ def test_a_slice_shares_its_parents_registration(connector, connection):
     assert connector.stats()["registrations"]["count"] == 1
     operation.cancel()
     del operation
-    until(lambda: gc.collect() is not None and connector.stats()["registrations"]["count"] == 0)
+    until(lambda: connector.stats()["registrations"]["count"] == 0, collect=True)
 
 
 @pytest.mark.parametrize(
