@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
-from nixl_connect.connection import Connection, Remote, read_nixl_metadata
+from nixl_connect.codec import read_nixl_metadata
+from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import (
