@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import instance
 from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import (
     ArgumentError,
-    ArgumentTypeError,
     MetadataError,
     PairingError,
     StateError,
@@ -41,10 +41,7 @@ class ActiveOperation(AbstractOperation):
         timeout: float | None = None,
         _begin: bool = True,
     ) -> None:
-        if not isinstance(remote_metadata, RdmaMetadata):
-            raise ArgumentTypeError(
-                f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}"
-            )
+        instance("remote_metadata", remote_metadata, RdmaMetadata, article="")
         written = self._kind is OperationKind.READ
         super().__init__(connection, local_descriptors, timeout, written=written)
         options = connection._engine.options

@@ -15,6 +15,7 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.cuda import Fence
 from nixl_connect.descriptor import Descriptor
@@ -30,7 +31,6 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
-from nixl_connect.options import seconds
 from nixl_connect.permit import Permit
 from nixl_connect.regions import Local
 from nixl_connect.status import OperationKind, OperationStatus
@@ -59,10 +59,7 @@ class AbstractOperation(ABC):
         *,
         written: bool,
     ) -> None:
-        if not isinstance(connection, Connection):
-            raise ArgumentTypeError(
-                f"connection must be a Connection, not {type(connection).__name__}"
-            )
+        instance("connection", connection, Connection)
         options = connection._engine.options
         self._connection = connection
         self._native: Operation | None = None

@@ -5,13 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from nixl_connect.checks import count, instance
 from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.engine import Engine
-from nixl_connect.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    AuthenticationError,
-)
+from nixl_connect.errors import ArgumentTypeError, AuthenticationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,14 +43,8 @@ class Connection:
     def __init__(self, connector: Connector, number: int) -> None:
         from nixl_connect.connector import Connector
 
-        if not isinstance(connector, Connector):
-            raise ArgumentTypeError(
-                f"connector must be a Connector, not {type(connector).__name__}"
-            )
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise ArgumentTypeError(f"number must be an int, not {number!r}")
-        if number < 1:
-            raise ArgumentError(f"number must be at least 1, not {number}")
+        instance("connector", connector, Connector)
+        number = count("number", number)
         self._connector = connector
         self._name = f"{connector.name}-{number}"
         self._engine = Engine(self._name, connector._options)
@@ -108,10 +99,7 @@ class Remote:
     __slots__ = ("_connection", "_name")
 
     def __init__(self, connection: Connection, nixl_metadata: bytes | str) -> None:
-        if not isinstance(connection, Connection):
-            raise ArgumentTypeError(
-                f"connection must be a Connection, not {type(connection).__name__}"
-            )
+        instance("connection", connection, Connection)
         if not isinstance(nixl_metadata, (bytes, str)):
             raise ArgumentTypeError(
                 f"nixl_metadata must be bytes or str, not {type(nixl_metadata).__name__}"

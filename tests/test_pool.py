@@ -292,6 +292,15 @@ def test_bad_options(connector, options, error):
         nc.HostPool(connector, **({"max_bytes": 8 * MIB} | options))
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_sizes_of_numpy(make_pool, kind):
+    pool = make_pool()
+    with pool.acquire_blocking(kind(8)) as lease:
+        assert len(lease.view) == lease.nbytes == 8
+    with asyncio.run(pool.acquire(kind(8))) as lease:
+        assert len(lease.view) == 8
+
+
 def test_bad_sizes(make_pool):
     pool = make_pool()
     for nbytes, error in ((0, nc.ArgumentError), (-1, nc.ArgumentError)):
