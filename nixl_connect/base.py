@@ -186,7 +186,7 @@ class AbstractOperation(ABC):
 
     def _raise_unless_complete(self, native: Operation) -> None:
         if native.status != OperationStatus.COMPLETE:
-            raise _error_of(native, f"{type(self).__name__}", self._peer_name)
+            raise error_of(native, f"{type(self).__name__}", self._peer_name)
 
     def __enter__(self) -> Self:
         if self._released:
@@ -272,7 +272,7 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
 }
 
 
-def _error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
+def error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
     """Return the error of an operation that ended otherwise than complete."""
     if native.reason not in _FAILURES:
         raise InternalError(f"{what} ended with status {native.status} for no reason")

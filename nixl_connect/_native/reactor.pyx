@@ -50,7 +50,7 @@ cdef bint _has_garbage(Core* core) noexcept nogil:
     )
 
 
-cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
+cdef bint _has_retired(const Core* core) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
 
 
@@ -320,7 +320,7 @@ cdef class Reactor:
         cdef bint alive
         with nogil:
             pthread_mutex_lock(&self.core.lock)
-            while not self.core.poked and not _has_retired(self.core, NULL):
+            while not self.core.poked and not _has_retired(self.core):
                 self.core.reaper_asleep = True
                 pthread_cond_wait(&self.core.garbage, &self.core.lock)
             self.core.reaper_asleep = False
