@@ -73,7 +73,11 @@ class Descriptor:
     def __init__(self, data: Any, *, stream: Any = None) -> None:
         # First, so that the finalizer finds it whatever happens below.
         self._registration: list[Registration] | None = None
-        self._set(locate(data, stream))
+        try:
+            memory = locate(data, stream)
+        finally:
+            del data  # or who keeps an error keeps it, with this frame
+        self._set(memory)
 
     @classmethod
     def _of_peer(cls, pointer: int, size: int, device: str) -> Descriptor:
