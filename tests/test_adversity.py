@@ -1,9 +1,7 @@
 """Exceptions, garbage collection and closed loops at the worst moments."""
 
 import asyncio
-import copy
 import gc
-import pickle
 import signal
 import threading
 
@@ -239,15 +237,6 @@ def test_a_finalizer_that_cancels_while_registrations_change(make_connector):
         gc.collect()  # the finalizer runs here, and must not change what is being changed
         assert len(registrations) == 1
     until(lambda: len(registrations) == 0)
-
-
-def test_descriptors_are_not_copied(connector):
-    descriptor = nc.Descriptor(bytearray(8))
-    descriptor.register_memory(connector)
-    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="cannot be copied"):
-            attempt(descriptor)
-    assert descriptor.is_registered
 
 
 def test_lost_peers_are_evicted(connector, start_peer):

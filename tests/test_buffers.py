@@ -12,7 +12,6 @@ import pytest
 import nixl_connect as nc
 from nixl_connect import Descriptor, Device, DeviceKind
 from nixl_connect._native import buffer
-from nixl_connect.buffers import locate
 
 CPU = Device("cpu")
 
@@ -564,17 +563,6 @@ def test_bytearray_keeps_its_size_while_a_descriptor_lives():
     assert len(data) == 9
 
 
-def test_refused_data_is_let_go():
-    """An error's traceback must not keep what was refused from being used."""
-    data = bytearray(8)
-    with pytest.raises(ValueError, match="contiguous"):
-        Descriptor(memoryview(data)[::2])
-    with pytest.raises(ValueError, match="device"):
-        Descriptor((data, "cuda"))
-    gc.collect()
-    data.append(0)
-
-
 def test_array_lives_as_long_as_its_descriptor():
     data = np.zeros(8)
     alive = weakref.ref(data)
@@ -647,16 +635,6 @@ def test_text():
     assert all(part in text for part in ("Descriptor", "0x1000", "16", "cuda:1"))
 
 
-def test_locate_holds_the_export():
-    """What `locate` returns is enough to keep the memory in place."""
-    data = bytearray(8)
-    hold = locate(data).hold
-    with pytest.raises(BufferError):
-        data.append(0)
-    del hold
-    data.append(0)
-
-
 def test_inspect():
     assert buffer.inspect(memoryview(np.zeros((2, 3), order="F")))[1:] == (48, False, True)
     released = memoryview(bytearray(8))
@@ -666,26 +644,3 @@ def test_inspect():
     for no_view in (None, b"bytes", bytearray(8)):
         with pytest.raises(TypeError):
             buffer.inspect(no_view)
-
-
-def test_locate_holds_the_object_of_an_interface():
-    data = Interface()
-    alive = weakref.ref(data)
-    hold = locate(data).hold
-    del data
-    gc.collect()
-    assert alive() is not None
-    del hold
-    gc.collect()
-    assert alive() is None
-
-
-def test_locate_holds_the_owner_of_a_pointer():
-    owner = Index(0)
-    alive = weakref.ref(owner)
-    hold = locate((4096, 16, "cpu", owner)).hold
-    del owner
-    assert alive() is not None
-    del hold
-    gc.collect()
-    assert alive() is None
