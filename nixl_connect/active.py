@@ -22,7 +22,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.metadata import RdmaMetadata, Rows
 from nixl_connect.permit import Permit
-from nixl_connect.regions import Plan, Target
+from nixl_connect.plan import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Most bytes of a notification key: it is sent as it is, and stands in logs.

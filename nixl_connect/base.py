@@ -32,7 +32,7 @@ from nixl_connect.errors import (
     WaitTimeoutError,
 )
 from nixl_connect.permit import Permit
-from nixl_connect.regions import Local
+from nixl_connect.plan import Local
 from nixl_connect.status import OperationKind, OperationStatus
 
 if TYPE_CHECKING:

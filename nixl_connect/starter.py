@@ -21,7 +21,7 @@ from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import NotQuickError, Permit
-from nixl_connect.regions import Local, Plan, Target
+from nixl_connect.plan import Local, Plan, Target
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.used import UsedKeys
 
