@@ -20,7 +20,7 @@ from nixl_connect.errors import (
     PairingError,
     StateError,
 )
-from nixl_connect.metadata import RdmaMetadata, Rows
+from nixl_connect.metadata import BlockDescriptors, RdmaMetadata
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
@@ -62,7 +62,10 @@ class ActiveOperation(AbstractOperation):
             remote_metadata.nixl_metadata, options.max_metadata_bytes
         )
         local = self._local
-        if isinstance(remote_metadata.descriptors, Rows) and local.regions is not local.registered:
+        if (
+            isinstance(remote_metadata.descriptors, BlockDescriptors)
+            and local.regions is not local.registered
+        ):
             # Blocks that follow each other on both sides are one to NIXL, within what is registered
             # as one.
             edges = _edges(map(len, remote_metadata.descriptors.tables))
@@ -176,7 +179,7 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
         raise ArgumentError(
             f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
         )
-    if isinstance(remote, Rows):
+    if isinstance(remote, BlockDescriptors):
         devices = [_device(group.device) for group in remote.groups]
         regions = remote.regions
     else:

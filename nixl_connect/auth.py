@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
-from nixl_connect.metadata import RdmaMetadata, Rows, SerializedDescriptor
+from nixl_connect.metadata import BlockDescriptors, RdmaMetadata, SerializedDescriptor
 
 MARK = ".s1."
 _SHORTEST = 16
@@ -113,7 +113,7 @@ def _tag(
         mac.update(len(part).to_bytes(8, "little"))
         mac.update(part)
     mac.update(f"{kind},{len(descriptors)}".encode())
-    if isinstance(descriptors, Rows):
+    if isinstance(descriptors, BlockDescriptors):
         mac.update(descriptors.listed())
     else:
         for item in descriptors:

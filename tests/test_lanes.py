@@ -11,7 +11,7 @@ from processes import until
 import nixl_connect as nc
 from nixl_connect import lanes
 from nixl_connect._native.packing import Regions
-from nixl_connect.metadata import Group, Rows
+from nixl_connect.metadata import BlockDescriptors, Group
 
 LARGE = lanes.LEAST_BYTES
 
@@ -152,7 +152,7 @@ def test_small_pieces_go_without(connector, peer, content):
     order = np.random.default_rng(0).permutation(size // piece).astype(np.uint32)
     group = Group("cpu", whole.descriptors[0].ptr, piece, piece, 4, order.tobytes())
     metadata = nc.RdmaMetadata(
-        descriptors=Rows([group]),
+        descriptors=BlockDescriptors([group]),
         nixl_metadata=whole.nixl_metadata,
         notification_key=whole.notification_key,
         operation_kind=whole.operation_kind,
