@@ -156,7 +156,7 @@ class Engine:
     def register(self, row: Row, mem_type: int, held: list[Registration]) -> None:
         """Register one region, or share a registration that holds it, which is put into `held`."""
         with self._usable:
-            self.registrations.acquire(Regions([row]), mem_type, held=held)
+            self.registrations.acquire(Regions([row]), mem_type, held)
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info, compressed.

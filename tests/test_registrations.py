@@ -56,7 +56,9 @@ def regions(*rows):
 
 
 def take(registrations, address, size, device):
-    (registration,) = registrations.acquire(regions((address, size, device)), device.mem_type)
+    held = []
+    registrations.acquire(regions((address, size, device)), device.mem_type, held)
+    (registration,) = held
     return registration
 
 
@@ -69,7 +71,9 @@ def covers(registrations, address, size, device):
 
 
 def covering(registrations, address, size, device):
-    return registrations.acquire_covering(regions((address, size, device)), device.mem_type)
+    held = []
+    registrations.acquire_covering(regions((address, size, device)), device.mem_type, held)
+    return held
 
 
 def test_first_and_last(agent, registrations, start):
@@ -223,7 +227,8 @@ def test_a_later_row_does_not_hide_an_earlier_one(agent, registrations, start):
     pool = take(registrations, start, 4096, HOST)
     # The second row leaves the pool and gets a registration that begins before the first row.
     rows = regions((start + 100, 10, HOST), (start + 50, 8192, HOST))
-    acquired = registrations.acquire(rows, HOST.mem_type)
+    acquired = []
+    registrations.acquire(rows, HOST.mem_type, acquired)
     assert (start + 100, 10) in known(agent) or (start + 50, 8192) in known(agent)
     assert None not in neighbours(registrations._maps[HOST.mem_type], rows)
     registrations.release([pool, *acquired])
