@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nixl_connect as nc
+
 HERE = Path(__file__).parent
 # Every wait in a test ends, at the latest after this many seconds.
 DEADLINE = 20.0
@@ -37,6 +39,28 @@ def until(
 def open_files(pid: int | str = "self") -> int:
     """Return how many file descriptors a process has."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def run_python(
+    *arguments: str, timeout: float = 50, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, away from the checkout, and fail unless it succeeds."""
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        cwd="/",
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return run
+
+
+def told(made: dict[str, Any]) -> nc.RdmaMetadata:
+    """Return the metadata in a peer's answer."""
+    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def run_tests(path: Path, *arguments: str, python: str = sys.executable, **environment: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import until
+from processes import told, until
 
 import nixl_connect as nc
 from nixl_connect import lanes
@@ -25,10 +25,6 @@ def count(request, monkeypatch):
 
 def engine_of(connector):
     return connector._open()._engine
-
-
-def told(made):
-    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def counts(connector):
