@@ -27,6 +27,24 @@ def read(connector, metadata, array, **options):
     )
 
 
+@pytest.fixture
+def hung(start_peer):
+    """Return a function that connects to a peer over TCP, and stops it.
+
+    It returns the peer and what that has made to be read: 1 MiB, which it does not serve.
+    """
+
+    def connect(connector):
+        peer = start_peer(environment={"UCX_TLS": "tcp"})
+        made = peer.do("passive", kind="readable", sizes=[1 << 20])
+        warm = peer.do("passive", kind="readable", sizes=[8])
+        read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
+        peer.stop()
+        return peer, made
+
+    return connect
+
+
 def test_many_waiters_on_loops_and_threads(connector, peer):
     operation = connector.create_readable_blocking(nc.Descriptor(np.arange(100)))
     told = operation.metadata().model_dump()
@@ -192,12 +210,8 @@ def test_default_deadline(make_connector):
         asyncio.run(operation.wait_for_completion(10))
 
 
-def test_a_stopped_peer_times_out(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_a_stopped_peer_times_out(connector, hung):
+    peer, made = hung(connector)
     array = np.zeros(1 << 20, np.uint8)
     alive = weakref.ref(array)
     operation = read(connector, made["metadata"], array, timeout=0.3)
@@ -215,12 +229,8 @@ def test_a_stopped_peer_times_out(connector, start_peer):
         peer.do("wait", number=made["id"])
 
 
-def test_cancel_while_in_flight_tells_the_passive_side(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_cancel_while_in_flight_tells_the_passive_side(connector, hung):
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
     operation.cancel()
     assert operation.status is STATUS.CANCELLED
@@ -386,12 +396,8 @@ def test_a_second_operation_object_cannot_be_entered_again(connector):
         pass
 
 
-def test_results_before_completion(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_results_before_completion(connector, hung):
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
     with pytest.raises(RuntimeError):
         operation.results()
@@ -422,13 +428,9 @@ def test_closing_with_work_pending(make_connector):
     passive.cancel()
 
 
-def test_closing_while_a_transfer_is_in_flight(make_connector, start_peer):
+def test_closing_while_a_transfer_is_in_flight(make_connector, hung):
     connector = make_connector(drain=10)
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
 
     async def main():
