@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,20 @@ def content() -> Callable[[int, int], Any]:
 def digest() -> Callable[[Any], str]:
     """SHA-256 of an array's bytes."""
     return peer_module.digest
+
+
+@pytest.fixture(scope="session")
+def pythons() -> dict[str, str]:
+    """The interpreters of the two libraries: that of the tests, and one of an environment made."""
+    sys.path.append(str(Path(__file__).parents[1] / "bench"))
+    from harness.environments import UnavailableError, python_of
+
+    try:
+        return {"nixl_connect": sys.executable, "dynamo": python_of("dynamo")}
+    except UnavailableError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -5,17 +5,13 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from processes import Lines
+from reference.side import content
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "bench"))
-
-from harness.environments import UnavailableError, python_of  # noqa: E402, after the path
-from reference.side import content  # noqa: E402
 
 # The first may have to make the environment.
 pytestmark = pytest.mark.timeout(1200)
@@ -40,17 +36,6 @@ class Side(Lines):
         if "error" in reply:
             raise AssertionError(reply["error"])
         return reply["result"]
-
-
-@pytest.fixture(scope="module")
-def pythons():
-    """The interpreters of the two: that of the tests, and one of an environment made for it."""
-    try:
-        return {OURS: sys.executable, THEIRS: python_of(THEIRS)}
-    except UnavailableError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
