@@ -582,59 +582,6 @@ def test_memory_is_not_copied():
     assert ctypes.string_at(descriptor.ptr, 4) == b"\0\0\0\7"
 
 
-# --- what pools do with a descriptor --------------------------------------------------------------
-
-
-def test_data_size():
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    assert descriptor._data_size == 64
-    descriptor._data_size = 16
-    assert descriptor._data_size == descriptor.size == descriptor.metadata.size == 16
-    assert "16" in str(descriptor)
-    descriptor._data_size = 64
-    assert descriptor.size == descriptor.metadata.size == 64
-
-
-@pytest.mark.parametrize("size", [0, -1, 65, 2**64])
-def test_data_size_out_of_range(size):
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    with pytest.raises(ValueError, match="size") as caught:
-        descriptor._data_size = size
-    assert isinstance(caught.value, nc.NixlConnectError)
-    assert descriptor.size == 64
-
-
-@pytest.mark.parametrize("size", [None, "16", 16.0, True], ids=repr)
-def test_data_size_of_other_types(size):
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    with pytest.raises(TypeError, match="size") as caught:
-        descriptor._data_size = size
-    assert isinstance(caught.value, nc.NixlConnectError)
-    assert descriptor.size == 64
-
-
-def test_attributes_are_read_only():
-    descriptor = Descriptor(bytearray(8))
-    for name in ("ptr", "size", "device", "is_registered", "metadata", "_data_ref"):
-        with pytest.raises(AttributeError):
-            setattr(descriptor, name, None)
-
-
-def test_serialized():
-    descriptor = Descriptor((4096, 16, "cuda:1"))
-    assert descriptor.metadata.model_dump() == {"device": "cuda:1", "ptr": 4096, "size": 16}
-    copy = Descriptor.from_serialized(descriptor.metadata)
-    assert (copy.ptr, copy.size, copy.device) == (4096, 16, Device("cuda:1"))
-    with pytest.raises(TypeError) as caught:
-        Descriptor.from_serialized({"device": "cpu", "ptr": 1, "size": 1})
-    assert isinstance(caught.value, nc.NixlConnectError)
-
-
-def test_text():
-    text = repr(Descriptor((4096, 16, "cuda:1")))
-    assert all(part in text for part in ("Descriptor", "0x1000", "16", "cuda:1"))
-
-
 def test_inspect():
     assert buffer.inspect(memoryview(np.zeros((2, 3), order="F")))[1:] == (48, False, True)
     released = memoryview(bytearray(8))
