@@ -9,19 +9,20 @@ from collections.abc import Iterable
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
-from nixl_connect.connection import Connection, Remote, read_nixl_metadata
+from nixl_connect.checks import instance
+from nixl_connect.codec import read_nixl_metadata
+from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import (
     ArgumentError,
-    ArgumentTypeError,
     MetadataError,
     PairingError,
     StateError,
 )
-from nixl_connect.metadata import RdmaMetadata, Rows
+from nixl_connect.metadata import BlockDescriptors, RdmaMetadata
 from nixl_connect.permit import Permit
-from nixl_connect.regions import Plan, Target
+from nixl_connect.plan import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Most bytes of a notification key: it is sent as it is, and stands in logs.
@@ -40,10 +41,7 @@ class ActiveOperation(AbstractOperation):
         timeout: float | None = None,
         _begin: bool = True,
     ) -> None:
-        if not isinstance(remote_metadata, RdmaMetadata):
-            raise ArgumentTypeError(
-                f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}"
-            )
+        instance("remote_metadata", remote_metadata, RdmaMetadata, article="")
         written = self._kind is OperationKind.READ
         super().__init__(connection, local_descriptors, timeout, written=written)
         options = connection._engine.options
@@ -64,7 +62,10 @@ class ActiveOperation(AbstractOperation):
             remote_metadata.nixl_metadata, options.max_metadata_bytes
         )
         local = self._local
-        if isinstance(remote_metadata.descriptors, Rows) and local.regions is not local.registered:
+        if (
+            isinstance(remote_metadata.descriptors, BlockDescriptors)
+            and local.regions is not local.registered
+        ):
             # Blocks that follow each other on both sides are one to NIXL, within what is registered
             # as one.
             edges = _edges(map(len, remote_metadata.descriptors.tables))
@@ -178,7 +179,7 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
         raise ArgumentError(
             f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
         )
-    if isinstance(remote, Rows):
+    if isinstance(remote, BlockDescriptors):
         devices = [_device(group.device) for group in remote.groups]
         regions = remote.regions
     else:

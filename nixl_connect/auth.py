@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
-from nixl_connect.metadata import RdmaMetadata, Rows, SerializedDescriptor
+from nixl_connect.metadata import BlockDescriptors, RdmaMetadata, SerializedDescriptor
 
-_MARK = ".s1."
+MARK = ".s1."
 _SHORTEST = 16
 
 
@@ -74,14 +74,14 @@ class Seal:
         descriptors : sequence of SerializedDescriptor
             The regions.
         """
-        head = f"{nonce}{_MARK}{int(time.time() + self._lifetime)}"
+        head = f"{nonce}{MARK}{int(time.time() + self._lifetime)}"
         tag = _tag(self._keys[0], head, kind, stream, descriptors)
         return f"{head}.{tag}"
 
     def check(self, metadata: RdmaMetadata) -> None:
         """Raise AuthenticationError unless `metadata` is sealed, unaltered and not expired."""
         head, _, tag = metadata.notification_key.rpartition(".")
-        _, mark, expiry = head.rpartition(_MARK)
+        _, mark, expiry = head.rpartition(MARK)
         if not mark or not expiry.isdecimal():
             raise AuthenticationError("the metadata is not sealed, and this connector has keys")
         try:
@@ -113,7 +113,7 @@ def _tag(
         mac.update(len(part).to_bytes(8, "little"))
         mac.update(part)
     mac.update(f"{kind},{len(descriptors)}".encode())
-    if isinstance(descriptors, Rows):
+    if isinstance(descriptors, BlockDescriptors):
         mac.update(descriptors.listed())
     else:
         for item in descriptors:

@@ -15,6 +15,7 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.cuda import Fence
 from nixl_connect.descriptor import Descriptor
@@ -30,9 +31,8 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
-from nixl_connect.options import seconds
 from nixl_connect.permit import Permit
-from nixl_connect.regions import Local
+from nixl_connect.plan import Local
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.
@@ -58,10 +58,7 @@ class AbstractOperation(ABC):
         *,
         written: bool,
     ) -> None:
-        if not isinstance(connection, Connection):
-            raise ArgumentTypeError(
-                f"connection must be a Connection, not {type(connection).__name__}"
-            )
+        instance("connection", connection, Connection)
         options = connection._engine.options
         self._connection = connection
         self._native: Operation | None = None
@@ -188,7 +185,7 @@ class AbstractOperation(ABC):
 
     def _raise_unless_complete(self, native: Operation) -> None:
         if native.status != OperationStatus.COMPLETE:
-            raise _error_of(native, f"{type(self).__name__}", self._peer_name)
+            raise error_of(native, f"{type(self).__name__}", self._peer_name)
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         if self._released:
@@ -274,7 +271,7 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
 }
 
 
-def _error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
+def error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
     """Return the error of an operation that ended otherwise than complete."""
     if native.reason not in _FAILURES:
         raise InternalError(f"{what} ended with status {native.status} for no reason")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect._native.packing import Regions
-from nixl_connect.descriptor import Descriptor, integer
+from nixl_connect.checks import integer
+from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 from nixl_connect.metadata import Group

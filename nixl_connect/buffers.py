@@ -81,6 +81,7 @@ def locate(data: Any, stream: Any = None) -> Memory:
         while cause is not None and cause is not outer:
             traceback.clear_frames(cause.__traceback__)
             cause = cause.__context__
+        del data  # which may be an export itself, as a memoryview is
         raise
 
 

@@ -6,14 +6,20 @@ The bytes come from anywhere: nothing is inflated beyond a limit.
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 import zlib
 
+from nixl_connect._native import envelope
+from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import MetadataError
 
 _BASE64_TAG = "b64:"
 # Up to this many bytes are not deflated.
 _STORED = 2048
+# Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
+# too, is remembered; no metadata that is malformed is.
+_SHORT = 4096
 
 
 def decode_nixl_metadata(text: str, limit: int) -> bytes:
@@ -56,6 +62,54 @@ def inflate(stream: bytes, limit: int) -> bytes:
     if inflater.unused_data:
         raise MetadataError("nixl_metadata has bytes after its end")
     return blob
+
+
+def read_nixl_metadata(text: str, limit: int) -> tuple[bytes, Envelope]:
+    """Return NIXL's metadata of its wire form, as it is and parsed.
+
+    Raises
+    ------
+    MetadataError
+        Malformed, or over `limit` bytes.
+    """
+    if len(text) <= _SHORT:
+        try:
+            return _read_again(text, min(limit, _SHORT))
+        except MetadataError:
+            pass  # malformed, or long once it is inflated
+    return _read(text, limit)
+
+
+def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
+    blob = decode_nixl_metadata(text, limit)
+    return blob, parse_nixl_metadata(blob)
+
+
+_read_again = functools.lru_cache(maxsize=256)(_read)
+
+
+def parse_nixl_metadata(blob: bytes) -> Envelope:
+    """Parse NIXL's metadata strictly.
+
+    Raises
+    ------
+    MetadataError
+        Anything in it is not as NIXL writes it.
+    """
+    try:
+        described = envelope.parse(blob)
+    except ValueError as error:
+        raise MetadataError(f"nixl_metadata: {error}") from None
+    for section in described.sections:
+        if len(section.regions) < 2:
+            continue
+        keys = {item[:3]: item[3] for item in section.regions}
+        if len(keys) < len(section.regions) and any(
+            keys[item[:3]] != item[3] for item in section.regions
+        ):
+            # NIXL would refuse the second, and the peer with it for good.
+            raise MetadataError("nixl_metadata: one region under two keys")
+    return described
 
 
 def deflate(blob: bytes) -> bytes:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from typing import TYPE_CHECKING
 
-from nixl_connect._native import envelope
-from nixl_connect._native.envelope import Envelope
-from nixl_connect.codec import decode_nixl_metadata
+from nixl_connect.checks import count, instance
+from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.engine import Engine
-from nixl_connect.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    AuthenticationError,
-    MetadataError,
-)
+from nixl_connect.errors import ArgumentTypeError, AuthenticationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,14 +43,8 @@ class Connection:
     def __init__(self, connector: Connector, number: int) -> None:
         from nixl_connect.connector import Connector
 
-        if not isinstance(connector, Connector):
-            raise ArgumentTypeError(
-                f"connector must be a Connector, not {type(connector).__name__}"
-            )
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise ArgumentTypeError(f"number must be an int, not {number!r}")
-        if number < 1:
-            raise ArgumentError(f"number must be at least 1, not {number}")
+        instance("connector", connector, Connector)
+        number = count("number", number)
         self._connector = connector
         self._name = f"{connector.name}-{number}"
         self._engine = Engine(self._name, connector._options)
@@ -112,10 +99,7 @@ class Remote:
     __slots__ = ("_connection", "_name")
 
     def __init__(self, connection: Connection, nixl_metadata: bytes | str) -> None:
-        if not isinstance(connection, Connection):
-            raise ArgumentTypeError(
-                f"connection must be a Connection, not {type(connection).__name__}"
-            )
+        instance("connection", connection, Connection)
         if not isinstance(nixl_metadata, (bytes, str)):
             raise ArgumentTypeError(
                 f"nixl_metadata must be bytes or str, not {type(nixl_metadata).__name__}"
@@ -163,54 +147,3 @@ class Remote:
 
     def __repr__(self) -> str:
         return f"Remote(name={self._name!r}, connection={self._connection.name!r})"
-
-
-def read_nixl_metadata(text: str, limit: int) -> tuple[bytes, Envelope]:
-    """Return NIXL's metadata of its wire form, as it is and parsed.
-
-    Raises
-    ------
-    MetadataError
-        Malformed, or over `limit` bytes.
-    """
-    if len(text) <= _SHORT:
-        try:
-            return _read_again(text, min(limit, _SHORT))
-        except MetadataError:
-            pass  # malformed, or long once it is inflated
-    return _read(text, limit)
-
-
-def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
-    blob = decode_nixl_metadata(text, limit)
-    return blob, parse_nixl_metadata(blob)
-
-
-# Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
-# too, is remembered; no metadata that is malformed is.
-_SHORT = 4096
-_read_again = functools.lru_cache(maxsize=256)(_read)
-
-
-def parse_nixl_metadata(blob: bytes) -> Envelope:
-    """Parse NIXL's metadata strictly.
-
-    Raises
-    ------
-    MetadataError
-        Anything in it is not as NIXL writes it.
-    """
-    try:
-        described = envelope.parse(blob)
-    except ValueError as error:
-        raise MetadataError(f"nixl_metadata: {error}") from None
-    for section in described.sections:
-        if len(section.regions) < 2:
-            continue
-        keys = {item[:3]: item[3] for item in section.regions}
-        if len(keys) < len(section.regions) and any(
-            keys[item[:3]] != item[3] for item in section.regions
-        ):
-            # NIXL would refuse the second, and the peer with it for good.
-            raise MetadataError("nixl_metadata: one region under two keys")
-    return described

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.buffers import Memory, locate, locate_remote
+from nixl_connect.checks import instance, integer
 from nixl_connect.device import Device
-from nixl_connect.errors import ArgumentError, ArgumentTypeError, RegistrationError
+from nixl_connect.errors import ArgumentError, RegistrationError
 from nixl_connect.metadata import SerializedDescriptor
 
 if TYPE_CHECKING:
@@ -74,7 +74,11 @@ class Descriptor:
     def __init__(self, data: Data, *, stream: Stream | None = None) -> None:
         # First, so that the finalizer finds it whatever happens below.
         self._registration: list[Registration] | None = None
-        self._set(locate(data, stream))
+        try:
+            memory = locate(data, stream)
+        finally:
+            del data  # or who keeps an error keeps it, with this frame
+        self._set(memory)
 
     @classmethod
     def _of_peer(cls, pointer: int, size: int, device: str) -> Descriptor:
@@ -184,10 +188,7 @@ class Descriptor:
         ArgumentTypeError
             Not a SerializedDescriptor.
         """
-        if not isinstance(serialized, SerializedDescriptor):
-            raise ArgumentTypeError(
-                f"serialized must be a SerializedDescriptor, not {type(serialized).__name__}"
-            )
+        instance("serialized", serialized, SerializedDescriptor)
         return serialized.to_descriptor()
 
     def register_with_connector(self, connection: Connection) -> None:
@@ -271,10 +272,7 @@ class Descriptor:
         """
         from nixl_connect.connector import Connector
 
-        if not isinstance(connector, Connector):
-            raise ArgumentTypeError(
-                f"connector must be a Connector, not {type(connector).__name__}"
-            )
+        instance("connector", connector, Connector)
         self.register_with_connector(connector._open())
 
     # Existing pools read and assign these two: they shrink a registered descriptor to the size of
@@ -309,24 +307,10 @@ class Descriptor:
         return f"Descriptor({self})"
 
 
-def integer(name: str, value: Any) -> int:
-    """Return `value` if it is an integer of 64 bits, of NumPy say; raise if not."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = index(value)
-    except TypeError:
-        raise ArgumentTypeError(f"{name} must be an int, not {type(value).__name__}") from None
-    if not -(1 << 64) < number < 1 << 64:
-        raise ArgumentError(f"{name} leaves 64 bits")
-    return number
-
-
 def _check_connection(connection: Connection) -> None:
     from nixl_connect.connection import Connection
 
-    if not isinstance(connection, Connection):
-        raise ArgumentTypeError(f"connection must be a Connection, not {type(connection).__name__}")
+    instance("connection", connection, Connection)
 
 
 def _after_fork_in_child() -> None:

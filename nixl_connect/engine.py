@@ -156,7 +156,7 @@ class Engine:
     def register(self, row: Row, mem_type: int, held: list[Registration]) -> None:
         """Register one region, or share a registration that holds it, which is put into `held`."""
         with self._usable:
-            self.registrations.acquire(Regions([row]), mem_type, held=held)
+            self.registrations.acquire(Regions([row]), mem_type, held)
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info, compressed.
@@ -287,12 +287,10 @@ class Engine:
                 lane.close()
             self._messenger.close()
             return
-        # A transfer did not end: neither the agents nor the memory may ever be freed.
+        # A transfer may go on: neither the agents nor the memory may ever be freed.
         keep_forever(self)
         level = logging.DEBUG if at_exit else logging.WARNING
-        logger.log(
-            level, "%s: transfers in flight did not end in time; their memory stays", self.name
-        )
+        logger.log(level, "%s: transfers did not end in time; their memory stays", self.name)
 
     # --- what there is ----------------------------------------------------------------------
 

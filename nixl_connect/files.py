@@ -1,4 +1,4 @@
-"""File descriptors, which UCX must not run out of."""
+"""Refuses work that would run out of file descriptors: UCX would abort the process."""
 
 from __future__ import annotations
 

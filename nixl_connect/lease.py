@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from nixl_connect.checks import seconds
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import on_thread
-from nixl_connect.options import seconds
 from nixl_connect.permit import Permit
 from nixl_connect.staging import Copy
 

@@ -8,10 +8,10 @@ import weakref
 from abc import ABC, abstractmethod
 from typing import TypeVar, cast
 
+from nixl_connect.checks import count, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread
-from nixl_connect.options import count, seconds
 from nixl_connect.permit import PATIENT, Permit
 from nixl_connect.statistics import (
     OperationReport,
@@ -94,7 +94,7 @@ class Lifecycle(ABC):
         """
         seconds("min_age", min_age)
         if limit is not None:
-            count("limit", limit)
+            limit = count("limit", limit)
         connection = self._connection
         return [] if connection is None else operations(connection._engine, min_age, limit)
 

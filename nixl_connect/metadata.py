@@ -97,7 +97,7 @@ class Group(NamedTuple):
     """Little-endian."""
 
 
-class Rows(Sequence[SerializedDescriptor]):
+class BlockDescriptors(Sequence[SerializedDescriptor]):
     """The descriptors of blocks, each made when it is asked for. Immutable.
 
     Parameters
@@ -154,23 +154,23 @@ class Rows(Sequence[SerializedDescriptor]):
         raise IndexError("descriptor index out of range")
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Rows) and self.groups == other.groups:
+        if isinstance(other, BlockDescriptors) and self.groups == other.groups:
             return True
-        if not isinstance(other, (Rows, list)):
+        if not isinstance(other, (BlockDescriptors, list)):
             return NotImplemented
         return len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[type[Rows], tuple[tuple[Group, ...]]]:
-        return Rows, (self.groups,)
+    def __reduce__(self) -> tuple[type[BlockDescriptors], tuple[tuple[Group, ...]]]:
+        return BlockDescriptors, (self.groups,)
 
     def __repr__(self) -> str:
-        return f"Rows({len(self)} blocks in {len(self.groups)} groups)"
+        return f"BlockDescriptors({len(self)} blocks in {len(self.groups)} groups)"
 
 
 if TYPE_CHECKING:
-    _Described = list[SerializedDescriptor] | Rows
+    _Described = list[SerializedDescriptor] | BlockDescriptors
 else:  # what msgspec reads
     _Described = list[SerializedDescriptor]
 
@@ -220,9 +220,9 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         descriptors = self.descriptors
-        if not isinstance(descriptors, (list, Rows)):
+        if not isinstance(descriptors, (list, BlockDescriptors)):
             raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
-        for item in () if isinstance(descriptors, Rows) else descriptors:
+        for item in () if isinstance(descriptors, BlockDescriptors) else descriptors:
             if type(item) is not SerializedDescriptor:
                 msgspec.structs.force_setattr(
                     self,
@@ -256,7 +256,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         stream = stream_of(self.nixl_metadata)
         described = self.descriptors
         rows: Sequence[Any]
-        if isinstance(described, Rows):
+        if isinstance(described, BlockDescriptors):
             version, rows = _GROUPED, described.groups
         else:
             version, rows = _SINGLE, [(item.device, item.ptr, item.size) for item in described]
@@ -279,7 +279,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
                 raise MetadataError(f"RdmaMetadata: binary version {version}, not 1 or 2")
             described: _Described
             if version == _GROUPED:
-                described = Rows(_groups.decode(packed))
+                described = BlockDescriptors(_groups.decode(packed))
             else:
                 described = [
                     SerializedDescriptor(device=device, ptr=ptr, size=size)

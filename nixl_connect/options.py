@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 
 from nixl_connect.auth import Seal
+from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
 # Thirty years of seconds: what clocks can add without a second thought.
 _LONGEST = 1e9
 _SHORTEST_INTERVAL = 1e-3
 _LONGEST_NAME = 512
-
-
-def seconds(name: str, value: float, longest: float = math.inf) -> float:
-    """Return `value` if it is a duration: a number of seconds, not negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentTypeError(f"{name} must be a number of seconds, not {value!r}")
-    if math.isnan(value) or value < 0:
-        raise ArgumentError(f"{name} must not be negative, but is {value!r}")
-    if value > longest:
-        raise ArgumentError(f"{name} must be at most {longest:g} seconds, not {value!r}")
-    return float(value)
-
-
-def count(name: str, value: int) -> int:
-    """Return `value` if it is a limit: an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentTypeError(f"{name} must be an integer, not {value!r}")
-    if value < 1:
-        raise ArgumentError(f"{name} must be at least 1, not {value}")
-    return value
 
 
 def worker_name(value: str | None) -> str:

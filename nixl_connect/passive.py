@@ -12,7 +12,7 @@ from nixl_connect.connection import Connection
 from nixl_connect.device import Device
 from nixl_connect.errors import StateError
 from nixl_connect.keeper import Hold
-from nixl_connect.metadata import Group, RdmaMetadata, Rows, SerializedDescriptor
+from nixl_connect.metadata import BlockDescriptors, Group, RdmaMetadata, SerializedDescriptor
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
 
@@ -63,11 +63,11 @@ class PassiveOperation(AbstractOperation):
             raise
         self._hold = hold
 
-    def _serialized(self) -> list[SerializedDescriptor] | Rows:
+    def _serialized(self) -> list[SerializedDescriptor] | BlockDescriptors:
         """Return the descriptors as they were when the operation was made."""
         if self._local.regions is not self._local.registered:
             pairs = list(zip(self._items, self._rows, strict=True))
-            return Rows(
+            return BlockDescriptors(
                 [
                     item._group() if isinstance(item, Blocks) else _group_of(item.device, row)
                     for item, row in pairs

@@ -12,17 +12,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from nixl_connect import cuda
+from nixl_connect.checks import count, instance, seconds
 from nixl_connect.connector import Connector
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
     ArgumentError,
-    ArgumentTypeError,
     ClosedError,
     PoolExhaustedError,
 )
 from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
-from nixl_connect.options import count, seconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,10 +91,7 @@ class HostPool:
         slab_bytes: int = 64 << 20,
         pin: bool | None = None,
     ) -> None:
-        if not isinstance(connector, Connector):
-            raise ArgumentTypeError(
-                f"connector must be a Connector, not {type(connector).__name__}"
-            )
+        instance("connector", connector, Connector)
         self._connector = connector
         self._most = count("max_bytes", max_bytes)
         self._slab_bytes = _rounded(count("slab_bytes", slab_bytes))
@@ -133,14 +129,15 @@ class HostPool:
         ClosedError
             The pool is closed. A RuntimeError.
         """
-        lease = self._take(self._size_of(nbytes), nbytes, grow=False)
+        block, nbytes = self._sizes_of(nbytes)
+        lease = self._take(block, nbytes, grow=False)
         if lease is None:
             lease = await on_thread(lambda: self.acquire_blocking(nbytes, timeout))
         return lease
 
     def acquire_blocking(self, nbytes: int, timeout: float | None = None) -> Lease:
         """Lease a block: `acquire` without an event loop."""
-        block = self._size_of(nbytes)
+        block, nbytes = self._sizes_of(nbytes)
         end = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         waited = False
         while True:
@@ -160,12 +157,13 @@ class HostPool:
             except queue.Empty:
                 continue
 
-    def _size_of(self, nbytes: int) -> int:
-        """Return the size of a block for so many bytes."""
-        block = _rounded(count("nbytes", nbytes))
+    def _sizes_of(self, nbytes: int) -> tuple[int, int]:
+        """Return the size of a block for so many bytes, and these."""
+        nbytes = count("nbytes", nbytes)
+        block = _rounded(nbytes)
         if block > self._most:
             raise ArgumentError(f"a block of {block} bytes is more than the {self._most} in all")
-        return block
+        return block, nbytes
 
     def _take(self, block: int, nbytes: int, *, grow: bool) -> Lease | None:
         """Return a lease; None where nothing is free, nor may be added."""
@@ -219,10 +217,11 @@ class HostPool:
 
     def _put(self, slab: _Slab, offset: int) -> None:
         with self._lock:
+            if self._returns.closed:
+                return
             self._leased -= 1
             self._leased_bytes -= slab.block
-            if not self._returns.closed:
-                self._free.setdefault(slab.block, []).append((slab, offset))
+            self._free.setdefault(slab.block, []).append((slab, offset))
 
     def _sort(self) -> None:
         """Put back what has come back. Lock held."""
@@ -256,16 +255,18 @@ class HostPool:
         -------
         dict
             `bytes` and `slabs`: registered memory; `leases` and `leased_bytes`: blocks in use, and
-            their sizes; `free_bytes`; `waits`: leases that had to wait.
+            their sizes; `free_bytes`; `waits`: leases that had to wait. A closed pool has nothing:
+            what is in use then is no longer its.
         """
         with self._lock:
             self._sort()
+            registered = sum(slab.size for slab in self._slabs)
             return {
-                "bytes": self._bytes,
+                "bytes": registered,
                 "slabs": len(self._slabs),
                 "leases": self._leased,
                 "leased_bytes": self._leased_bytes,
-                "free_bytes": self._bytes - self._leased_bytes,
+                "free_bytes": registered - self._leased_bytes,
                 "waits": self._waits,
             }
 
@@ -276,6 +277,7 @@ class HostPool:
             self._returns.closed = True
             self._free.clear()
             self._slabs.clear()
+            self._leased = self._leased_bytes = 0
 
     def __enter__(self) -> Self:
         return self

@@ -11,8 +11,9 @@ from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
-from nixl_connect.base import _error_of
+from nixl_connect.base import error_of
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
@@ -25,7 +26,6 @@ from nixl_connect.errors import (
     TransferTimeoutError,
 )
 from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
-from nixl_connect.options import seconds
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
@@ -323,7 +323,7 @@ class PreparedTransfer:
         self._engine.collect()
         if operation.reason:
             self._engine.peers.mark_broken(self._peer)
-            raise _error_of(operation, type(self).__name__, self._peer.name)
+            raise error_of(operation, type(self).__name__, self._peer.name)
 
     def cancel(self) -> None:
         """End it, and tell the passive side that its operation is cancelled. Idempotent.

@@ -111,13 +111,13 @@ class Registrations:
         self,
         regions: Regions,
         mem_type: int,
+        held: list[Registration],
         *,
         patient: bool = True,
-        held: list[Registration] | None = None,
-    ) -> list[Registration]:
-        """Return what holds each of these regions, made where there is nothing. Release it.
+    ) -> None:
+        """Append to `held` what holds each of these regions, made where there is nothing.
 
-        It is appended to `held`, where given: so that an exception of a signal handler loses none.
+        Release it. (It is not returned: so an exception of a signal handler loses none.)
 
         An existing registration is shared where NIXL would find it. It looks no further than at the
         neighbours of a region in its list, and so may overlook one that covers it; then the region
@@ -130,7 +130,6 @@ class Registrations:
         NotQuickError
             There is much to register, and no patience; then none is acquired.
         """
-        held = [] if held is None else held
         made: list[Registration] = []
         with self.lock:
             self._deregister_idle()  # what a signal handler has left: NIXL may not have it twice
@@ -146,7 +145,6 @@ class Registrations:
             except BaseException:
                 self._drop_unheld(made)
                 raise
-        return held
 
     def _drop_unheld(self, made: list[Registration]) -> None:
         """Deregister what has just been made, unless it is held meanwhile."""
@@ -197,14 +195,10 @@ class Registrations:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("registered %s", _text(rows, mem_type))
 
-    def acquire_covering(
-        self, regions: Regions, mem_type: int, held: list[Registration] | None = None
-    ) -> list[Registration]:
-        """Return every registration that holds one of these regions. As for `acquire`."""
-        held = [] if held is None else held
+    def acquire_covering(self, regions: Regions, mem_type: int, held: list[Registration]) -> None:
+        """Append to `held` every registration that holds one of these regions. As for `acquire`."""
         with self._maps_lock:
             take(coverings(self._maps.get(mem_type, {}), regions) or [], held)
-        return held
 
     def release(self, registrations: list[Registration]) -> None:
         """Give up what was acquired, emptying the list; the last holder deregisters. Never raises.

@@ -21,7 +21,7 @@ from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import NotQuickError, Permit
-from nixl_connect.regions import Local, Plan, Target
+from nixl_connect.plan import Local, Plan, Target
 from nixl_connect.registrations import Registration, Registrations
 from nixl_connect.used import UsedKeys
 
@@ -107,8 +107,8 @@ class Starter:
                 self._registrations.acquire(
                     local.registered,
                     local.mem_type,
+                    hold.registrations,
                     patient=permit.patient,
-                    held=hold.registrations,
                 )
 
     @property
@@ -335,7 +335,7 @@ class Starter:
             if rows:
                 with self._entered(lane.registrations, permit):
                     lane.registrations.acquire(
-                        Regions(rows), plan.local.mem_type, patient=permit.patient, held=held
+                        Regions(rows), plan.local.mem_type, held, patient=permit.patient
                     )
             part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
             self._add_part(operation, plan, part, here, permit)
@@ -350,7 +350,7 @@ class Starter:
         """
         table, mem_type = part.registrations, plan.local.mem_type
         with self._entered(table, permit):
-            table.acquire(registered, mem_type, patient=permit.patient, held=part.held)
+            table.acquire(registered, mem_type, part.held, patient=permit.patient)
             operation.add_part(
                 part.lane,
                 part.peer,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from nixl_connect.auth import MARK
 from nixl_connect.errors import StateError
 
 # Keys of this package have so many hexadecimal digits, and the seal if there is one.
 _DIGITS = 32
+_MARK = MARK.encode()
 # So many are remembered at least, and twice as many at most.
 _LIMIT = 4096
 
@@ -33,7 +35,7 @@ class UsedKeys:
         StateError
             A transfer has used the key, or is about to.
         """
-        if len(key) != _DIGITS and key[_DIGITS : _DIGITS + 4] != b".s1.":
+        if len(key) != _DIGITS and key[_DIGITS : _DIGITS + len(_MARK)] != _MARK:
             return
         with self._lock:
             if key in self._keys or key in self._older:

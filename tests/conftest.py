@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import hypothesis
 import peer as peer_module
 import pytest
-from processes import Peer
+from processes import Peer, open_files
 
 import nixl_connect as nc
 from nixl_connect import engine
@@ -47,6 +48,20 @@ def content() -> Callable[[int, int], Any]:
 def digest() -> Callable[[Any], str]:
     """SHA-256 of an array's bytes."""
     return peer_module.digest
+
+
+@pytest.fixture(scope="session")
+def pythons() -> dict[str, str]:
+    """The interpreters of the two libraries: that of the tests, and one of an environment made."""
+    sys.path.append(str(Path(__file__).parents[1] / "bench"))
+    from harness.environments import UnavailableError, python_of
+
+    try:
+        return {"nixl_connect": sys.executable, "dynamo": python_of("dynamo")}
+    except UnavailableError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -99,10 +114,6 @@ def _threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.fixture(scope="session")
 def _warm() -> tuple[int, int]:
     """Threads and descriptors of a process that has used NIXL and uvloop once: they keep some."""
@@ -112,18 +123,18 @@ def _warm() -> tuple[int, int]:
         with nc.Connector() as connector:
             connector._open()
     gc.collect()
-    return _threads(), _descriptors()
+    return _threads(), open_files()
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Assert that a test leaves no thread, no descriptor, no engine and no memory held."""
     request.getfixturevalue("_warm")
-    before = _threads(), _descriptors()
+    before = _threads(), open_files()
     yield
     end = time.monotonic() + 5
     while True:
-        after = _threads(), _descriptors()
+        after = _threads(), open_files()
         live = [item.name for item in engine._engines if not item.closed]
         held = [item.name for item in engine._engines if item.keeper.kept]
         records = operation.live()

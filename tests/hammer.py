@@ -94,8 +94,8 @@ class Worker:
 
     def arrays(self) -> tuple[Any, Any]:
         """Return some bytes, and as many zeros."""
-        size = int(2 ** self.rng.uniform(0, 16))
-        source = np.full(size, self.rng.randrange(1, 256), np.uint8)
+        size = int(2 ** self.rng.uniform(0, 20))
+        source = np.frombuffer(bytearray(self.rng.randbytes(size)), np.uint8)
         return source, np.zeros(size, np.uint8)
 
     def sides(self) -> tuple[nc.Connector, nc.Connector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -13,22 +14,53 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nixl_connect as nc
+
 HERE = Path(__file__).parent
 # Every wait in a test ends, at the latest after this many seconds.
 DEADLINE = 20.0
 
 
-def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Wait for a condition that no event announces; fail when it does not come true."""
+def until(
+    condition: Callable[[], object], seconds: float = DEADLINE, *, collect: bool = False
+) -> None:
+    """Wait for a condition that no event announces; fail when it does not come true.
+
+    With `collect` garbage is collected before each look but the first.
+    """
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
+        if collect:
+            gc.collect()
         time.sleep(0.01)
 
 
 def open_files(pid: int | str = "self") -> int:
     """Return how many file descriptors a process has."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def run_python(
+    *arguments: str, timeout: float = 50, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, away from the checkout, and fail unless it succeeds."""
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        cwd="/",
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return run
+
+
+def told(made: dict[str, Any]) -> nc.RdmaMetadata:
+    """Return the metadata in a peer's answer."""
+    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def run_tests(path: Path, *arguments: str, python: str = sys.executable, **environment: str) -> str:
@@ -54,22 +86,26 @@ class PeerError(Exception):
         self.kind = kind
 
 
-class Peer:
-    """A process that runs peer.py, by a command that stands before its own, if any."""
+class Lines:
+    """A process that carries out commands: JSON, one to a line, on standard input and output.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What to run.
+    environment : dict of str to str
+        All its variables.
+    deadline : float
+        Seconds for each answer, if none are named, and for its end.
+    """
 
     def __init__(
-        self,
-        environment: dict[str, str],
-        prefix: Sequence[str] = (),
-        program: Path = HERE / "peer.py",
+        self, command: Sequence[str], environment: dict[str, str], deadline: float = DEADLINE
     ) -> None:
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, str(program)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd="/",
-            env=os.environ | environment,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", env=environment
         )
+        self._deadline = deadline
         self._buffer = b""
 
     def send(self, do: str, **arguments: Any) -> None:
@@ -78,35 +114,70 @@ class Peer:
         self.process.stdin.write(json.dumps({"do": do} | arguments).encode() + b"\n")
         self.process.stdin.flush()
 
-    def answer(self, deadline: float = DEADLINE) -> dict[str, Any]:
-        """Return the next answer."""
+    def reply(self, deadline: float | None = None) -> dict[str, Any]:
+        """Return the next reply, an error or not."""
         line = self._line(deadline)
         while not line.startswith(b"{"):  # UCX logs to the same stream
             line = self._line(deadline)
-        answer = json.loads(line)
-        if "error" in answer:
-            raise PeerError(answer["error"], answer["text"])
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
-    def _line(self, deadline: float) -> bytes:
+    def answer(self, deadline: float | None = None) -> Any:
+        """Return the next answer: what is in the reply."""
+        return self.reply(deadline)
+
+    def _line(self, deadline: float | None) -> bytes:
         assert self.process.stdout is not None
-        end = time.monotonic() + deadline
+        end = time.monotonic() + (self._deadline if deadline is None else deadline)
         while b"\n" not in self._buffer:
             left = max(0, end - time.monotonic())
             ready, _, _ = select.select([self.process.stdout], [], [], left)
             if not ready:
-                raise TimeoutError("the peer does not answer")
+                raise TimeoutError("the process does not answer")
             data = os.read(self.process.stdout.fileno(), 1 << 16)
             if not data:
-                raise EOFError(f"the peer ended with {self.process.wait(5)}")
+                raise EOFError(f"the process ended with {self.process.wait(5)}")
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
 
-    def do(self, do: str, deadline: float = DEADLINE, **arguments: Any) -> dict[str, Any]:
+    def do(self, do: str, deadline: float | None = None, **arguments: Any) -> Any:
         """Send a command and return its answer."""
         self.send(do, **arguments)
         return self.answer(deadline)
+
+    def end(self) -> None:
+        """End the process; it must leave by itself. Idempotent."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(self._deadline)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(self._deadline)
+            raise
+        finally:
+            self.process.stdout.close()
+
+
+class Peer(Lines):
+    """A process that runs peer.py, by a command that stands before its own, if any."""
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        prefix: Sequence[str] = (),
+        program: Path = HERE / "peer.py",
+    ) -> None:
+        super().__init__([*prefix, sys.executable, str(program)], os.environ | environment)
+
+    def answer(self, deadline: float | None = None) -> dict[str, Any]:
+        """Return the next answer, or raise its error."""
+        reply = self.reply(deadline)
+        if "error" in reply:
+            raise PeerError(reply["error"], reply["text"])
+        return reply
 
     def kill(self) -> None:
         """Kill the process and wait for its end."""
@@ -126,19 +197,6 @@ class Peer:
         self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """End the process; it must leave by itself."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        if self.process.poll() is None:
-            self.resume()
-            self.process.stdin.close()
-            try:
-                self.process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise
-            finally:
-                self.process.stdout.close()
-        else:
-            self.process.stdin.close()
-            self.process.stdout.close()
+        """End the process, stopped or not; it must leave by itself. Idempotent."""
+        self.resume()  # nothing where it has ended
+        super().end()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
-from nixl_connect import connection
+from nixl_connect import codec
 from nixl_connect.codec import decode_nixl_metadata
 
 
@@ -132,7 +132,7 @@ def test_unparsable_metadata(refused, told):
         refused("begin_read", (wrong, array()), nc.MetadataError, "nixl_metadata")
     for cut in range(len(blob)):
         with pytest.raises(nc.MetadataError):
-            nc.connection.parse_nixl_metadata(blob[:cut])
+            codec.parse_nixl_metadata(blob[:cut])
     wrong = broken(good, notification_key="")
     refused("begin_read", (wrong, array()), nc.MetadataError, "notification_key")
     wrong = broken(good, descriptors=[])
@@ -260,7 +260,7 @@ def test_what_inflates_is_not_remembered(connector, told):
     def field(tag, payload):
         return tag + len(payload).to_bytes(8, "little") + payload + b"|"
 
-    before = connection._read_again.cache_info().currsize
+    before = codec._read_again.cache_info().currsize
     for i in range(3):
         blob = b"nixlSerDes|" + b"".join(
             (
@@ -277,7 +277,7 @@ def test_what_inflates_is_not_remembered(connector, told):
         fields = told[0].model_dump() | {"nixl_metadata": text}
         metadata = nc.RdmaMetadata.model_validate(fields)
         nc.ReadOperation(connector._open(), metadata, array(), _begin=False)  # it is well-formed
-    assert connection._read_again.cache_info().currsize == before
+    assert codec._read_again.cache_info().currsize == before
 
 
 def test_a_long_notification_key(told, refused):

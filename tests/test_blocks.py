@@ -9,7 +9,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect._native.packing import Regions, coalesce
-from nixl_connect.metadata import Group, Rows
+from nixl_connect.metadata import BlockDescriptors, Group
 
 DEADLINE = 20
 BLOCK = 512
@@ -237,7 +237,9 @@ def test_the_binary_form_is_compact(make_connector):
 
 
 def test_rows_are_a_sequence():
-    rows = Rows([Group("cpu", 4096, 8, 16, 4, bytes(8)), Group("cpu", 9000, 4, 4, 8, bytes(8))])
+    rows = BlockDescriptors(
+        [Group("cpu", 4096, 8, 16, 4, bytes(8)), Group("cpu", 9000, 4, 4, 8, bytes(8))]
+    )
     assert len(rows) == 3
     assert [item.size for item in rows] == [8, 8, 4]
     assert rows[-1].ptr == 9000
@@ -273,7 +275,7 @@ def test_rows_are_a_sequence():
 )
 def test_groups_that_cannot_be(group):
     with pytest.raises(nc.MetadataError):
-        Rows([Group(*group)])
+        BlockDescriptors([Group(*group)])
 
 
 def test_adjacent_blocks_are_one_to_nixl():

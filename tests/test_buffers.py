@@ -12,7 +12,6 @@ import pytest
 import nixl_connect as nc
 from nixl_connect import Descriptor, Device, DeviceKind
 from nixl_connect._native import buffer
-from nixl_connect.buffers import locate
 
 CPU = Device("cpu")
 
@@ -564,17 +563,6 @@ def test_bytearray_keeps_its_size_while_a_descriptor_lives():
     assert len(data) == 9
 
 
-def test_refused_data_is_let_go():
-    """An error's traceback must not keep what was refused from being used."""
-    data = bytearray(8)
-    with pytest.raises(ValueError, match="contiguous"):
-        Descriptor(memoryview(data)[::2])
-    with pytest.raises(ValueError, match="device"):
-        Descriptor((data, "cuda"))
-    gc.collect()
-    data.append(0)
-
-
 def test_array_lives_as_long_as_its_descriptor():
     data = np.zeros(8)
     alive = weakref.ref(data)
@@ -594,69 +582,6 @@ def test_memory_is_not_copied():
     assert ctypes.string_at(descriptor.ptr, 4) == b"\0\0\0\7"
 
 
-# --- what pools do with a descriptor --------------------------------------------------------------
-
-
-def test_data_size():
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    assert descriptor._data_size == 64
-    descriptor._data_size = 16
-    assert descriptor._data_size == descriptor.size == descriptor.metadata.size == 16
-    assert "16" in str(descriptor)
-    descriptor._data_size = 64
-    assert descriptor.size == descriptor.metadata.size == 64
-
-
-@pytest.mark.parametrize("size", [0, -1, 65, 2**64])
-def test_data_size_out_of_range(size):
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    with pytest.raises(ValueError, match="size") as caught:
-        descriptor._data_size = size
-    assert isinstance(caught.value, nc.NixlConnectError)
-    assert descriptor.size == 64
-
-
-@pytest.mark.parametrize("size", [None, "16", 16.0, True], ids=repr)
-def test_data_size_of_other_types(size):
-    descriptor = Descriptor(np.zeros(64, np.uint8))
-    with pytest.raises(TypeError, match="size") as caught:
-        descriptor._data_size = size
-    assert isinstance(caught.value, nc.NixlConnectError)
-    assert descriptor.size == 64
-
-
-def test_attributes_are_read_only():
-    descriptor = Descriptor(bytearray(8))
-    for name in ("ptr", "size", "device", "is_registered", "metadata", "_data_ref"):
-        with pytest.raises(AttributeError):
-            setattr(descriptor, name, None)
-
-
-def test_serialized():
-    descriptor = Descriptor((4096, 16, "cuda:1"))
-    assert descriptor.metadata.model_dump() == {"device": "cuda:1", "ptr": 4096, "size": 16}
-    copy = Descriptor.from_serialized(descriptor.metadata)
-    assert (copy.ptr, copy.size, copy.device) == (4096, 16, Device("cuda:1"))
-    with pytest.raises(TypeError) as caught:
-        Descriptor.from_serialized({"device": "cpu", "ptr": 1, "size": 1})
-    assert isinstance(caught.value, nc.NixlConnectError)
-
-
-def test_text():
-    text = repr(Descriptor((4096, 16, "cuda:1")))
-    assert all(part in text for part in ("Descriptor", "0x1000", "16", "cuda:1"))
-
-
-def test_locate_holds_the_export():
-    """What `locate` returns is enough to keep the memory in place."""
-    data = bytearray(8)
-    hold = locate(data).hold
-    with pytest.raises(BufferError):
-        data.append(0)
-    del hold
-    data.append(0)
-
-
 def test_inspect():
     assert buffer.inspect(memoryview(np.zeros((2, 3), order="F")))[1:] == (48, False, True)
     released = memoryview(bytearray(8))
@@ -666,26 +591,3 @@ def test_inspect():
     for no_view in (None, b"bytes", bytearray(8)):
         with pytest.raises(TypeError):
             buffer.inspect(no_view)
-
-
-def test_locate_holds_the_object_of_an_interface():
-    data = Interface()
-    alive = weakref.ref(data)
-    hold = locate(data).hold
-    del data
-    gc.collect()
-    assert alive() is not None
-    del hold
-    gc.collect()
-    assert alive() is None
-
-
-def test_locate_holds_the_owner_of_a_pointer():
-    owner = Index(0)
-    alive = weakref.ref(owner)
-    hold = locate((4096, 16, "cpu", owner)).hold
-    del owner
-    assert alive() is not None
-    del hold
-    gc.collect()
-    assert alive() is None

@@ -263,10 +263,26 @@ def test_plan_adds_up(total):
 
 
 @pytest.mark.parametrize(
-    ("given", "size"), [("4096", 4096), ("64MiB", 64 << 20), ("1.5g", 3 << 29), (" 2 kb ", 2048)]
+    ("given", "size"),
+    [
+        ("4096", 4096),
+        ("64MiB", 64 << 20),
+        ("1.5g", 3 << 29),
+        (" 2 kb ", 2048),
+        ("0.3", 0),
+        ("9007199254740993", (1 << 53) + 1),
+        (str(1 << 62), 1 << 62),
+        ("4194304TiB", 1 << 62),
+    ],
 )
 def test_sizes(given, size):
     assert text.parse_size(given) == size
+
+
+@pytest.mark.parametrize("given", [str((1 << 62) + 1), "5000000TiB", "9" * 400, "9" * 5000])
+def test_sizes_of_no_memory(given):
+    with pytest.raises(ValueError, match="largest"):
+        text.parse_size(given)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +299,7 @@ def test_bytes_as_text(count, shown):
         ["nothing"],
         ["demo", "--size", "1k"],
         ["demo", "--size", "much"],
+        ["demo", "--size", "9" * 400],
         ["demo", "--seed", "-1"],
         ["demo", "--timeout", "0"],
         ["demo", "--timeout", "nan"],

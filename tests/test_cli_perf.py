@@ -34,7 +34,7 @@ def serve():
         )
         started.append(process)
         line = process.stdout.readline()
-        match = re.fullmatch(rf"listening on {host} port (\d+), with 16 MiB; .*\n", line)
+        match = re.fullmatch(rf"listening on {host} port (\d+), with [^;]+B; .*\n", line)
         assert match, (line, process.poll() is not None and process.communicate())
         return process, match[1]
 
@@ -181,6 +181,14 @@ def test_nonsense(serve):
     assert status == 0, err
 
 
+def test_a_server_with_few_bytes(serve):
+    """The sizes of a client that names none begin at eight."""
+    _, port = serve("--size", "5")
+    status, out, err = client("--port", port, "--json")
+    assert status == 0, err
+    assert {row["bytes"] for row in json.loads(out)["rows"]} == {5}
+
+
 def test_clients_at_once(serve):
     """Four are served, one more is told so, and those that leave make room."""
     _, port = serve()
@@ -237,7 +245,10 @@ def test_what_cannot_be(serve, tmp_path):
     assert err.startswith("nixl-connect: aaaa")
 
 
-@pytest.mark.parametrize("greeting", [b"{}", b"[]", b"5", b'{"most": "x"}', b"[" * 50_000, b"x"])
+@pytest.mark.parametrize(
+    "greeting",
+    [b"{}", b"[]", b"5", b'{"most": "x"}', b'{"most": 0}', b'{"most": -8}', b"[" * 50_000, b"x"],
+)
 def test_a_server_of_something_else(greeting):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -249,7 +260,7 @@ def test_a_server_of_something_else(greeting):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        status, out, err = client("--port", str(server.getsockname()[1]), "--sizes", "8")
+        status, out, err = client("--port", str(server.getsockname()[1]))
         thread.join(DEADLINE)
     assert (status, out) == (1, ""), err
     assert err.startswith("nixl-connect: 127.0.0.1 port")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from processes import run_tests
-from test_reference import pythons  # noqa: F401, a fixture
 
 import nixl_connect
 
@@ -21,7 +20,7 @@ def test_buffers(engine):
 
 
 @pytest.mark.timeout(1200)
-def test_torch(pythons, tmp_path):  # noqa: F811
+def test_torch(pythons, tmp_path):
     """In the environment that dynamo.nixl_connect needs torch in; this one has none."""
     (tmp_path / "nixl_connect").symlink_to(Path(nixl_connect.__file__).parent)
     run_tests(

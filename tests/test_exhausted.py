@@ -2,27 +2,23 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from compiling import build
+from processes import run_python
 
 HERE = Path(__file__).parent
 
 
 def exhausted(*arguments, **environment):
     """Run exhausted.py; return what it tells."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "exhausted.py"), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment | {"UCX_LOG_FILE": "stderr"},
+    done = run_python(
+        str(HERE / "exhausted.py"),
+        *arguments,
         timeout=150,
-        check=False,
+        **(environment | {"UCX_LOG_FILE": "stderr"}),
     )
-    assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,11 +1,9 @@
 """What importing the package costs and needs: little, and neither NIXL nor anything optional."""
 
-import os
-import subprocess
-import sys
 from importlib import metadata
 
 import pytest
+from processes import run_python
 
 import nixl_connect as nc
 
@@ -26,28 +24,13 @@ OPTIONAL = {
 }
 
 
-def run(*arguments, **environment):
-    """Run Python in a process of its own, away from the checkout."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        check=False,
-        cwd="/",
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def imported(statement):
     """Top-level names of the modules that a statement imports, beside those of any program."""
     return _imported(statement) - _imported("pass")
 
 
 def _imported(statement):
-    lines = run("-X", "importtime", "-c", statement).stderr.splitlines()
+    lines = run_python("-X", "importtime", "-c", statement).stderr.splitlines()
     names = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     # Packages share the name "cuda", and some of them install hooks that run with every program.
     return {".".join(name.split(".")[: 2 if name.startswith("cuda.") else 1]) for name in names}
@@ -90,21 +73,23 @@ def test_starts_nothing():
         "after = len(os.listdir('/proc/self/task')), len(os.listdir('/proc/self/fd'))\n"
         "assert before == after, (before, after)"
     )
-    run("-c", code)
+    run_python("-c", code)
 
 
 def test_is_silent_and_clean():
-    done = run("-W", "error", "-X", "dev", "-bb", "-c", "import nixl_connect")
+    done = run_python("-W", "error", "-X", "dev", "-bb", "-c", "import nixl_connect")
     assert done.stdout == ""
     assert done.stderr == ""
 
 
 def test_without_assertions_and_docstrings():
-    run("-OO", "-c", "import nixl_connect; nixl_connect.Descriptor(bytearray(8))")
+    run_python("-OO", "-c", "import nixl_connect; nixl_connect.Descriptor(bytearray(8))")
 
 
 def test_without_nixl():
-    run("-c", "import nixl_connect; nixl_connect.Connector()", NIXL_CONNECT_LIBRARY="/absent.so")
+    run_python(
+        "-c", "import nixl_connect; nixl_connect.Connector()", NIXL_CONNECT_LIBRARY="/absent.so"
+    )
 
 
 PUBLIC = {
@@ -139,7 +124,7 @@ def test_public_names():
 
 def test_star_import():
     code = "from nixl_connect import *; print(Connector.__name__, __version__)"
-    assert run("-c", code).stdout.split() == ["Connector", nc.__version__]
+    assert run_python("-c", code).stdout.split() == ["Connector", nc.__version__]
 
 
 def test_version_is_that_of_the_distribution():

@@ -1,17 +1,17 @@
 """Long copies between processes of one host: shared among lanes, beside all else."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import told, until
 
 import nixl_connect as nc
 from nixl_connect import lanes
 from nixl_connect._native.packing import Regions
-from nixl_connect.metadata import Group, Rows
+from nixl_connect.metadata import BlockDescriptors, Group
 
 LARGE = lanes.LEAST_BYTES
 
@@ -25,10 +25,6 @@ def count(request, monkeypatch):
 
 def engine_of(connector):
     return connector._open()._engine
-
-
-def told(made):
-    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def counts(connector):
@@ -152,7 +148,7 @@ def test_small_pieces_go_without(connector, peer, content):
     order = np.random.default_rng(0).permutation(size // piece).astype(np.uint32)
     group = Group("cpu", whole.descriptors[0].ptr, piece, piece, 4, order.tobytes())
     metadata = nc.RdmaMetadata(
-        descriptors=Rows([group]),
+        descriptors=BlockDescriptors([group]),
         nixl_metadata=whole.nixl_metadata,
         notification_key=whole.notification_key,
         operation_kind=whole.operation_kind,
@@ -285,10 +281,7 @@ def test_cancelled_while_the_peer_hangs(connector, peer):
     with pytest.raises(nc.OperationCancelledError):
         read.wait_for_completion_blocking(10)
     peer.resume()
-    end = time.monotonic() + 10
-    while connector.stats()["operations"]["held"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: connector.stats()["operations"]["held"] == 0)
     assert counts(connector) == (0, 0)
 
 

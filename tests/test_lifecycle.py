@@ -8,20 +8,12 @@ import weakref
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect._native.capi import NativeError
 
 STATUS = nc.OperationStatus
-
-
-def until(condition, deadline=5.0):
-    """Poll a condition that no event announces; fail when it does not come true."""
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        gc.collect()
-        time.sleep(0.002)
 
 
 def again(metadata):
@@ -33,6 +25,24 @@ def read(connector, metadata, array, **options):
     return connector.begin_read_blocking(
         nc.RdmaMetadata.model_validate(metadata), nc.Descriptor(array), **options
     )
+
+
+@pytest.fixture
+def hung(start_peer):
+    """Return a function that connects to a peer over TCP, and stops it.
+
+    It returns the peer and what that has made to be read: 1 MiB, which it does not serve.
+    """
+
+    def connect(connector):
+        peer = start_peer(environment={"UCX_TLS": "tcp"})
+        made = peer.do("passive", kind="readable", sizes=[1 << 20])
+        warm = peer.do("passive", kind="readable", sizes=[8])
+        read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
+        peer.stop()
+        return peer, made
+
+    return connect
 
 
 def test_many_waiters_on_loops_and_threads(connector, peer):
@@ -129,7 +139,7 @@ def test_a_passive_operation_given_up_before_the_transfer(connector, leave):
             operation.metadata()
         del operation, native
     # Its metadata was never handed out, so there is no quarantine.
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
     assert connector.stats()["registrations"] == {"count": 0, "bytes": 0}
 
 
@@ -145,7 +155,7 @@ def test_quarantine_keeps_what_a_peer_may_still_write_to(make_connector):
     del array, operation
     gc.collect()
     assert alive() is not None
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
     assert time.monotonic() - begin >= 0.5
     assert connector.stats()["operations"]["held"] == 0
 
@@ -162,7 +172,7 @@ def test_quarantine_outlives_the_connector(make_connector):
     del array, operation
     gc.collect()
     assert alive() is not None
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
     assert time.monotonic() - begin >= 0.5
 
 
@@ -179,7 +189,7 @@ def test_the_peers_notification_ends_a_quarantine(make_connector, peer):
     peer.do("wait", number=answer["id"])
     assert operation.status is STATUS.CANCELLED
     del operation
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
 
 
 def test_deadline_of_a_passive_operation(connector):
@@ -200,12 +210,8 @@ def test_default_deadline(make_connector):
         asyncio.run(operation.wait_for_completion(10))
 
 
-def test_a_stopped_peer_times_out(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_a_stopped_peer_times_out(connector, hung):
+    peer, made = hung(connector)
     array = np.zeros(1 << 20, np.uint8)
     alive = weakref.ref(array)
     operation = read(connector, made["metadata"], array, timeout=0.3)
@@ -218,17 +224,13 @@ def test_a_stopped_peer_times_out(connector, start_peer):
     # In flight still, so the memory is kept; the peer goes on, the transfer ends, the memory goes.
     assert alive() is not None
     peer.resume()
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
     with pytest.raises(Exception, match="TransferError"):
         peer.do("wait", number=made["id"])
 
 
-def test_cancel_while_in_flight_tells_the_passive_side(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_cancel_while_in_flight_tells_the_passive_side(connector, hung):
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
     operation.cancel()
     assert operation.status is STATUS.CANCELLED
@@ -282,7 +284,7 @@ def test_a_peer_killed_in_flight(connector, start_peer, transport, size):
     assert caught.value.peer
     assert caught.value.status
     del operation, array, caught
-    until(lambda: alive() is None)
+    until(lambda: alive() is None, collect=True)
     # And again, with a connection that has to be made anew.
     with pytest.raises(nc.PeerLostError):
         connector.begin_write_blocking(
@@ -318,7 +320,7 @@ def test_short_deadlines_are_kept(connector, start_peer):
         with pytest.raises(nc.TransferTimeoutError):
             operation.wait_for_completion_blocking(10)
     peer.resume()
-    until(lambda: connector.stats()["operations"]["held"] == 0, 20)
+    until(lambda: connector.stats()["operations"]["held"] == 0)
 
 
 def test_sizes_are_those_of_the_beginning(make_connector, peer):
@@ -346,7 +348,7 @@ def test_a_descriptor_does_not_keep_a_connector_open():
     engine = connector._connection._engine
     del operation, connector
     gc.collect()
-    until(lambda: engine.closed)
+    until(lambda: engine.closed, collect=True)
     assert not descriptor.is_registered
 
 
@@ -383,7 +385,7 @@ def test_memory_that_nixl_keeps_is_not_registered_twice(connector, monkeypatch):
             read = connector.begin_read_blocking(offered.metadata(), nc.Descriptor(target))
             read.wait_for_completion_blocking(10)
             del read
-        until(lambda: not len(registrations))
+        until(lambda: not len(registrations), collect=True)
 
 
 def test_a_second_operation_object_cannot_be_entered_again(connector):
@@ -394,12 +396,8 @@ def test_a_second_operation_object_cannot_be_entered_again(connector):
         pass
 
 
-def test_results_before_completion(connector, start_peer):
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+def test_results_before_completion(connector, hung):
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
     with pytest.raises(RuntimeError):
         operation.results()
@@ -430,13 +428,9 @@ def test_closing_with_work_pending(make_connector):
     passive.cancel()
 
 
-def test_closing_while_a_transfer_is_in_flight(make_connector, start_peer):
+def test_closing_while_a_transfer_is_in_flight(make_connector, hung):
     connector = make_connector(drain=10)
-    peer = start_peer(environment={"UCX_TLS": "tcp"})
-    made = peer.do("passive", kind="readable", sizes=[1 << 20])
-    warm = peer.do("passive", kind="readable", sizes=[8])
-    read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-    peer.stop()
+    peer, made = hung(connector)
     operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
 
     async def main():
@@ -460,7 +454,7 @@ def test_a_dropped_connector_closes_by_itself():
     assert operation.status is STATUS.INITIALIZED  # it keeps its connection
     del operation
     gc.collect()
-    until(lambda: engine.closed)
+    until(lambda: engine.closed, collect=True)
 
 
 def test_metadata_describes_its_own_operation_only(connector):

@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect.offload import Beginnings
@@ -23,10 +24,7 @@ def test_a_job_that_raises_does_not_keep_those_behind_it():
     beginnings._queue("peer", ran.set)
     first.set()
     assert ran.wait(10)
-    end = time.monotonic() + 10
-    while beginnings._queues:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    until(lambda: not beginnings._queues)
     ran.clear()
     beginnings._queue("peer", ran.set)
     assert ran.wait(10)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import nixl_connect as nc
@@ -63,6 +64,11 @@ def test_no_timeout(make_connector, timeout):
 @pytest.mark.parametrize("value", [1, 2**40])
 def test_limits(name, value):
     assert getattr(nc.Connector(**{name: value})._options, name) == value
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_of_other_integers(name):
+    assert getattr(nc.Connector(**{name: np.int64(7)})._options, name) == 7
 
 
 @pytest.mark.parametrize("name", LIMITS)

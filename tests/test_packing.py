@@ -1,13 +1,12 @@
 """Rows of (address, length, device): what goes in comes out, and nothing bad goes in."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import run_python
 
 from nixl_connect._native.packing import Regions
 
@@ -164,12 +163,4 @@ class Cut:
 rows = [(Cut(), 1, 1)] + [(1, 1, 1)] * 4096
 print(len(Regions(rows)))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        check=False,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert (run.returncode, run.stdout) == (0, "4097\n"), run.stderr
+    assert run_python("-c", code).stdout == "4097\n"

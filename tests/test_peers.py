@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from processes import open_files
+from processes import open_files, told
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
@@ -126,10 +126,6 @@ def hung(connector, peer):
     array = np.zeros(1 << 20, np.uint8)
     operation = connector.begin_read_blocking(told(made), nc.Descriptor(array), timeout=60)
     return operation, array
-
-
-def told(made):
-    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def test_a_successor_does_not_wait_for_what_hangs(make_connector, start_peer, content):

@@ -175,6 +175,55 @@ def test_closing(make_pool, make_connector):
     until(lambda: connector.stats()["registrations"]["count"] == 0)
 
 
+def test_figures_of_a_closed_pool(make_pool):
+    """What is in use when it closes, and comes back later, is no longer the pool's."""
+    pool = make_pool()
+    lease = pool.acquire_blocking(100)
+    pool.close()
+    nothing = {"bytes": 0, "slabs": 0, "leases": 0, "leased_bytes": 0, "free_bytes": 0, "waits": 0}
+    assert pool.stats() == nothing
+    lease.release()
+    assert pool.stats() == nothing
+
+
+def test_a_block_that_a_waiter_takes_while_the_pool_closes(make_pool, monkeypatch):
+    pool = make_pool(max_bytes=MIB)
+    lease = pool.acquire_blocking(MIB)
+    put = pool._put
+
+    def close_first(*block):
+        pool.close()
+        put(*block)
+
+    monkeypatch.setattr(pool, "_put", close_first)
+    threading.Timer(0.1, lease.release).start()
+    del lease
+    with pytest.raises(nc.ClosedError):
+        pool.acquire_blocking(MIB, timeout=DEADLINE)
+    assert pool.stats()["leases"] == pool.stats()["leased_bytes"] == 0
+
+
+def test_figures_while_memory_is_added(make_pool, monkeypatch):
+    """It is counted when it is registered."""
+    pool = make_pool()
+    lease = pool.acquire_blocking(MIB)
+    seen = []
+
+    class Slab(nc.pool._Slab):
+        def __init__(self, *arguments, **options):
+            seen.append(pool.stats())
+            super().__init__(*arguments, **options)
+            seen.append(pool.stats())
+
+    monkeypatch.setattr(nc.pool, "_Slab", Slab)
+    other = pool.acquire_blocking(MIB)
+    for figures in seen:
+        assert (figures["bytes"], figures["leased_bytes"], figures["free_bytes"]) == (MIB, MIB, 0)
+    assert (pool.stats()["bytes"], pool.stats()["free_bytes"]) == (2 * MIB, 0)
+    lease.release()
+    other.release()
+
+
 def test_waiting_on_a_loop(make_pool):
     pool = make_pool(max_bytes=MIB)
 
@@ -241,6 +290,15 @@ def test_threads(make_pool):
 def test_bad_options(connector, options, error):
     with pytest.raises(error):
         nc.HostPool(connector, **({"max_bytes": 8 * MIB} | options))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_sizes_of_numpy(make_pool, kind):
+    pool = make_pool()
+    with pool.acquire_blocking(kind(8)) as lease:
+        assert len(lease.view) == lease.nbytes == 8
+    with asyncio.run(pool.acquire(kind(8))) as lease:
+        assert len(lease.view) == 8
 
 
 def test_bad_sizes(make_pool):

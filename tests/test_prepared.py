@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 
@@ -110,10 +111,7 @@ def test_dropping_cancels_and_lets_go(connector, peer):
     gc.collect()
     with pytest.raises(Exception, match="cancelled by the peer"):
         peer.do("wait", number=made["id"])
-    end = time.monotonic() + 10
-    while connector.stats()["registrations"]["count"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: connector.stats()["registrations"]["count"] == 0)
     buffer.append(1)
 
 
@@ -222,10 +220,7 @@ def test_a_finalizer_makes_no_call_to_nixl(connector, peer, monkeypatch):
 
     monkeypatch.setattr(registrations, "_deregister", noted)
     del read
-    end = time.monotonic() + 10
-    while not threads:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: threads)
     assert threads[0] is not threading.main_thread()
 
 

@@ -5,17 +5,13 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from lines import Lines
+from processes import Lines
+from reference.side import content
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "bench"))
-
-from harness.environments import UnavailableError, python_of  # noqa: E402, after the path
-from reference.side import content  # noqa: E402
 
 # The first may have to make the environment.
 pytestmark = pytest.mark.timeout(1200)
@@ -31,15 +27,15 @@ MIB = 1 << 20
 DEADLINE = 90
 
 
-@pytest.fixture(scope="module")
-def pythons():
-    """The interpreters of the two: that of the tests, and one of an environment made for it."""
-    try:
-        return {OURS: sys.executable, THEIRS: python_of(THEIRS)}
-    except UnavailableError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(error))
+class Side(Lines):
+    """A process that runs reference/side.py."""
+
+    def answer(self, deadline=None):
+        """Return the next answer's result."""
+        reply = self.reply(deadline)
+        if "error" in reply:
+            raise AssertionError(reply["error"])
+        return reply["result"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def start(pythons):
     def side(name):
         # No progress of the reference's threads but for its own: they spin, one for each process.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        process = Lines(
+        process = Side(
             [pythons[name], str(HERE / "reference" / "side.py"), name], environment, DEADLINE
         )
         started.append(process)

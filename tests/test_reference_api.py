@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_reference import pythons  # noqa: F401, a fixture
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "howto" / "migrating.md"
@@ -89,7 +88,7 @@ def differences(theirs, ours):
 
 
 @pytest.mark.timeout(1200)
-def test_interface(pythons):  # noqa: F811
+def test_interface(pythons):
     theirs, ours = walked(pythons["dynamo"], "dynamo"), walked(sys.executable, "nixl_connect")
     assert len(theirs) >= 17
     assert sum(len(kind["members"]) for kind in theirs.values()) > 90

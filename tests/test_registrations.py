@@ -1,12 +1,11 @@
 """Registrations with a real agent: shared, counted, and gone when nobody needs them."""
 
 import ctypes
-import gc
 import threading
 
 import numpy as np
 import pytest
-from processes import until
+from together import run_together
 
 import nixl_connect as nc
 from nixl_connect import library
@@ -14,7 +13,6 @@ from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.ranges import neighbours
-from nixl_connect.codec import decode_nixl_metadata
 from nixl_connect.device import HOST, Device
 from nixl_connect.registrations import Registrations
 
@@ -56,7 +54,9 @@ def regions(*rows):
 
 
 def take(registrations, address, size, device):
-    (registration,) = registrations.acquire(regions((address, size, device)), device.mem_type)
+    held = []
+    registrations.acquire(regions((address, size, device)), device.mem_type, held)
+    (registration,) = held
     return registration
 
 
@@ -69,7 +69,9 @@ def covers(registrations, address, size, device):
 
 
 def covering(registrations, address, size, device):
-    return registrations.acquire_covering(regions((address, size, device)), device.mem_type)
+    held = []
+    registrations.acquire_covering(regions((address, size, device)), device.mem_type, held)
+    return held
 
 
 def test_first_and_last(agent, registrations, start):
@@ -180,28 +182,6 @@ def test_release_after_the_agent_closed(start):
     assert len(registrations) == 0
 
 
-def run_together(count, work):
-    """Run `work` in threads that start together; return what it returned. Errors fail the test."""
-    gate = threading.Barrier(count)
-    results, errors = [], []
-
-    def run():
-        try:
-            gate.wait(20)
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(40)
-        assert not thread.is_alive()
-    assert not errors, errors
-    return results
-
-
 def test_threads_that_want_the_same(agent, registrations, start):
     def work():
         registration = take(registrations, start, 4096, HOST)
@@ -223,7 +203,8 @@ def test_a_later_row_does_not_hide_an_earlier_one(agent, registrations, start):
     pool = take(registrations, start, 4096, HOST)
     # The second row leaves the pool and gets a registration that begins before the first row.
     rows = regions((start + 100, 10, HOST), (start + 50, 8192, HOST))
-    acquired = registrations.acquire(rows, HOST.mem_type)
+    acquired = []
+    registrations.acquire(rows, HOST.mem_type, acquired)
     assert (start + 100, 10) in known(agent) or (start + 50, 8192) in known(agent)
     assert None not in neighbours(registrations._maps[HOST.mem_type], rows)
     registrations.release([pool, *acquired])
@@ -314,90 +295,21 @@ def test_threads_that_come_and_go(agent, registrations, start):
     run_together(4, work)
 
 
-# --- as descriptors and operations use them -------------------------------------------------------
-
-
-@pytest.fixture
-def connection(connector):
-    return connector._open()
+# --- as operations use them -----------------------------------------------------------------------
 
 
 def count(connector):
     return connector.stats()["registrations"]["count"]
 
 
-def test_descriptor(connector, connection):
-    descriptor = nc.Descriptor(np.zeros(100, np.uint8))
-    assert not descriptor.is_registered
-    for _ in range(2):  # again does nothing
-        descriptor.register_with_connector(connection)
-        assert descriptor.is_registered
-        assert connector.stats()["registrations"] == {"count": 1, "bytes": 100}
-    for _ in range(2):
-        descriptor.deregister_with_connector(connection)
-        assert not descriptor.is_registered
-        assert connector.stats()["registrations"] == {"count": 0, "bytes": 0}
-    descriptor.register_memory(connector)
-    assert descriptor.is_registered
-    assert count(connector) == 1
-
-
-def test_register_memory_opens_the_connector(make_connector):
-    connector = make_connector()
-    descriptor = nc.Descriptor(bytearray(8))
-    descriptor.register_memory(connector)
-    assert descriptor.is_registered
-    assert connector.stats()["registrations"]["bytes"] == 8
-
-
-def test_shrunk_descriptor_stays_covered(connector, connection):
-    """A pool makes a large descriptor as small as one item, and large again."""
-    descriptor = nc.Descriptor(np.zeros(4096, np.uint8))
-    descriptor.register_with_connector(connection)
-    descriptor._data_size = 100
-    assert descriptor.is_registered
-    with connector.create_readable_blocking(descriptor) as operation:
-        metadata = operation.metadata()
-        assert metadata.descriptors[0].size == 100
-        assert connector.stats()["registrations"] == {"count": 1, "bytes": 4096}
-    descriptor._data_size = 4096
-    assert descriptor.is_registered
-    assert connector.stats()["registrations"] == {"count": 1, "bytes": 4096}
-
-
-def test_descriptor_registered_while_shrunk(connector, connection):
-    """The registration covers the memory, not the item of the moment."""
-    descriptor = nc.Descriptor(np.zeros(4096, np.uint8))
-    descriptor._data_size = 100
-    descriptor.register_with_connector(connection)
-    descriptor._data_size = 4096
-    assert descriptor.is_registered
-    assert connector.stats()["registrations"]["bytes"] == 4096
-
-
-def test_operation_never_deregisters_what_was_registered_before(connector, connection):
+def test_operation_never_deregisters_what_was_registered_before(connector):
     pooled, fresh = nc.Descriptor(np.zeros(64, np.uint8)), nc.Descriptor(np.zeros(64, np.uint8))
-    pooled.register_with_connector(connection)
+    pooled.register_memory(connector)
     operation = connector.create_writable_blocking([pooled, fresh])
     assert (pooled.is_registered, fresh.is_registered) == (True, True)
     assert count(connector) == 2
     operation.cancel()
     assert (pooled.is_registered, fresh.is_registered) == (True, False)
-    assert count(connector) == 1
-
-
-def test_slices_of_a_registered_array_cost_nothing(connector, connection):
-    array = np.zeros((8, 1024), np.uint8)
-    whole = nc.Descriptor(array)
-    whole.register_with_connector(connection)
-    rows = [nc.Descriptor(row) for row in array]
-    with connector.create_readable_blocking(rows) as operation:
-        assert count(connector) == 1
-        assert all(row.is_registered for row in rows)
-        # What a peer needs to know is the one region.
-        blob = decode_nixl_metadata(operation.metadata().nixl_metadata, 65_536)
-        sections = envelope.parse(blob).sections
-        assert [row[:2] for item in sections for row in item.regions] == [(whole.ptr, whole.size)]
     assert count(connector) == 1
 
 
@@ -421,166 +333,17 @@ def test_overlapping_descriptors_of_one_operation(connector):
     assert count(connector) == 0
 
 
-def test_second_region_refused_leaves_no_first(connector, connection, no_gpu):
+def test_second_region_refused_leaves_no_first(connector, no_gpu):
     owner = bytearray(64)
     good = nc.Descriptor((4096, 64, "cuda:0"))
     for make in (connector.create_readable_blocking, connector.create_writable_blocking):
         with pytest.raises(nc.RegistrationError):
             make([good])
     with pytest.raises(nc.RegistrationError):
-        good.register_with_connector(connection)
+        good.register_memory(connector)
     assert not good.is_registered
     # Of two devices: refused before the first is touched.
     with pytest.raises(ValueError, match="kind"):
         connector.create_readable_blocking([nc.Descriptor(owner), good])
     assert connector.stats()["registrations"] == {"count": 0, "bytes": 0}
     assert connector.stats()["operations"]["held"] == 0
-
-
-def test_other_connection(make_connector):
-    one, other = make_connector()._open(), make_connector()._open()
-    descriptor = nc.Descriptor(bytearray(8))
-    descriptor.register_with_connector(one)
-    for attempt in (descriptor.register_with_connector, descriptor.deregister_with_connector):
-        with pytest.raises(nc.RegistrationError, match=other.name) as caught:
-            attempt(other)
-        assert isinstance(caught.value, RuntimeError)
-    assert descriptor.is_registered
-    descriptor.deregister_with_connector(one)
-    descriptor.register_with_connector(other)
-    assert descriptor.is_registered
-
-
-def test_two_connections_may_hold_the_same_memory(make_connector):
-    buffer = bytearray(8)
-    connectors = [make_connector(), make_connector()]
-    descriptors = [nc.Descriptor(buffer) for _ in connectors]
-    for descriptor, connector in zip(descriptors, connectors, strict=True):
-        descriptor.register_memory(connector)
-    descriptors[0].deregister_with_connector(connectors[0]._open())
-    assert [item.is_registered for item in descriptors] == [False, True]
-
-
-def test_after_the_connector_closed(make_connector):
-    """A buffer of a closed connector is free for the next one."""
-    connector = make_connector()
-    descriptor = nc.Descriptor(bytearray(8))
-    connection = connector._open()
-    descriptor.register_with_connector(connection)
-    connector.close_blocking()
-    assert not descriptor.is_registered
-    other = make_connector()
-    descriptor.register_memory(other)
-    assert descriptor.is_registered
-    descriptor.deregister_with_connector(other._open())
-
-
-def test_closed_connection(make_connector):
-    connector = make_connector()
-    connection = connector._open()
-    connector.close_blocking()
-    descriptor = nc.Descriptor(bytearray(8))
-    with pytest.raises(nc.ClosedError):
-        descriptor.register_with_connector(connection)
-    with pytest.raises(nc.ClosedError):
-        descriptor.register_memory(connector)
-    descriptor.deregister_with_connector(connection)
-    assert not descriptor.is_registered
-
-
-def test_dropped_descriptor_is_deregistered(connector, connection):
-    """By the next who comes by, not on the thread of the finalizer."""
-    buffer = bytearray(8)
-    descriptor = nc.Descriptor(buffer)
-    descriptor.register_with_connector(connection)
-    del descriptor
-    nc.Descriptor(bytearray(1)).register_with_connector(connection)
-    assert not covers(connection._engine.registrations, *address_of(buffer), HOST)
-    buffer.append(1)  # nothing holds it any more
-
-
-def address_of(buffer):
-    export = ctypes.c_char.from_buffer(buffer)
-    return ctypes.addressof(export), len(buffer)
-
-
-@pytest.mark.parametrize("given_as", [None, 5, "connection", nc.Connection], ids=repr)
-def test_no_connection(given_as, connector):
-    descriptor = nc.Descriptor(bytearray(8))
-    for attempt in (
-        descriptor.register_with_connector,
-        descriptor.deregister_with_connector,
-        descriptor.register_memory,
-    ):
-        with pytest.raises(TypeError, match="Connect") as caught:
-            attempt(given_as)
-        assert isinstance(caught.value, nc.NixlConnectError)
-    with pytest.raises(TypeError):
-        descriptor.register_with_connector(connector)
-    assert not descriptor.is_registered
-
-
-def test_threads_that_register_one_descriptor(connector, connection):
-    """Registered once, whoever was first: deregistering once undoes it."""
-    for _ in range(30):
-        descriptor = nc.Descriptor(bytearray(4096))
-        run_together(4, lambda item=descriptor: item.register_with_connector(connection))
-        assert descriptor.is_registered
-        run_together(4, lambda item=descriptor: item.deregister_with_connector(connection))
-        assert count(connector) == 0
-
-
-def test_a_slice_shares_its_parents_registration(connector, connection):
-    memory = np.arange(1000, dtype=np.uint8)
-    whole = nc.Descriptor(memory)
-    early = whole.slice(0, 10)
-    assert not early.is_registered
-    whole.register_with_connector(connection)
-    part = whole.slice(100, 50)
-    assert (part.ptr, part.size, part.device) == (whole.ptr + 100, 50, whole.device)
-    assert part._data_ref is memory
-    assert part.is_registered
-    with connector.create_readable_blocking([part, early, part.slice(10, 5)]):
-        assert connector.stats()["registrations"] == {"count": 1, "bytes": 1000}
-    assert connector.stats()["registrations"]["count"] == 1
-    # It lasts as long as a part of it.
-    del whole, early
-    gc.collect()
-    assert part.is_registered
-    operation = connector.create_readable_blocking(part.slice(1, 2))
-    del part
-    gc.collect()
-    assert connector.stats()["registrations"]["count"] == 1
-    operation.cancel()
-    del operation
-    until(lambda: gc.collect() is not None and connector.stats()["registrations"]["count"] == 0)
-
-
-@pytest.mark.parametrize(
-    ("offset", "length", "error"),
-    [
-        (0, 0, nc.ArgumentError),
-        (0, 101, nc.ArgumentError),
-        (100, 1, nc.ArgumentError),
-        (-1, 5, nc.ArgumentError),
-        (1 << 70, 5, nc.ArgumentError),
-        (5, -1, nc.ArgumentError),
-        (1.0, 5, nc.ArgumentTypeError),
-        (0, "5", nc.ArgumentTypeError),
-        (True, 5, nc.ArgumentTypeError),
-    ],
-)
-def test_slices_that_cannot_be(offset, length, error):
-    with pytest.raises(error):
-        nc.Descriptor(bytearray(100)).slice(offset, length)
-
-
-def test_a_slice_keeps_what_its_parent_knows():
-    whole = nc.Descriptor(b"0123456789")
-    assert whole.slice(2, 3).is_readonly
-    held = bytearray(100)
-    part = nc.Descriptor(held).slice(10, 20)
-    with pytest.raises(BufferError):
-        held.append(0)
-    del part
-    held.append(0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from processes import open_files
+from processes import open_files, told
 
 import nixl_connect as nc
 from nixl_connect import scout as scouts
@@ -10,10 +10,6 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect.scout import Scout
 
 TIMES = 20
-
-
-def told(made):
-    return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
 def begin(connector, metadata):

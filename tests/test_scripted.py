@@ -349,8 +349,21 @@ def test_closing_with_a_transfer_that_failed_and_may_go_on(start_peer, scripted)
     active.do("misbehave", call="get_xfer_status", action="fail", value=BACKEND)
     fails(active, "wait", "TransferError", number=begun)
     destroyed = active.do("calls", call="destroy_agent")["count"]
+    active.do("drop", number=begun)
     active.do("close")
     assert active.do("calls", call="destroy_agent")["count"] == destroyed
+    held = active.do("held")
+    assert (held["operations"], held["registrations"]) == (1, 1)
+    active.process.stdin.close()
+    assert active.process.wait(DEADLINE) == 0
+
+
+def test_closing_destroys_the_agents(start_peer, scripted):
+    active = start_peer(environment=scripted)
+    assert move(start_peer(environment=scripted), active)
+    destroyed = active.do("calls", call="destroy_agent")["count"]
+    active.do("close")
+    assert active.do("calls", call="destroy_agent")["count"] >= destroyed + 2
 
 
 def test_a_peer_that_dies_while_more_of_it_is_loaded(start_peer, scripted):

@@ -3,14 +3,12 @@
 import gc
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from processes import until
+from processes import run_python, until
 
 import nixl_connect as nc
 import nixl_connect.keeper
@@ -22,15 +20,7 @@ HERE = Path(__file__).parent
 
 def test_exceptions_of_a_handler_leave_nothing_locked_and_nothing_held():
     """Thousands of them, at random moments of beginnings, waits and ends."""
-    run = subprocess.run(
-        [sys.executable, str(HERE / "interrupted.py"), "8"],
-        check=False,
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    run = run_python(str(HERE / "interrupted.py"), "8")
     told = re.search(r"interrupts=(\d+)", run.stdout)  # among what UCX logs there
     assert told is not None
     assert int(told[1]) > 500

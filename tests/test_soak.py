@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 HERE = Path(__file__).parent
 SECONDS = int(os.environ.get("SOAK_SECONDS", "20"))
@@ -14,15 +13,7 @@ SECONDS = int(os.environ.get("SOAK_SECONDS", "20"))
 
 def run(*command, seconds):
     """Run a script; return what it tells."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"UCX_LOG_FILE": "stderr"},
-        timeout=seconds + 150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_python(*command, timeout=seconds + 150, UCX_LOG_FILE="stderr")
     print(done.stdout)
     return json.loads(done.stdout)
 

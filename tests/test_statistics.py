@@ -8,18 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 from nixl_connect.statistics import PHASES
 
 KINDS = ["readable", "writable", "read", "write", "repeated"]
-
-
-def wait(condition):
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def transfer(passive, active, kind, size=1000):
@@ -194,10 +188,10 @@ def test_reports_grow_and_shrink_with_the_operations(make_connector):
         for number in range(1, 1001)
         if number <= 100 or number > 900 or (number - 1) % 2 == 0
     ]
-    wait(lambda: len(connector.operations()) == 200)
+    until(lambda: len(connector.operations()) == 200)
     assert connector.stats()["operations"]["quarantined"] == 0
     del made, operation
-    wait(lambda: connector.operations() == [])
+    until(lambda: connector.operations() == [])
 
 
 def test_a_report_of_what_is_stuck(start_peer, connector):
@@ -217,7 +211,7 @@ def test_a_report_of_what_is_stuck(start_peer, connector):
     (report,) = active.do("reports")["reports"]
     assert report["phase"] == "draining"
     passive.resume()
-    wait(lambda: active.do("reports")["reports"] == [])
+    until(lambda: active.do("reports")["reports"] == [])
     assert active.do("stats")["stats"]["ended"]["read"]["cancelled"] == 1
 
 
@@ -239,7 +233,7 @@ def test_the_most_memory_in_quarantine(make_connector):
 
     asyncio.run(refused())
     transfer(other, connector, "read")
-    wait(lambda: connector.stats()["operations"]["quarantined_bytes"] == 0)
+    until(lambda: connector.stats()["operations"]["quarantined_bytes"] == 0)
     transfer(connector, other, "write")
 
 
@@ -247,7 +241,7 @@ def test_the_log(make_connector, caplog):
     passive, active = make_connector(), make_connector()
     with caplog.at_level(logging.DEBUG, "nixl_connect"):
         transfer(passive, active, "read", 123)
-        wait(lambda: passive.stats()["operations"]["held"] == 0)
+        until(lambda: passive.stats()["operations"]["held"] == 0)
         passive.close_blocking()
     text = caplog.text
     for part in (

@@ -7,6 +7,8 @@ cdef extern from *:
     #define NC_ADD(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_ACQ_REL)
     #define NC_LOAD(cell) __atomic_load_n((cell), __ATOMIC_ACQUIRE)
     #define NC_STORE(cell, n) __atomic_store_n((cell), (n), __ATOMIC_RELEASE)
+    #define NC_SWAP(cell, seen, n) __atomic_compare_exchange_n( \
+        (cell), (seen), (n), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
     /* A word that others write with a lock held, read without: a hint, which is confirmed under the
        lock or only puts something off until the next look. Race detectors are not to mind. */
     #define NC_PEEK(name, type) \
@@ -23,5 +25,6 @@ cdef extern from *:
     uint64_t peek_count "nc_peek_count"(const uint64_t* cell) nogil
     void* peek_list "nc_peek_list"(void** cell) nogil
     int atomic_add "NC_ADD"(int* cell, int n) nogil
-    int atomic_load "NC_LOAD"(int* cell) nogil
+    int atomic_load "NC_LOAD"(const int* cell) nogil
     void atomic_store "NC_STORE"(int* cell, int n) nogil
+    bint atomic_swap "NC_SWAP"(int* cell, int* seen, int n) nogil

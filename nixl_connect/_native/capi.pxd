@@ -21,9 +21,7 @@ cdef enum:
     NIXL_ERR_NOT_FOUND = -6
 
 cdef enum:
-    SYNC_NONE = 0
-    SYNC_STRICT = 1
-    SYNC_RW = 2
+    SYNC_STRICT = 1             # calls from several threads are serialised
 
 cdef struct AgentConfig:
     c_bool enable_progress_thread

@@ -44,14 +44,14 @@ class LoadError(Exception):
 # and NO_TELEMETRY apart and nothing else, so a lost peer has to be told by other means (see
 # `transfer.pyx`).
 _STATUS_NAMES = {
-    1: "IN_PROGRESS",
-    0: "SUCCESS",
-    -1: "ERR_INVALID_PARAM",
-    -2: "ERR_BACKEND",
-    -3: "ERR_INVALID_STATE",
-    -4: "ERR_EXCEPTION",
-    -5: "ERR_NO_TELEMETRY",
-    -6: "ERR_NOT_FOUND",
+    NIXL_IN_PROGRESS: "IN_PROGRESS",
+    NIXL_SUCCESS: "SUCCESS",
+    NIXL_ERR_INVALID_PARAM: "ERR_INVALID_PARAM",
+    NIXL_ERR_BACKEND: "ERR_BACKEND",
+    NIXL_ERR_INVALID_STATE: "ERR_INVALID_STATE",
+    NIXL_ERR_EXCEPTION: "ERR_EXCEPTION",
+    NIXL_ERR_NO_TELEMETRY: "ERR_NO_TELEMETRY",
+    NIXL_ERR_NOT_FOUND: "ERR_NOT_FOUND",
 }
 
 

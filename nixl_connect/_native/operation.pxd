@@ -6,9 +6,6 @@ from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.record cimport Record
 
-ctypedef bint (*Condition)(Core*, Record*) noexcept nogil
-
-cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) except -1 nogil
 cdef int64_t deadline_of(timeout) except -1
 
 cdef class Operation:

@@ -89,12 +89,12 @@ def live() -> int:
     return live_records()
 
 
-cdef bint _has_ended(Core* core, Record* record) noexcept nogil:
+cdef bint _has_ended(const Record* record) noexcept nogil:
     return is_final(read_status(&record.status))
 
 
-cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) except -1 nogil:
-    """Sleep until `done`, or until the monotonic time `until`; return whether it is done."""
+cdef int _wait(Core* core, Record* record, int64_t until) except -1 nogil:
+    """Sleep until the end, or until the monotonic time `until`; return whether it has come."""
     cdef bint ok
     cdef bint leaving
     cdef int64_t end
@@ -105,10 +105,10 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
         t.tv_nsec = end % 1000000000
         pthread_mutex_lock(&core.lock)
         core.sleepers += 1
-        ok = done(core, record)
+        ok = _has_ended(record)
         while not ok and now_ns() < end:
             pthread_cond_timedwait(&core.ended, &core.lock, &t)
-            ok = done(core, record)
+            ok = _has_ended(record)
         core.sleepers -= 1
         leaving = core.stopping and not core.cancelling
         pthread_mutex_unlock(&core.lock)
@@ -124,7 +124,7 @@ cdef int wait_until(Core* core, Record* record, Condition done, int64_t until) e
 
 
 cdef void _look_out(Core* core, Record* record, int64_t until) noexcept nogil:
-    while not _has_ended(core, record) and look(core, until) and now_ns() < until:
+    while not _has_ended(record) and look(core, until) and now_ns() < until:
         pass
 
 
@@ -317,13 +317,13 @@ cdef class Operation:
         cdef Waiter* waiter
         if self.generation != fork_generation():
             raise AgentForkedError
-        if _has_ended(NULL, self.record):
+        if _has_ended(self.record):
             return False
         waiter = new_waiter(waker.state, token)
         if waiter is NULL:
             raise MemoryError
         pthread_mutex_lock(&self.core.lock)
-        cdef bint ended = _has_ended(NULL, self.record)
+        cdef bint ended = _has_ended(self.record)
         if not ended:
             waiter.next = self.record.waiters
             self.record.waiters = waiter
@@ -362,5 +362,5 @@ cdef class Operation:
             ):
                 _look_out(self.core, self.record, min(until, now_ns() + LOOK))
                 self.agent.leave()
-            ended = wait_until(self.core, self.record, _has_ended, until)
+            ended = _wait(self.core, self.record, until)
         return ended

@@ -84,7 +84,7 @@ cdef void _enter(Core* core, Record* record) noexcept nogil:
     enter(&core.census, record)
 
 
-cdef void _count(Core* core, Record* record) noexcept nogil:
+cdef void _enlist(Core* core, Record* record) noexcept nogil:
     """Make it an operation that is about to end. Lock held."""
     retain_record(record)
     core.waiting += 1
@@ -141,7 +141,7 @@ def conclude(Operation operation not None) -> None:
         rc = operation.agent.enter()
         if rc == 0:
             pthread_mutex_lock(&operation.core.lock)
-            _count(operation.core, operation.record)
+            _enlist(operation.core, operation.record)
             pthread_mutex_unlock(&operation.core.lock)
             settle(operation.core, operation.record, NIXL_SUCCESS, True)
             operation.agent.leave()
@@ -171,7 +171,7 @@ def give_up(Operation operation not None, int reason, bint failed) -> bool:
     if done:
         if record.counted:
             note(&core.census, record, ERRORED if failed else CANCELLED)
-        _count(core, record)
+        _enlist(core, record)
         record.posted = posted
         finish(core, record, ERRORED if failed else CANCELLED, reason, 0)
         if not core.stopped:  # else nobody looks at it again: it and the memory stay

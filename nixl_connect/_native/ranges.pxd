@@ -23,6 +23,5 @@ cdef class RangeMap:
     cdef list classes           # those that have had ranges
 
     cdef Class of_length(self, uint64_t length)
-    cdef object exact(self, uint64_t start, uint64_t end)
-    cdef object nearest(self, uint64_t start, uint64_t end)
+    cpdef object neighbour(self, uint64_t start, uint64_t end)
     cdef bint add_covering(self, uint64_t start, uint64_t end, list found) except -1

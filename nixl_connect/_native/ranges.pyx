@@ -116,7 +116,8 @@ cdef class RangeMap:
                 return group
         return None
 
-    cdef object exact(self, uint64_t start, uint64_t end):
+    def get(self, uint64_t start, uint64_t end) -> object:
+        """Return the value of exactly this range, or None."""
         cdef Class group = self.of_length(end - start)
         cdef Py_ssize_t i
         if group is not None:
@@ -126,10 +127,6 @@ cdef class RangeMap:
             ):
                 return group.values[i]
         return None
-
-    def get(self, uint64_t start, uint64_t end) -> object:
-        """Return the value of exactly this range, or None."""
-        return self.exact(start, end)
 
     def add(self, uint64_t start, uint64_t end, value: object) -> None:
         """Add a range that is not in the map."""
@@ -188,7 +185,12 @@ cdef class RangeMap:
         self.add_covering(start, end, found)
         return found
 
-    cdef object nearest(self, uint64_t start, uint64_t end):
+    cpdef object neighbour(self, uint64_t start, uint64_t end):
+        """Return the value of the range at or next to this one in sorted order, if it holds it.
+
+        Only the first range that is not less and the last that is less are looked at, as NIXL does
+        (``nixlSecDescList::getCoveringIndex``).
+        """
         cdef Range* after = NULL
         cdef Range* before = NULL
         cdef Class group
@@ -212,14 +214,6 @@ cdef class RangeMap:
         if before is not NULL and before.start <= start and before.end >= end:
             return value_before
         return None
-
-    def neighbour(self, uint64_t start, uint64_t end) -> object:
-        """Return the value of the range at or next to this one in sorted order, if it holds it.
-
-        Only the first range that is not less and the last that is less are looked at, as NIXL does
-        (``nixlSecDescList::getCoveringIndex``).
-        """
-        return self.nearest(start, end)
 
 
 def take(list found not None, list held not None) -> None:
@@ -281,7 +275,7 @@ def neighbours(dict maps not None, Regions regions not None) -> list[object]:
         if i == 0 or row[2] != device:
             device = row[2]
             ranges = maps.get(device)
-        found.append(None if ranges is None else ranges.nearest(row[0], row[0] + row[1]))
+        found.append(None if ranges is None else ranges.neighbour(row[0], row[0] + row[1]))
     return found
 
 

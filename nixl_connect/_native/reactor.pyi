@@ -121,8 +121,9 @@ class Reactor:
         Returns
         -------
         bool
-            Whether nothing is in flight any more. If False, the agent must not be closed and the
-            memory of uncollected operations must never be freed.
+            Whether nothing is in flight any more, nor may be, as what NIXL failed while its peer
+            was there. If False, neither the agents nor the memory of those transfers may ever be
+            freed.
         """
 
     def after_fork_in_child(self) -> None:

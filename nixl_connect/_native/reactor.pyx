@@ -50,8 +50,17 @@ cdef bint _has_garbage(Core* core) noexcept nogil:
     )
 
 
-cdef bint _has_retired(Core* core, Record* record) noexcept nogil:
+cdef bint _has_retired(const Core* core) noexcept nogil:
     return core.retired is not NULL or core.quarantined is not NULL or core.stopped
+
+
+cdef bint _is_over(Core* core) noexcept nogil:
+    """Whether nothing is in flight, nor may be."""
+    cdef bint over
+    pthread_mutex_lock(&core.lock)
+    over = core.active_count == 0 and core.lingering is NULL
+    pthread_mutex_unlock(&core.lock)
+    return over
 
 
 @cython.no_gc  # it refers downwards only; see Operation
@@ -104,7 +113,7 @@ cdef class Reactor:
         if not self.stopped:
             with nogil:
                 stop_core(self.core, 0, True)
-        if self.core.active_count == 0:
+        if _is_over(self.core):
             free_core(self.core)
 
     def passive(
@@ -311,7 +320,7 @@ cdef class Reactor:
         cdef bint alive
         with nogil:
             pthread_mutex_lock(&self.core.lock)
-            while not self.core.poked and not _has_retired(self.core, NULL):
+            while not self.core.poked and not _has_retired(self.core):
                 self.core.reaper_asleep = True
                 pthread_cond_wait(&self.core.garbage, &self.core.lock)
             self.core.reaper_asleep = False
@@ -333,8 +342,9 @@ cdef class Reactor:
         Returns
         -------
         bool
-            Whether nothing is in flight any more. If False, the agent must not be closed and the
-            memory of uncollected operations must never be freed.
+            Whether nothing is in flight any more, nor may be, as what NIXL failed while its peer
+            was there. If False, neither the agents nor the memory of those transfers may ever be
+            freed.
         """
         cdef int64_t ns = <int64_t>(drain * 1e9)
         if self.generation != fork_generation():
@@ -343,7 +353,7 @@ cdef class Reactor:
             self.stopped = True
             with nogil:
                 stop_core(self.core, ns, cancel)
-        return self.core.active_count == 0
+        return _is_over(self.core)
 
     def after_fork_in_child(self) -> None:
         """Close the child's copies of descriptors: the doorbell's name must end with its owner."""

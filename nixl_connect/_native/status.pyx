@@ -7,14 +7,7 @@ makes none.
 
 from libc.stdlib cimport free, malloc
 
-cdef extern from *:
-    """
-    #define NC_LOAD(cell) __atomic_load_n((cell), __ATOMIC_ACQUIRE)
-    #define NC_SWAP(cell, seen, to) __atomic_compare_exchange_n( \
-        (cell), (seen), (to), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
-    """
-    int NC_LOAD(const int* cell) nogil
-    bint NC_SWAP(int* cell, int* seen, int to) nogil
+from nixl_connect._native.atomic cimport atomic_load, atomic_swap
 
 # Row: the state that is left. Bit n of a row: state n may follow.
 cdef unsigned char[6] _FOLLOWERS
@@ -29,7 +22,7 @@ _FOLLOWERS[:] = [
 
 
 cdef int read_status(const int* cell) noexcept nogil:
-    return NC_LOAD(cell)
+    return atomic_load(cell)
 
 
 cdef bint is_final(int status) noexcept nogil:
@@ -38,11 +31,11 @@ cdef bint is_final(int status) noexcept nogil:
 
 cdef bint advance(int* cell, int to) noexcept nogil:
     """Move to `to` if the table allows it; return whether this call made the move."""
-    cdef int seen = NC_LOAD(cell)
+    cdef int seen = atomic_load(cell)
     if to < UNINITIALIZED or to > ERRORED:
         return False
     while _FOLLOWERS[seen] & (1 << to):
-        if NC_SWAP(cell, &seen, to):
+        if atomic_swap(cell, &seen, to):
             return True
     return False
 

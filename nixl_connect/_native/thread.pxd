@@ -11,6 +11,6 @@ cdef Core* new_core(
     const Api* nixl, void* agent, pthread_mutex_t* progress, void* messenger, Address own,
     int64_t idle_interval
 ) noexcept nogil
-cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
+cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
 cdef void close_descriptors(Core* core) noexcept nogil
 cdef void free_core(Core* core) noexcept nogil

@@ -356,14 +356,11 @@ cdef Core* new_core(
     return core
 
 
-cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
+cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     """Wait at most `drain` nanoseconds for transfers in flight, and join the thread.
 
     With `cancel` every operation is ended first. Without it those that are left stay as they are,
-    and so do their waiters: at the interpreter's exit nobody is to be woken.
-
-    Returns whether nothing is in flight, nor may be. If not, neither the agent nor the memory of
-    those transfers may ever be freed. To be called once.
+    and so do their waiters: at the interpreter's exit nobody is to be woken. To be called once.
     """
     pthread_mutex_lock(&core.lock)
     core.drain_until = now_ns() + drain
@@ -375,7 +372,6 @@ cdef bint stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     pthread_mutex_lock(&core.lock)
     close_descriptors(core)
     pthread_mutex_unlock(&core.lock)
-    return core.active_count == 0 and core.lingering is NULL
 
 
 cdef void free_core(Core* core) noexcept nogil:

@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             Server(arguments.host, arguments.port, arguments.timeout, key) as server,
             Connector(keys=key, timeout=arguments.timeout) as connector,
         ):
-            sizes = arguments.sizes or [size for size in SIZES if size <= server.most]
+            fitting = [size for size in SIZES if size <= server.most]
+            sizes = arguments.sizes or fitting or [server.most]
             if max(sizes) > server.most:
                 raise CommandError(f"the server has {format_bytes(server.most)}", status=2)
             both = arguments.direction == "both"
@@ -103,7 +104,7 @@ class Server:
     def _greet(self, key: bytes | None) -> None:
         greeting = self._answer()
         most, challenge = greeting.get("most"), greeting.get("challenge")
-        if not isinstance(most, int):
+        if not isinstance(most, int) or most < 1:
             raise CommandError(f"{self._name}: no server of nixl-connect perf")
         self.most = most
         if challenge is not None and key is None:

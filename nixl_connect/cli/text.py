@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?b?)\s*", re.IGNORECASE | re.ASCII)
+_LARGEST = 1 << 62
 
 
 def format_bytes(count: float) -> str:
@@ -35,14 +37,17 @@ def parse_size(text: str) -> int:
     Raises
     ------
     ValueError
-        Not a size.
+        Not a size, or that of no memory.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size; write it as 4096, 64MiB or 1.5GiB")
     number, prefix, _ = match.groups()
     exponent = " kmgt".index(prefix.lower()) if prefix else 0
-    return int(float(number) * 1024**exponent)
+    size = Decimal(number) * 1024**exponent  # to 28 digits
+    if size > _LARGEST:
+        raise ValueError(f"{text:.20} is more than {format_bytes(_LARGEST)}, the largest size")
+    return int(size)
 
 
 def printable(text: str) -> str:

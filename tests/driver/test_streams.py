@@ -1,12 +1,12 @@
 """No byte moves before what a stream was given is done; real transfers, of memory of the host."""
 
 import asyncio
-import gc
 import threading
 import time
 
 import numpy as np
 import pytest
+from processes import until
 
 import nixl_connect as nc
 
@@ -199,7 +199,7 @@ def test_a_stream_that_is_never_done(driver, connector):
     asyncio.run(main())
     assert connector.stats()["registrations"]["count"] == 0
     driver.finish(stream)
-    let_go(driver)
+    until(lambda: not driver.events, collect=True)
 
 
 def test_a_task_that_is_cancelled_meanwhile(driver, connector):
@@ -216,16 +216,8 @@ def test_a_task_that_is_cancelled_meanwhile(driver, connector):
 
     asyncio.run(main())
     driver.finish(stream)
-    let_go(driver)
+    until(lambda: not driver.events, collect=True)
     assert connector.stats()["registrations"]["count"] == 0
-
-
-def let_go(driver):
-    end = time.monotonic() + DEADLINE
-    while driver.events:
-        gc.collect()
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_work_that_fails(driver, connector):
@@ -239,7 +231,7 @@ def test_work_that_fails(driver, connector):
     finally:
         driver.fail(0)
         driver.finish(stream)
-    let_go(driver)
+    until(lambda: not driver.events, collect=True)
 
 
 def test_many_on_one_stream_take_one_thread(driver, connector):

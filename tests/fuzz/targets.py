@@ -12,8 +12,7 @@ from collections.abc import Callable
 import nixl_connect as nc
 from nixl_connect._native import envelope
 from nixl_connect.auth import Seal
-from nixl_connect.codec import decode_nixl_metadata
-from nixl_connect.connection import parse_nixl_metadata, read_nixl_metadata
+from nixl_connect.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
 
 LIMIT = 1 << 16
 KEY = b"sixteen bytes or more"

@@ -184,7 +184,7 @@ static enum action on(const char *call, int *value)
     }
 
 SCRIPTED(create_configured_agent, (const char *a, const void *b, void **c), (a, b, c))
-PLAIN(destroy_agent, (void *a), (a))
+SCRIPTED(destroy_agent, (void *a), (a))
 SCRIPTED(get_local_md, (void *a, void **b, size_t *c), (a, b, c))
 
 int nixl_capi_get_local_partial_md(void *a, void *b, void **c, size_t *d, void *e)

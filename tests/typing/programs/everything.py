@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import nixl_connect as nc
-from nixl_connect.metadata import Rows
+from nixl_connect.metadata import BlockDescriptors
 from nixl_connect.statistics import (
     EndedFigures,
     LibraryFigures,
@@ -282,7 +282,7 @@ def metadata_of_an_operation(metadata: nc.RdmaMetadata, region: nc.SerializedDes
     nc.RdmaMetadata(
         descriptors=[region], nixl_metadata="", notification_key="mine", operation_kind=1
     )
-    assert_type(metadata.descriptors, list[nc.SerializedDescriptor] | Rows)
+    assert_type(metadata.descriptors, list[nc.SerializedDescriptor] | BlockDescriptors)
     assert_type(metadata.descriptors[0], nc.SerializedDescriptor)
     assert_type([item.size for item in metadata.descriptors], list[int])
     assert_type(metadata.nixl_metadata, str)
