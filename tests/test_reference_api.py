@@ -12,6 +12,8 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "howto" / "migrating.md"
+# What it is annotated with to return the object itself, or one of its class.
+ITSELF = {"Self", "_Self"}
 NAME = re.compile(r"`[A-Z]\w+(?:\.\w+)?`")
 
 
@@ -60,10 +62,10 @@ def is_same(theirs, ours, name):
     """Whether a member serves callers as the reference's does."""
     if ours is None or theirs["is"] != ours["is"]:
         return False
-    returned = {None: "None", "Self": name}.get(ours["returns"], ours["returns"])
+    returned = {None: "None", **dict.fromkeys(ITSELF, name)}.get(ours["returns"], ours["returns"])
     expected = theirs["returns"] or "None"
     # The reference's own __enter__ is said to return a base of what it does.
-    if ours["returns"] != "Self" and returned != expected:
+    if ours["returns"] not in ITSELF and returned != expected:
         return False
     if not is_caught(theirs["raises"], ours["raises"]):
         return False

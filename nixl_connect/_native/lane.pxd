@@ -28,4 +28,4 @@ cdef class Lane:
     cdef LaneState* state
     cdef int generation
     cdef void open(self, Agent agent, object reactor, Core* core) except *
-    cdef void _end(self, bint abandon)
+    cdef LaneState* _ended(self, bint abandon)

@@ -195,9 +195,10 @@ cdef class Lane:
     def __dealloc__(self):
         # Stopped before, if anything was in flight: its engine sees to that.
         if self.state is not NULL and self.generation == fork_generation():
-            self._end(True)
+            _free(self._ended(True))
 
-    cdef void _end(self, bint abandon):
+    cdef LaneState* _ended(self, bint abandon):
+        """End the thread; return the state, which is the caller's then."""
         cdef LaneState* state = self.state
         self.state = NULL  # with the GIL held: from here on nobody finds what is freed
         with nogil:
@@ -207,7 +208,7 @@ cdef class Lane:
             pthread_cond_signal(&state.work)
             pthread_mutex_unlock(&state.lock)
             pthread_join(state.thread, NULL)
-            _free(state)
+        return state
 
     @property
     def is_busy(self) -> bool:
@@ -223,5 +224,9 @@ cdef class Lane:
             Leave what is in flight as it is: neither the agent nor the memory may ever be freed.
             Waits for a copy that is going on, and no longer.
         """
+        cdef LaneState* state
         if self.state is not NULL and self.generation == fork_generation():
-            self._end(abandon)
+            state = self._ended(abandon)
+            # Where something is left in flight, a thread may be about to hand over more of it.
+            if not abandon:
+                _free(state)
