@@ -113,6 +113,27 @@ def test_builds_without_isolation_have_the_same_tools(project):
     assert set(project["build-system"]["requires"]) <= set(groups["build"])
 
 
+# Those that glibc has had since long before 2.28, in libraries that are part of it since 2.34.
+MOVED = re.compile(r"dl(open|sym|error|close)|pthread_\w+")
+
+
+def test_the_modules_need_no_glibc_after_that_of_the_wheels(distribution, project):
+    wanted = project["tool"]["cibuildwheel"]["manylinux-x86_64-image"].removeprefix("manylinux_2_")
+    modules = [distribution.locate_file(f) for f in distribution.files if f.suffix == ".so"]
+    assert len(modules) > 20
+    listed = subprocess.run(
+        ["nm", "--dynamic", "--undefined-only", *map(str, modules)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    symbols = re.findall(r" U (\w+)@GLIBC_2\.(\d+)", listed.stdout)
+    assert symbols
+    newer = {name for name, minor in symbols if int(minor) > int(wanted)}
+    assert {name for name in newer if not MOVED.fullmatch(name)} == set()
+
+
 # --- the lock -------------------------------------------------------------------------------------
 
 PINNED = re.compile(r"([a-z0-9-]+)==[\w.!+]+( ; [\w.<>=!'() *]+)?")
