@@ -28,7 +28,6 @@ MINORS = range(10, 15)
 NIXL = "nixl-cu12"
 # What an sdist has that is not in the repository.
 GENERATED = re.compile(r"PKG-INFO|setup\.cfg|nixl_connect\.egg-info/.*")
-LOWEST = ROOT / "build" / "lowest"
 EXTRAS = "cu12,cuda12,cli,prometheus,pydantic"
 CORE = (
     *("api", "blocks", "buffers", "cuda", "envelope", "import", "lifecycle", "metadata", "models"),
@@ -230,29 +229,32 @@ def wheels() -> None:
 
 def lowest() -> None:
     """Install the lowest versions, those for the build too, and run tests."""
-    python = next(interpreters())
-    shutil.rmtree(LOWEST, ignore_errors=True)
-    uv, into = BIN / "uv", ("--python", LOWEST / "bin" / "python")
-    run(uv, "venv", "--quiet", "--python", python, LOWEST)
     requires = re.search(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.M)
     assert requires is not None
     floors = re.findall(r'"([\w-]+)>=([\w.]+)', requires[1])
-    constraints = LOWEST / "build.txt"
-    constraints.write_text("".join(f"{name}=={version}\n" for name, version in floors))
-    options = ("--quiet", "--build-constraints", constraints, "--resolution", "lowest-direct")
-    run(uv, "pip", "install", *into, *options, f".[{EXTRAS}]")
-    print(run(uv, "pip", "list", *into), constraints.read_text(), sep="\n", flush=True)
-    tools = ("pytest", "pytest-timeout", "hypothesis", "psutil", "cuda-core")
-    run(uv, "pip", "install", "--quiet", *into, "--constraint", ROOT / "lock.txt", *tools)
-    run(LOWEST / "bin" / "nixl-connect", "demo", "--size", "64MiB")
-    # Beside the package's sources Python 3.10 would import those, and not what is installed.
-    apart = LOWEST / "apart"
-    for name in ("docs", "tests"):
-        shutil.copytree(ROOT / name, apart / name)
-    for name in ("README.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, apart)
-    tests = [f"tests/test_{name}.py" for name in CORE]
-    done = subprocess.run([LOWEST / "bin" / "pytest", "-q", *tests], cwd=apart, check=False)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        uv, bin_ = BIN / "uv", folder / "environment" / "bin"
+        run(uv, "venv", "--quiet", "--python", next(interpreters()), bin_.parent)
+        constraints = folder / "build.txt"
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in floors))
+        install = (uv, "pip", "install", "--quiet", "--python", bin_ / "python")
+        options = ("--build-constraints", constraints, "--resolution", "lowest-direct")
+        run(*install, *options, f".[{EXTRAS}]")
+        print(
+            run(uv, "pip", "list", "--python", bin_ / "python"), constraints.read_text(), sep="\n"
+        )
+        tools = ("pytest", "pytest-timeout", "hypothesis", "psutil", "cuda-core")
+        run(*install, "--constraint", ROOT / "lock.txt", *tools)
+        run(bin_ / "nixl-connect", "demo", "--size", "64MiB")
+        # Beside the package's sources Python 3.10 would import those, and not what is installed.
+        apart = folder / "apart"
+        for part in ("docs", "tests"):
+            shutil.copytree(ROOT / part, apart / part)
+        for part in ("README.md", "pyproject.toml"):
+            shutil.copy(ROOT / part, apart)
+        tests = [f"tests/test_{name}.py" for name in CORE]
+        done = subprocess.run([bin_ / "pytest", "-q", *tests], cwd=apart, check=False, timeout=900)
     sys.exit(done.returncode)
 
 
