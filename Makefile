@@ -4,6 +4,7 @@
 #   NIXL=cu13               the NIXL wheel to use: cu12 (default) or cu13
 #   NIXL_CONNECT_DEBUG=1    a build with line tracing and live-object counts, not optimised
 #   SANITIZE=address        or thread: a build with GCC's sanitizers, and tests under them
+#   LOCK=                   the newest of what is installed, not the versions of lock.txt
 #   ARGS="-k read -x"       passed on to pytest, the demo and the benchmarks
 
 PYTHON ?= python3
@@ -11,6 +12,7 @@ VENV ?= .venv
 NIXL ?= cu12
 NIXL_CONNECT_DEBUG ?= 0
 SANITIZE ?=
+LOCK ?= lock.txt
 ARGS ?=
 export NIXL_CONNECT_DEBUG
 export NIXL_CONNECT_SANITIZE := $(SANITIZE)
@@ -32,29 +34,37 @@ UNDER_thread = LD_PRELOAD="$(call gcc_file,libtsan.so) $(call gcc_file,libstdc++
 
 BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
+INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
+# One stamp for each dependency group of pyproject.toml that goes into the environment.
+GROUPS := build test lint docs bench fleets package
+GROUPS_READY := $(GROUPS:%=$(VENV)/.stamp-%)
 BUILD_READY := $(VENV)/.stamp-build
 TEST_READY := $(VENV)/.stamp-test
 LINT_READY := $(VENV)/.stamp-lint
 DOCS_READY := $(VENV)/.stamp-docs
 BENCH_READY := $(VENV)/.stamp-bench
 FLEETS_READY := $(VENV)/.stamp-fleets
-INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
+PACKAGE_READY := $(VENV)/.stamp-package
 
 # Folders are among them, so that a removed file counts as a change.
-SOURCES := pyproject.toml setup.py README.md \
+SOURCES := pyproject.toml setup.py README.md $(LOCK) \
 	$(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -print)
 
 # uv does not read pip's settings: hand it the index and the certificates, unless it has its own.
 pip_setting = $$($(BIN)/pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -n 1)
-define UV
+define WITH_SETTINGS
 index="$${UV_DEFAULT_INDEX:-$(call pip_setting,index-url)}"; \
 certificates="$${SSL_CERT_FILE:-$(call pip_setting,cert)}"; \
 env $${index:+"UV_DEFAULT_INDEX=$$index"} $${certificates:+"SSL_CERT_FILE=$$certificates"} \
-VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
+VIRTUAL_ENV=$(abspath $(VENV))
 endef
+UV = $(WITH_SETTINGS) $(BIN)/uv
+# Every installation keeps to the versions of lock.txt.
+LOCKED := $(if $(LOCK),--constraint $(LOCK))
+UV_INSTALL = $(UV) pip install --quiet $(LOCKED)
 
-.PHONY: help demo test check lint types stubs stubs-check protocols protocols-check
-.PHONY: test-gpu test-fleets test-nixl-versions fuzz soak hammer valgrind bench bench-hot bench-steady docs build format install clean distclean
+# Nothing but the stamps is a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -97,6 +107,11 @@ lint: $(LINT_READY)
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint nixl_connect
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+		.github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 
 types: $(INSTALLED) $(TEST_READY) $(LINT_READY)
 	$(BIN)/mypy
@@ -129,10 +144,29 @@ bench-hot: $(INSTALLED) $(TEST_READY) ## measure the hot paths, and compare them
 docs: $(INSTALLED) $(DOCS_READY) ## build the documentation into build/docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
 
+linkcheck: $(INSTALLED) $(DOCS_READY) ## follow the links of the documentation; needs the network
+	$(BIN)/sphinx-build -W --keep-going -b linkcheck docs build/linkcheck
+
 build: $(BUILD_READY) ## build the source distribution and the wheel into dist/
 	rm -rf dist
 	@$(UV) build --quiet --no-build-isolation --python $(BIN)/python
 	ls dist
+
+wheels: $(BUILD_READY) $(PACKAGE_READY) ## a wheel for each Python found, repaired and tested, in dist/
+	@$(WITH_SETTINGS) $(BIN)/python tools/package.py wheels
+
+test-package: $(BUILD_READY) $(PACKAGE_READY) ## what is built from a clone, installed where nothing is
+	@$(WITH_SETTINGS) $(BIN)/python tools/package.py test
+
+test-lowest: $(BUILD_READY) ## the core of the tests with the lowest versions, on the oldest Python found
+	@$(WITH_SETTINGS) $(BIN)/python tools/package.py lowest
+
+# The groups and extras that are installed together; those of CUDA 13 contradict those of CUDA 12.
+LOCKED_EXTRAS := cu12 cu13 cuda12 cli prometheus pydantic
+lock: $(UV_READY) ## write lock.txt anew, with the newest versions
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+		--custom-compile-command "make lock" --output-file lock.txt pyproject.toml \
+		$(LOCKED_EXTRAS:%=--extra %) $(GROUPS:%=--group %)
 
 format: $(LINT_READY) ## format the sources, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only .
@@ -153,14 +187,12 @@ $(UV_READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "$(PYTHON) must be Python 3.10 or later" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(LOCKED) uv
 	@touch $@
 
-GROUPS_READY := $(BUILD_READY) $(TEST_READY) $(LINT_READY) $(DOCS_READY) $(BENCH_READY) \
-	$(FLEETS_READY)
-$(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml | $(UV_READY)
+$(GROUPS_READY): $(VENV)/.stamp-%: pyproject.toml $(LOCK) | $(UV_READY)
 	@echo "installing what \"$*\" needs"
-	@$(UV) pip install --quiet --group $*
+	@$(UV_INSTALL) --group $*
 	@touch $@
 
 # The modules go to the checkout too, so that Python started there, which imports the sources, works.
@@ -173,7 +205,7 @@ $(INSTALLED): $(SOURCES) | $(BUILD_READY)
 	@rm -f $(VENV)/.stamp-installed-*
 	@echo "building and installing nixl-connect[$(NIXL)], $(MODE)"
 	@$(UV) pip uninstall --quiet nixl-$(OTHER)
-	@$(UV) pip install --quiet --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
+	@$(UV_INSTALL) --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
 	@cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/$(MODULES) \
 		$(dir $(MODULES))
 	@touch $@

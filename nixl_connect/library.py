@@ -16,12 +16,12 @@ VARIABLE = "NIXL_CONNECT_LIBRARY"
 _NAME = "libnixl_capi.so"
 # What the C library stands on. Two of them share global state, and neither works.
 _CORE = "libnixl.so"
+# The answer comes first. Without torch, which NIXL's wheels declare and do not need, and with it.
 _INSTALL = (
-    "Install NIXL with `pip install nixl-connect[cu13]` (CUDA 13, or no GPU) or "
-    "`nixl-connect[cu12]` (CUDA 12). Its wheels declare torch, which is not needed: "
-    "`pip install --no-deps nixl-cu13` leaves torch out. "
-    f"For a library elsewhere set {VARIABLE} to the path of {_NAME}."
+    "install it with `pip install -U --no-deps nixl-cu13` (CUDA 12: nixl-cu12), or together with "
+    "torch, which it declares, `pip install 'nixl-connect[cu13]'` (or [cu12])"
 )
+_ELSEWHERE = f"set {VARIABLE} to the path of {_NAME}"
 _TWO = "There are two NIXLs in this process, which cannot work: "
 _lock = threading.RLock()
 
@@ -117,6 +117,8 @@ def load() -> Library:
                 return library
         if loaded is not None:
             return Library(loaded, "loaded before", None)
-    raise LibraryError(
-        "NIXL's C library cannot be loaded. " + _INSTALL + " Tried: " + "; ".join(tried)
-    )
+    if os.environ.get(VARIABLE):
+        advice = f"{_ELSEWHERE}, or unset it and {_INSTALL}."
+    else:
+        advice = f"{_INSTALL}. For a library elsewhere {_ELSEWHERE}."
+    raise LibraryError(f"NIXL cannot be loaded: {advice} Tried: {'; '.join(tried)}")

@@ -231,7 +231,7 @@ def test_demo_says_which_extra_is_missing(monkeypatch, capsys, name):
 def test_demo_without_nixl(command, tmp_path):
     status, out, err = command("demo", NIXL_CONNECT_LIBRARY=str(tmp_path / "missing.so"))
     assert (status, out) == (1, "")
-    assert err.startswith("nixl-connect: NIXL's C library cannot be loaded. Install NIXL with")
+    assert err.startswith("nixl-connect: NIXL cannot be loaded: set NIXL_CONNECT_LIBRARY to")
     assert err.count("\n") == 1
 
 

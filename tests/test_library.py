@@ -184,15 +184,29 @@ print(library.load().path)
 
 
 def says_what_to_do(text):
-    return all(
-        part in text
-        for part in ("pip install", "nixl-connect[cu13]", "[cu12]", library.VARIABLE, "torch")
+    """Whether the first sentence has the commands, with torch and without; all is one line."""
+    first, _, rest = text.partition(". ")
+    return (
+        all(
+            part in first
+            for part in (
+                "`pip install -U --no-deps nixl-cu13`",
+                "nixl-cu12",
+                "`pip install 'nixl-connect[cu13]'`",
+                "[cu12]",
+                "torch",
+            )
+        )
+        and library.VARIABLE in text.partition(" Tried: ")[0]
+        and "\n" not in text
+        and "Tried: " in rest
     )
 
 
 def test_missing(tmp_path):
     text = load(tmp_path)
     assert says_what_to_do(text)
+    assert text.startswith("NIXL cannot be loaded: install it with `pip install ")
     assert f"{NAME} (system)" in text
 
 
@@ -202,6 +216,7 @@ def test_variable_leads_nowhere(path, real, tmp_path):
     install(tmp_path, "nixl_cu12", real, "1.5.1")
     text = load(tmp_path, **{library.VARIABLE: path})
     assert says_what_to_do(text)
+    assert text.startswith(f"NIXL cannot be loaded: set {library.VARIABLE} to the path of {NAME},")
     assert f"{path} ({library.VARIABLE})" in text
     assert "nixl-cu12 " not in text.split("Tried:")[1]
 

@@ -57,7 +57,6 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int usleep(unsigned int microseconds)
     int getpid()
-    int gettid()
 
 cdef extern from *:
     """
@@ -141,3 +140,12 @@ cdef inline void name_thread(const char* name) noexcept nogil:
     sigfillset(&all_signals)
     pthread_sigmask(SIG_SETMASK, &all_signals, NULL)
     prctl(PR_SET_NAME, name, 0, 0, 0)
+
+cdef extern from *:
+    """
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    /* glibc has gettid() from 2.30 on only, and wheels are built with 2.28. */
+    static inline int nixl_connect_gettid(void) { return (int)syscall(SYS_gettid); }
+    """
+    int gettid "nixl_connect_gettid"() nogil
