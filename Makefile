@@ -36,13 +36,12 @@ BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
 INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
 # One stamp for each dependency group of pyproject.toml that goes into the environment.
-GROUPS := build test lint docs bench fleets package
+GROUPS := build test lint docs fleets package
 GROUPS_READY := $(GROUPS:%=$(VENV)/.stamp-%)
 BUILD_READY := $(VENV)/.stamp-build
 TEST_READY := $(VENV)/.stamp-test
 LINT_READY := $(VENV)/.stamp-lint
 DOCS_READY := $(VENV)/.stamp-docs
-BENCH_READY := $(VENV)/.stamp-bench
 FLEETS_READY := $(VENV)/.stamp-fleets
 PACKAGE_READY := $(VENV)/.stamp-package
 
@@ -132,7 +131,7 @@ protocols: $(INSTALLED) $(TEST_READY) ## write the table of protocols anew, of t
 protocols-check: $(INSTALLED) $(TEST_READY)
 	$(BIN)/python tools/protocols.py --check
 
-bench: $(INSTALLED) $(TEST_READY) $(BENCH_READY) ## measure beside others, and write docs/benchmarks.md
+bench: $(INSTALLED) $(TEST_READY) ## measure beside others, and write docs/benchmarks.md
 	PYTHONPATH=bench $(BIN)/python -m harness $(ARGS)
 
 bench-steady: $(INSTALLED) $(TEST_READY) ## ten minutes of an idle pair: processor time and memory

@@ -57,7 +57,6 @@ def native_extension(source: Path) -> Extension:
         ".".join(source.with_suffix("").parts),
         [str(source)],
         language="c",
-        include_dirs=[str(NATIVE)],
         define_macros=MACROS,
         libraries=["dl"],
         # What an older glibc lacks has to fail here, not where the module is loaded.
@@ -66,7 +65,6 @@ def native_extension(source: Path) -> Extension:
             *OPTIMISATION,
         ],
         extra_link_args=["-pthread", *SANITIZERS],
-        depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
     )
 
 
