@@ -103,8 +103,10 @@ def test_pythons_are_the_same_wherever_they_are_named(project):
     assert project["project"]["requires-python"] == f">=3.{named[0]}"
     built = project["tool"]["cibuildwheel"]["build"]
     assert built == f"cp3{{{','.join(map(str, named))}}}-manylinux_*"
-    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    matrix = re.search(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    workflow = ROOT / ".github" / "workflows" / "ci.yml"
+    if not workflow.exists():
+        pytest.skip("a source distribution has no workflows")
+    matrix = re.search(r"^ +python: \[(.*)\]$", workflow.read_text(), re.MULTILINE)
     assert [int(minor) for minor in re.findall(r"3\.(\d+)", matrix[1])] == named
 
 
