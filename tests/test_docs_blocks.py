@@ -5,7 +5,6 @@ Python is run by test_docs.py, programs and commands by the tests that this file
 
 import ast
 import inspect
-import json
 import re
 import shlex
 import subprocess
@@ -37,7 +36,7 @@ def of(*languages):
 
 
 def test_every_block_is_of_a_language_that_is_checked():
-    checked = {"python", "console", "sh", "toml", "json", "diff", "cython", "text"}
+    checked = {"python", "console", "sh", "toml", "diff", "cython", "text"}
     sphinx = {"{toctree}", "{include}", "{image}", "{eval-rst}"}  # built with warnings as errors
     unknown = [
         f"{block}: {block.language!r}"
@@ -137,11 +136,6 @@ def test_toml(block):
     if tomllib is None:
         pytest.skip("Python 3.10 has no reader")
     tomllib.loads(block.text)
-
-
-@of("json")
-def test_json(block):
-    json.loads(block.text)
 
 
 @of("diff")

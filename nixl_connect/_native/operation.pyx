@@ -14,6 +14,7 @@ from libc.stdlib cimport free
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.atomic cimport peek_int
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.census cimport READING, WRITING
 from nixl_connect._native.core cimport Core, retain_passive
@@ -252,7 +253,7 @@ cdef class Operation:
     def is_small(self) -> bool:
         """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
         return (
-            self.record.is_active and self.record.posted and not self.record.large
+            self.record.is_active and peek_int(&self.record.posted) and not self.record.large
             and self.record.parts[0].lane is NULL
         )
 
@@ -357,7 +358,7 @@ cdef class Operation:
             raise AgentForkedError
         with nogil:
             if (
-                self.record.is_active and self.record.posted
+                self.record.is_active and peek_int(&self.record.posted)
                 and self.record.parts[0].lane is NULL and self.agent.enter() == 0
             ):
                 _look_out(self.core, self.record, min(until, now_ns() + LOOK))

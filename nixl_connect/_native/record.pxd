@@ -63,7 +63,7 @@ cdef struct Record:
     bint exposed                # metadata was handed out: a peer may touch the memory
     bint claimed                # the transfer is done and being announced: too late to cancel
     int stage                   # a Stage, once it is to be collected
-    bint posted                 # active: NIXL has the request
+    int posted                  # active: whether NIXL has the request; read as a hint, too
     bint counted                # prepared: among the core's active ones
     bint large                  # active: a call about it may take as long as a long copy
     int64_t deadline            # monotonic nanoseconds; INT64_MAX without one

@@ -38,9 +38,11 @@ def basedpyright(*arguments, cwd):
     """Run it, and return its exit status and its report."""
     tool = Path(sys.executable).with_name("basedpyright")
     done = subprocess.run(
-        [tool, *arguments, "--pythonpath", sys.executable, "--outputjson"],
+        [tool, *arguments, "--outputjson"],
         check=False,
         cwd=cwd,
+        # It asks the first Python of the path; with --verifytypes it does not heed --pythonpath.
+        env=os.environ | {"PATH": f"{tool.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=300,
