@@ -19,9 +19,13 @@ SUBJECTS = ("nixl", "dynamo", "ucxx", "zmq", "shm")
 # The rows of the table of ratios: what they are called, and where `docs/benchmarks.json` has them.
 ROWS = {
     "8 bytes, fresh buffers: offer, message, read, both told": ("fresh", "cycle"),
-    "256 MiB, buffers that were used before, the same": ("size 268435456", "cycle"),
+    "4 KiB, buffers that were used before, the same": ("size 4096", "cycle"),
+    "2 MiB": ("size 2097152", "cycle"),
+    "16 MiB": ("size 16777216", "cycle"),
+    "256 MiB": ("size 268435456", "cycle"),
     "512 operations at once, for each": ("burst 512", "operation"),
     "8 passive sides at once, for each round": ("fan", "operation"),
+    "10,000 descriptors of 16 KiB, offer to told": ("10000 of 16 KiB", "cycle"),
     "100,000 descriptors in one read": ("descriptors", "read"),
     "8 bytes, prepared once and posted again": ("prepared", "repost"),
     "longest stall of the reader's event loop, 256 MiB": ("stall", "active"),

@@ -77,7 +77,8 @@ def cases(*, quick: bool) -> list[Case]:
                  ("nixl_connect", "dynamo") if count == 64 else ("nixl_connect",), turns=turns)
             for count in (64, 4096)
         ),
-        Case("blocks", "cycle", {"rounds": 3, "size": 16 * KiB, "count": 10_000, "memory": "same"},
+        Case("10000 of 16 KiB", "cycle",
+             {"rounds": 3, "size": 16 * KiB, "count": 10_000, "memory": "same"},
              ("floor", "nixl_connect", "nixl", "dynamo"), turns=2),
         Case("descriptors", "cycle", {"rounds": 2, "size": 8, "count": 100_000, "memory": "same"},
              ("floor", "nixl_connect", "nixl", "dynamo"), turns=1 if quick else 2),

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 from harness.measure import Figures, Measurement
@@ -27,6 +28,20 @@ def machine() -> str:
     )
 
 
+def commit() -> str:
+    """Return which commit of this repository is measured; empty where that cannot be told."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def write(
     folder: Path, measured: Measurement, imports: dict[str, float], rows: list[Row], command: str
 ) -> None:
@@ -37,6 +52,7 @@ def write(
             {
                 "date": today,
                 "machine": machine(),
+                "commit": commit(),
                 "command": command,
                 "versions": measured.versions,
                 "missing": measured.missing,
@@ -47,7 +63,8 @@ def write(
         )
         + "\n"
     )
-    parts = [_HEAD.format(date=today, machine=machine(), command=command)]
+    state = f", commit {commit()}" if commit() else ""
+    parts = [_HEAD.format(date=today, machine=machine(), command=command, state=state)]
     parts.append(_markdown([("figure", "target", "measured", ""), *map(_row, rows)]))
     parts += limits(rows)
     parts.append("\n![Latency, throughput, and cost by number pending](benchmarks.svg)\n")
@@ -56,7 +73,7 @@ def write(
     for name, reason in measured.missing.items():
         parts.append(f"- {name}: left out: {reason}\n")
     parts.append("\n## Medians of every case\n\n")
-    parts.append("Times of an operation; `idle` is processor time per second.\n\n")
+    parts.append(_LEGEND)
     for case, subjects in measured.results.items():
         parts.append(_case(case, subjects))
     (folder / "benchmarks.md").write_text("".join(parts))
@@ -64,9 +81,21 @@ def write(
 
 _HEAD = """# Benchmarks
 
-Made by `{command}` on {date}: {machine}. Two processes on one host; all subjects take turns in one
-run; medians. The machine is shared, so only ratios within a run say something. "Floor" is a C
-program on NIXL's C API, both sides spinning; "reference" is `dynamo.nixl_connect`.
+Made by `{command}` on {date}{state}: {machine}. Two processes on one host; all subjects take turns
+in one run; medians. The machine is shared, so only ratios within a run say something. "Floor" is a
+C program on NIXL's C API, both sides spinning; "reference" is `dynamo.nixl_connect`, `dynamo` below.
+
+"""
+
+
+_LEGEND = """- `create`: to offer memory, and make the message that says so.
+- `read`: from that message to the bytes. `told`: from then on to the passive side's waiter;
+  negative where that comes first. `cycle`: all of it, the message's way included.
+- `operation`: a cycle of many that are begun together, for each; in `fan`, a round of eight passive
+  sides.
+- `repost`: a prepared transfer. `stall`: the longest time that an event loop did not get to run.
+- `idle`: processor time per second, with nothing pending and with one operation.
+- CPU: processor time of each side for a sample, user + system.
 
 """
 

@@ -145,8 +145,9 @@ LIMITS = {
     ),
     "512 operations": (
         "The interpreter: 48% and 59% of the samples of the two sides, which work in turn: the "
-        "passive side has made all before the active one begins. The target is a fifth of what "
-        "NIXL's own Python API takes. One operation of many descriptors costs 8 us for each."
+        "passive side has made all before the active one begins. The target is less than what "
+        "NIXL's own Python API takes, which spins. One operation of many descriptors costs a "
+        "tenth of that for each, and less."
     ),
     "import": (
         "Modules: with `-X importtime` 44% are this package's Python modules, 35% those of the "
@@ -155,7 +156,8 @@ LIMITS = {
     ),
     "256 MiB read, the same": (
         "The copy: one system call on one processor, as the floor's. Two copies at once, which "
-        "this library makes where there are four processors, take 0.6 to 0.8 of that (record 18)."
+        "this library makes where there are four processors, took 0.58 to 0.87 of that on two "
+        "(record 18)."
     ),
     "longest stall": (
         "The scheduler. Nothing of the copy runs on the loop's thread, but the copy and the other "
