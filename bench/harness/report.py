@@ -83,7 +83,8 @@ _HEAD = """# Benchmarks
 
 Made by `{command}` on {date}{state}: {machine}. Two processes on one host; all subjects take turns
 in one run; medians. The machine is shared, so only ratios within a run say something. "Floor" is a
-C program on NIXL's C API, both sides spinning; "reference" is `dynamo.nixl_connect`, `dynamo` below.
+C program on NIXL's C API, both sides spinning; "reference", `dynamo` below, is
+`dynamo.nixl_connect`.
 
 """
 
