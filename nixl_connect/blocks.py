@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.checks import integer
+from nixl_connect.data import ArrayInterface, Buffer, Data, Stream
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 from nixl_connect.metadata import Group
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-    from nixl_connect.data import ArrayInterface, Data, Stream
 
 
 class Blocks:

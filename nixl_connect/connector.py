@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -29,8 +30,7 @@ class Connector(BlockingTwins):
     Parameters
     ----------
     worker_id : str, optional
-        Name of the worker, unique among those that exchange data; random by default, and then
-        another one in each child of a fork.
+        Name of the worker, unique among those that exchange data; random by default.
     keys : bytes or sequence of bytes, optional
         Shared secrets of 16 bytes or more. The first seals the metadata that is handed out, all are
         accepted; metadata that is unsealed, altered or expired is refused. Without keys a
@@ -100,7 +100,7 @@ class Connector(BlockingTwins):
             max_quarantine_bytes=max_quarantine_bytes,
         )
         self._worker_id = worker_name(worker_id)
-        self._is_named = worker_id is not None
+        self._number = 1
         self._hostname = socket.gethostname()
         super().__init__()
 
@@ -341,13 +341,12 @@ class Connector(BlockingTwins):
         )
 
     def _connect(self) -> Connection:
-        return Connection(self, 1)
+        return Connection(self, self._number)
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        if self._connection is None and not self._is_named:
-            # Children of one parent would all have the same, and could not reach each other.
-            self._worker_id = worker_name(None)
+        # The agents of a parent and its children must not have one name.
+        self._number = os.getpid()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connector):

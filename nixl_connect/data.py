@@ -1,16 +1,15 @@
-"""What a `Descriptor` takes, in the words of type checkers.
-
-For annotations alone: nothing else here imports it at run time, where `Descriptor` decides.
-"""
+"""What a `Descriptor` takes, in the words of type checkers. At run time `Descriptor` decides."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeAlias
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from nixl_connect.device import Device
 
-    from nixl_connect.device import Device
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as Buffer  # noqa: PLC0414, for others here
+else:
+    Buffer = object  # for those who look at annotations at run time; the package is not needed
 
 
 class ArrayInterface(Protocol):
@@ -50,26 +49,25 @@ class CudaStream(Protocol):
     def __cuda_stream__(self) -> Any: ...
 
 
-# As text, which takes no Buffer at run time; each in one piece, which is what checkers read.
-Array: TypeAlias = "Buffer | ArrayInterface | CudaArrayInterface | DLPack"
+Array: TypeAlias = Buffer | ArrayInterface | CudaArrayInterface | DLPack
 """An object that has bytes, and says where."""
 
-Pointer: TypeAlias = "SupportsIndex | CudaPointer"
+Pointer: TypeAlias = SupportsIndex | CudaPointer
 """An address."""
 
-Placed: TypeAlias = "tuple[Array, Device | str]"
+Placed: TypeAlias = tuple[Array, Device | str]
 """An array, and the device that it is on."""
 
-Region: TypeAlias = "tuple[Pointer, SupportsIndex]"
+Region: TypeAlias = tuple[Pointer, SupportsIndex]
 """An address, and how many bytes."""
 
-PlacedRegion: TypeAlias = "tuple[Pointer, SupportsIndex, Device | str]"
+PlacedRegion: TypeAlias = tuple[Pointer, SupportsIndex, Device | str]
 
-OwnedRegion: TypeAlias = "tuple[Pointer, SupportsIndex, Device | str, object]"
+OwnedRegion: TypeAlias = tuple[Pointer, SupportsIndex, Device | str, object]
 """And what keeps the memory alive."""
 
-Data: TypeAlias = "Array | Placed | Region | PlacedRegion | OwnedRegion"
+Data: TypeAlias = Array | Placed | Region | PlacedRegion | OwnedRegion
 """What a `Descriptor` is made of."""
 
-Stream: TypeAlias = "CudaStream | CudaPointer | SupportsIndex"
+Stream: TypeAlias = CudaStream | CudaPointer | SupportsIndex
 """A CUDA stream, or its handle."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.checks import instance, integer
+from nixl_connect.data import Data, Stream
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, RegistrationError
 from nixl_connect.metadata import SerializedDescriptor
@@ -16,7 +17,6 @@ from nixl_connect.metadata import SerializedDescriptor
 if TYPE_CHECKING:
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
-    from nixl_connect.data import Data, Stream
     from nixl_connect.registrations import Registration
 
 

@@ -307,6 +307,7 @@ class Engine:
 
     def population(self) -> list[tuple[int, int, int, int]]:
         """Return how many operations there are of each sort; see `Reactor.population`."""
+        self.refuse_after_fork()
         return self._reactor.population
 
     def operations(

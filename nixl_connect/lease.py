@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.checks import seconds
+from nixl_connect.data import Data, Stream
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import on_thread
@@ -14,8 +15,6 @@ from nixl_connect.staging import Copy
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from nixl_connect.data import Data, Stream
 
 
 class Lease:

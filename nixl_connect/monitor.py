@@ -15,11 +15,11 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ from nixl_connect.lifecycle import MONITOR, Lifecycle, connectors
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Monitor", "folder", "serve", "snapshot"]
+__all__ = ["Monitor", "folders", "serve", "snapshot"]
 
 # How many operations and peers of a connector are told one by one.
 _MOST = 100
@@ -40,6 +40,7 @@ _MOST = 100
 _PATIENCE = 2.0
 # A socket may refuse for so long (seconds) since nobody listens there yet.
 _YOUNG = 10.0
+_NAME = re.compile(r"([0-9]+)-[0-9a-f]{6}\.sock")
 _CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -48,13 +49,34 @@ _monitors: set[Monitor] = set()
 _asked = False
 
 
-def folder() -> Path:
-    """Return where the sockets of this user's processes are, unless they are told otherwise."""
-    user = os.getuid()
-    run = Path(f"/run/user/{user}")
-    if os.access(run, os.W_OK):
-        return run / "nixl_connect"
-    return Path(tempfile.gettempdir(), f"nixl_connect-{user}")
+def folders(user: int | None = None) -> list[Path]:
+    """Return where the sockets of a user's processes are, unless they are told otherwise.
+
+    Parameters
+    ----------
+    user : int, optional
+        Number of the user; this process's by default.
+
+    Returns
+    -------
+    list of Path
+        The first in which files can be made is used: ``/run/user/UID/nixl_connect``, which is there
+        while the user is logged in, and ``/tmp/nixl_connect-UID``.
+    """
+    if user is None:
+        user = os.getuid()
+    return [Path(f"/run/user/{user}/nixl_connect"), Path(f"/tmp/nixl_connect-{user}")]
+
+
+def sockets(folder: Path) -> dict[Path, int]:
+    """Return the sockets in a folder, and the processes that have made them."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            match = _NAME.fullmatch(path.name)
+            if match:
+                found[path] = int(match[1])
+    return found
 
 
 def snapshot() -> dict[str, Any]:
@@ -64,8 +86,9 @@ def snapshot() -> dict[str, Any]:
     -------
     dict
         ``version``, ``pid``, ``program``, ``time`` (seconds of the epoch), ``clock`` (monotonic
-        seconds, for rates), and ``connectors``: of each that is open its ``name``, its ``stats``,
-        its oldest ``operations`` and its last used ``peers``, 100 of each at most.
+        seconds, for rates), and ``connectors``: of each that is open an ``id``, its agent's
+        ``name``, its ``stats``, its oldest ``operations`` and its last used ``peers``, 100 of each
+        at most.
     """
     told = [_connector(connector) for connector in connectors()]
     return {
@@ -93,6 +116,7 @@ def _connector(connector: Lifecycle) -> dict[str, Any] | None:
         if operation["left"] == float("inf"):
             operation["left"] = None  # JSON has no infinity
     return {
+        "id": id(connector),
         "name": connection.name,
         "stats": stats,
         "operations": operations,
@@ -112,46 +136,58 @@ class Monitor:
     def __init__(self, path: Path, listening: socket.socket) -> None:
         self.path = path
         self._listening = listening
+        self._client: socket.socket | None = None
+        self._closed = False
         self._thread = threading.Thread(
             target=self._answer, name="nixl_connect-monitor", daemon=True
         )
-        self._thread.start()
+
+    def _start(self) -> None:
+        with _lock:
+            _monitors.add(self)  # first, so that a fork finds it
+            self._thread.start()
 
     def _answer(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 client, _ = self._listening.accept()
             except OSError:
-                if self._listening.fileno() < 0 or self not in _monitors:
-                    return
-                time.sleep(0.1)  # out of file descriptors, say
+                time.sleep(0 if self._closed else 0.1)  # out of file descriptors, say
                 continue
             with client:
+                self._client = client
                 try:
                     self._tell(client)
                 except OSError:
                     pass  # it is gone, or slow
                 except Exception:
                     logger.exception("%s: no snapshot", self.path)
+                self._client = None
+                _hang_up(client)
 
     def _tell(self, client: socket.socket) -> None:
         told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(told)[1] not in (0, os.getuid()):
+        if self._closed or _CREDENTIALS.unpack(told)[1] not in (0, os.getuid()):
             return
         client.settimeout(_PATIENCE)
-        client.sendall(json.dumps(snapshot(), allow_nan=False).encode() + b"\n")
+        answer = json.dumps(snapshot(), allow_nan=False).encode() + b"\n"
+        # Not every program ignores SIGPIPE, and clients go when they like.
+        client.sendall(answer, socket.MSG_NOSIGNAL)
 
     def close(self) -> None:
         """Close the socket and remove it. Idempotent."""
         with _lock:
-            if self not in _monitors:
+            if self._closed:
                 return
+            self._closed = True
             _monitors.discard(self)
         with contextlib.suppress(OSError):
             self.path.unlink()
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)  # wakes who accepts
-        if self._thread is not threading.current_thread():
+        _hang_up(self._listening)  # wakes who accepts
+        client = self._client
+        if client is not None:
+            _hang_up(client)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_PATIENCE)
         self._listening.close()
 
@@ -162,45 +198,59 @@ class Monitor:
         self.close()
 
 
+def _hang_up(connection: socket.socket) -> None:
+    """Let the other side see the end, whoever has inherited the descriptor by a fork."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def serve(path: str | os.PathLike[str] | None = None) -> Monitor:
     """Open a socket that tells what the connectors of this process do.
 
     Parameters
     ----------
     path : str or PathLike, optional
-        The folder to make it in; `folder()` by default. It is made if there is none, and must
+        The folder to make it in; one of `folders` by default. It is made if there is none, and must
         belong to this user and be closed to others.
 
     Raises
     ------
     BackendError
-        The socket cannot be opened there. A RuntimeError.
+        The socket cannot be opened there, or no thread started. A RuntimeError.
     """
-    where = folder() if path is None else Path(path).absolute()
-    name = where / f"{os.getpid()}-{secrets.token_hex(3)}.sock"
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    *others, last = folders() if path is None else [Path(path)]
+    for folder in others:
+        with contextlib.suppress(OSError, RuntimeError):
+            return _serve(folder)
     try:
-        where.mkdir(mode=0o700, exist_ok=True)
-        found = where.lstat()
-        if not where.is_dir() or where.is_symlink() or found.st_uid != os.getuid():
-            raise PermissionError(f"{where} is not a folder of this user")
-        if found.st_mode & 0o077:
-            raise PermissionError(f"{where} is open to others: chmod 700")
-        _sweep(where)
-        listening.bind(str(name))
-        listening.listen(8)
-    except OSError as error:
-        listening.close()
+        return _serve(last.absolute())
+    except (OSError, RuntimeError) as error:
         raise BackendError(f"cannot open a socket for nixl-connect top: {error}") from None
-    with _lock:
-        monitor = Monitor(name, listening)
-        _monitors.add(monitor)
+
+
+def _serve(folder: Path) -> Monitor:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not a folder of this user")
+    if found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is open to others: chmod 700")
+    sweep(folder)
+    name = folder / f"{os.getpid()}-{secrets.token_hex(3)}.sock"
+    monitor = Monitor(name, socket.socket(socket.AF_UNIX))
+    try:
+        monitor._listening.bind(str(name))
+        monitor._listening.listen(8)
+        monitor._start()
+    except BaseException:
+        monitor.close()
+        raise
     return monitor
 
 
-def _sweep(where: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove the sockets of processes that were killed."""
-    for path in where.glob("*.sock"):
+    for path in sockets(folder):
         # Busy, or gone already, are of no interest.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
@@ -219,6 +269,8 @@ def serve_if_asked() -> None:
             return
         _asked = True
     try:
+        if asked != "1" and os.sep not in asked:
+            raise BackendError("it must be 1, or the path of a folder")
         monitor = serve(None if asked == "1" else asked)
     except BackendError as error:
         logger.warning("%s=%s: %s", MONITOR, asked, error)
@@ -227,11 +279,14 @@ def serve_if_asked() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # The socket and its file are the parent's.
+    # The socket and its file are the parent's; so is a client that is being answered.
     global _lock, _asked  # noqa: PLW0603, a thread that is not in the child may have held it
     _lock = threading.RLock()
     for monitor in _monitors:
+        monitor._closed = True
         monitor._listening.close()
+        if monitor._client is not None:
+            monitor._client.close()
     _monitors.clear()
     _asked = False
 

@@ -83,6 +83,7 @@ class PeerReport(NamedTuple):
 
 def peers(engine: Engine) -> list[PeerReport]:
     """Return the peers of an engine, the one last used first."""
+    engine.refuse_after_fork()
     now = time.monotonic()
     found: dict[str, PeerReport] = {}
     # Transfers may still end over a connection in whose place there is another, which comes first.

@@ -5,9 +5,11 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 
 import pytest
@@ -127,13 +129,13 @@ def test_json(program, folder):
     assert first["silent"] == []
     # Which look the five fell in is not known, but to one of them.
     rates = [look["connectors"][0]["rates"] for look in (first, second, third)]
-    assert sum(rate["complete"] for rate in rates) * 2 == pytest.approx(5, rel=0.2)
-    assert sum(rate["moved"] for rate in rates) * 2 == pytest.approx(5000, rel=0.2)
+    assert sum(rate["complete"] * rate["seconds"] for rate in rates) == pytest.approx(5)
+    assert sum(rate["moved"] * rate["seconds"] for rate in rates) == pytest.approx(5000)
     assert sum(rate["moved_by_peers"] for rate in rates) == 0
     busy = max(rates, key=lambda rate: rate["complete"])
     assert 0 < busy["median"] <= busy["p99"] < 10
-    peers = [look["connectors"][1]["rates"]["moved_by_peers"] for look in (first, second, third)]
-    assert sum(peers) * 2 == pytest.approx(5000, rel=0.2)
+    owned = [look["connectors"][1]["rates"] for look in (first, second, third)]
+    assert sum(rate["moved_by_peers"] * rate["seconds"] for rate in owned) == pytest.approx(5000)
     assert [peer["name"] for peer in mover["peers"]] == ["owner-1"]
     (stuck,) = owner["stuck"]
     assert (stuck["kind"], stuck["nbytes"], stuck["phase"]) == ("writable", 99, "waiting")
@@ -174,9 +176,26 @@ def test_one_of_several(program, top, folder):
     status, out, _ = top("--json", "--count", "1")
     assert {found["pid"] for found in json.loads(out)["connectors"]} == {first.pid}
     status, _, err = top(str(second.pid))
-    assert status == 1
-    assert err.startswith("nixl-connect: no process here tells what its connectors do")
-    assert "NIXL_CONNECT_MONITOR=1" in err
+    assert (status, err) == (1, f"nixl-connect: there is no process {second.pid}\n")
+
+
+def test_of_another_version(folder, top):
+    """Or of another program: it is named, and the others are shown."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / f"{os.getpid()}-abcdef.sock"))
+        listening.listen()
+
+        def answer():
+            for told in (b'{"pid": 1}\n', b"[]\n", b"nonsense\n"):
+                client, _ = listening.accept()
+                with client:
+                    client.sendall(told)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, out, _ = top("--json", "--count", "1")
+        assert (status, json.loads(out)["silent"]) == (0, [os.getpid()])
+        thread.join(DEADLINE)
 
 
 def test_a_process_that_is_stopped(program, top):
@@ -195,6 +214,8 @@ def test_a_process_that_is_stopped(program, top):
 def test_nobody(top):
     status, out, err = top()
     assert (status, out) == (1, "")
+    assert err.startswith("nixl-connect: no process here tells what its connectors do")
+    assert "NIXL_CONNECT_MONITOR=1" in err
     assert "monitor.serve()" in err
     status, _, err = top("/nowhere/at/all")
     assert status == 2
@@ -250,7 +271,7 @@ def test_a_connector_that_came_meanwhile_has_no_rates():
         "pid": 1,
         "program": "p",
         "clock": 10.0,
-        "connectors": [{"name": "x", "stats": {}, "operations": [], "peers": []}],
+        "connectors": [{"id": 1, "name": "x", "stats": {}, "operations": [], "peers": []}],
     }
     (found,) = figures([], [process])
     assert found.rates is None

@@ -194,27 +194,58 @@ def test_a_fork_while_another_thread_loads_nixl():
     assert (status, text.splitlines()[-1]) == (0, "7"), text
 
 
-def test_children_of_a_fork_have_names_of_their_own():
+def test_children_of_a_fork_have_agents_of_their_own():
     """A connector that was made before a fork, and not used, works in each child."""
     status, text = run(
         """
-        named = nc.Connector("named")
-        names = {one.name}
+        known, names, before = {one: "known"}, {f"{one.name}-1"}, one.name
         for _ in range(2):
             told, tell = os.pipe()
             child = os.fork()
             if not child:
                 offered = one.create_readable_blocking(nc.Descriptor(b"12345678"))
-                os.write(tell, f"{offered.connection.name} {named.name}".encode())
+                assert one.name == before and known[one] == "known"
+                os.write(tell, offered.connection.name.encode())
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0
-            name, kept = os.read(told, 200).decode().split()
-            assert kept == "named"
-            names.add(name.removesuffix("-1"))
+            names.add(os.read(told, 200).decode())
+        assert all(name.startswith(before) for name in names)
         print(len(names))
         """
     )
     assert (status, text.splitlines()[-1:]) == (0, ["3"]), text
+
+
+def test_a_forked_child_is_told_nothing():
+    """Of the parent's connection, whose locks threads may hold that are not there."""
+    status, text = run(
+        """
+        moved()
+        peers = two._connection._engine.peers
+        held, done = threading.Event(), threading.Event()
+        def hold():
+            with peers._lock:
+                held.set()
+                done.wait(20)
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            for refused in (two.stats, two.operations, two.peers):
+                try:
+                    refused()
+                except nc.ClosedError:
+                    continue
+                os._exit(1)
+            os._exit(7)
+        status = os.waitpid(child, 0)[1]
+        done.set()
+        thread.join()
+        print(os.waitstatus_to_exitcode(status))
+        """
+    )
+    assert (status, text.splitlines()[-1]) == (0, "7"), text
 
 
 def test_a_forked_child_is_refused_and_the_parent_goes_on():

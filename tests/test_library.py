@@ -190,7 +190,7 @@ def says_what_to_do(text):
         all(
             part in first
             for part in (
-                "`pip install -U --no-deps nixl-cu13`",
+                "`pip install -U --no-deps 'nixl-cu13<2'`",
                 "nixl-cu12",
                 "`pip install 'nixl-connect[cu13]'`",
                 "[cu12]",

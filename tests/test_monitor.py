@@ -1,5 +1,6 @@
 """The socket that tells what the connectors of a process do."""
 
+import errno
 import json
 import logging
 import os
@@ -68,10 +69,13 @@ def test_what_it_tells(make_connector, folder):
     assert found["peers"] == []
 
 
-def test_no_more_than_a_hundred_of_each(connector, folder):
+def test_no_more_than_a_hundred_of_each(connector, folder, monkeypatch):
     made = [connector.create_readable_blocking(nc.Descriptor(bytearray(8))) for _ in range(300)]
+    peer = nc.PeerReport("somebody", 1, 0, 1.0, near=True)
+    monkeypatch.setattr(type(connector), "peers", lambda self: [peer] * 300)
     with monitor.serve(folder) as served:
         (found,) = json.loads(ask(served.path))["connectors"]
+    assert len(found["peers"]) == 100
     assert [operation["number"] for operation in found["operations"]] == list(range(1, 101))
     assert found["stats"]["operations"]["waiting"] == len(made)
 
@@ -133,6 +137,12 @@ def test_a_client_that_takes_nothing_delays_others_only(connector, folder, monke
     with monitor.serve(folder) as served, socket.socket(socket.AF_UNIX) as slow:
         slow.connect(str(served.path))
         assert len(ask(served.path)) > len(told) * 500
+    monkeypatch.setattr(monitor, "_PATIENCE", 1e6)
+    with monitor.serve(folder) as served, socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(served.path))
+        until(lambda: served._client is not None)
+        served.close()  # does not wait for it
+        assert not served._thread.is_alive()
     del made
 
 
@@ -157,9 +167,7 @@ def test_closing(folder):
     served.close()
     served.close()
     assert not served.path.exists()
-    assert not any(
-        t.name == "nixl_connect-monitor" and not t.is_alive() for t in threading.enumerate()
-    )
+    assert not served._thread.is_alive()
     assert ask(other.path)
     other.close()
     with pytest.raises(FileNotFoundError):
@@ -167,15 +175,16 @@ def test_closing(folder):
 
 
 def test_sockets_of_killed_processes_are_removed(folder, monkeypatch):
-    dead = folder / "1-abc.sock"
-    with socket.socket(socket.AF_UNIX) as gone:
-        gone.bind(str(dead))
-        gone.listen()
+    dead, foreign = folder / "1-abcdef.sock", folder / "postgres.sock"
+    for path in (dead, foreign):
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(str(path))
     with monitor.serve(folder) as young:
         assert dead.exists()  # it might be about to listen
         monkeypatch.setattr(monitor, "_YOUNG", -1.0)
         with monitor.serve(folder):
             assert not dead.exists()
+            assert foreign.exists()
             assert ask(young.path)
 
 
@@ -249,12 +258,106 @@ def test_not_asked(start, environment):
     assert (process.returncode, errors) == (0, "")
 
 
-def test_where_it_cannot_be_opened_work_goes_on(start):
-    process, names = start(**{MONITOR: "/proc/nowhere"})
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("/proc/nowhere", "cannot open a socket for nixl-connect top: "),
+        ("true", "it must be 1, or the path of a folder"),
+    ],
+)
+def test_where_it_cannot_be_opened_work_goes_on(start, asked, why):
+    process, names = start(**{MONITOR: asked})
     assert names == []
     _, errors = process.communicate("\n", timeout=DEADLINE)
     assert process.returncode == 0
-    assert errors.startswith("NIXL_CONNECT_MONITOR=/proc/nowhere: cannot open a socket")
+    assert errors.startswith(f"NIXL_CONNECT_MONITOR={asked}: {why}")
+
+
+def test_without_a_thread_to_answer_nothing_is_left(folder, monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(nc.BackendError, match="new thread"):
+        monitor.serve(folder)
+    assert not list(folder.iterdir())
+    assert not monitor._monitors
+
+
+def test_a_client_that_leaves_does_not_kill(folder):
+    """Also a program that has SIGPIPE as the system has it."""
+    program = f"""
+import signal, sys; sys.path[:] = {sys.path!r}
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+from nixl_connect import monitor
+answer = monitor.snapshot
+def late():
+    sys.stdin.readline()  # until the client has gone
+    return answer()
+monitor.snapshot = late
+served = monitor.serve({str(folder)!r})
+print("ready", flush=True)
+served._thread.join(20)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        (path,) = folder.iterdir()
+        with socket.socket(socket.AF_UNIX) as leaving:
+            leaving.connect(str(path))
+        process.stdin.write("\n" * 2)
+        process.stdin.flush()
+        assert json.loads(ask(path))["pid"] == process.pid
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE)
+
+
+def test_out_of_file_descriptors_for_a_while(folder, monkeypatch):
+    """Whoever connects then is answered later."""
+    failed = threading.Event()
+    accept = socket.socket.accept
+
+    def fail_once(listening):
+        if failed.is_set():
+            return accept(listening)
+        failed.set()
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    with monitor.serve(folder) as served:
+        assert ask(served.path)
+    assert failed.is_set()
+
+
+def test_a_fork_while_an_answer_is_given(folder):
+    """The client sees the end, though the child has inherited the connection."""
+    program = f"""
+import os, sys; sys.path[:] = {sys.path!r}
+from nixl_connect import monitor
+answer = monitor.snapshot
+def forking():
+    if os.fork() == 0:
+        sys.stdin.readline()  # the child stays
+        os._exit(0)
+    return answer()
+monitor.snapshot = forking
+served = monitor.serve({str(folder)!r})
+print("ready", flush=True)
+served._thread.join(20)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        (path,) = folder.iterdir()
+        assert json.loads(ask(path))["pid"] == process.pid
+    finally:
+        process.kill()
+        process.communicate("\n", timeout=DEADLINE)
 
 
 def test_a_child_of_a_fork_leaves_it_alone(start, folder):
@@ -265,9 +368,15 @@ def test_a_child_of_a_fork_leaves_it_alone(start, folder):
     until(lambda: not list(folder.iterdir()))
 
 
-def test_the_folder_of_a_user(monkeypatch):
-    found = monitor.folder()
-    assert str(os.getuid()) in str(found)
-    assert found.parent.is_dir()
-    monkeypatch.setattr(os, "access", lambda path, mode: True)
-    assert str(monitor.folder()) == f"/run/user/{os.getuid()}/nixl_connect"
+def test_the_folders_of_a_user(folder, monkeypatch):
+    assert [str(path) for path in monitor.folders(7)] == [
+        "/run/user/7/nixl_connect",
+        "/tmp/nixl_connect-7",
+    ]
+    there, other = folder / "there", folder / "other"
+    monkeypatch.setattr(monitor, "folders", lambda: [there / "missing" / "x", other])
+    with monitor.serve() as served:
+        assert served.path.parent == other
+    monkeypatch.setattr(monitor, "folders", lambda: [there, other])
+    with monitor.serve() as served:
+        assert served.path.parent == there

@@ -133,3 +133,13 @@ def test_types_for_annotations_can_be_imported():
 
     assert data.Data
     assert data.Stream
+
+
+@pytest.mark.parametrize(
+    "function",
+    [nc.Descriptor.__init__, nc.Blocks.__init__, nc.Lease.copy_from, nc.Lease.copy_to_blocking],
+    ids=lambda function: function.__qualname__,
+)
+def test_annotations_can_be_read_at_run_time(function):
+    """By those who check or inject arguments."""
+    assert "data" in get_type_hints(function)

@@ -126,7 +126,7 @@ examples:
 ops/s are of all kinds; moved is what a connector read and wrote, by peers what they read from it
 and wrote to it; median and p99 are of its reads and writes, no more than shown.
 
-exit status: 0 success; 1 no process to show; 2 cannot run as asked; 130 interrupted
+exit status: 0 success, also when ended by q or Ctrl-C; 1 no process to show; 2 cannot run as asked
 """
 
 _COMPLETION = """\
@@ -242,7 +242,7 @@ def _add_top(commands: Any) -> None:
         "where",
         nargs="?",
         metavar="WHERE",
-        help="a process id, a socket, or a folder of sockets (default: that of this user)",
+        help="a process id, a socket, or a folder of sockets (default: this user's)",
     )
     _takes_a_file(where)
     top.add_argument(

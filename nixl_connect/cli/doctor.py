@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _patience() -> Iterator[None]:
     """Say on a terminal that there is something to wait for, and take it back."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield
         return
     print("examining, and trying a transfer ...", end="\r", file=sys.stderr, flush=True)

@@ -15,6 +15,9 @@ _PASSIVE = ("readable", "writable")
 class Rates:
     """What a connector did between two snapshots, for each second."""
 
+    seconds: float
+    """From one to the other."""
+
     complete: float
     """Operations that completed."""
 
@@ -55,14 +58,14 @@ class Figures:
 def figures(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[Figures]:
     """Return the figures of each connector in the snapshots `now`, by process and name."""
     known = {
-        (process["pid"], connector["name"]): (process["clock"], connector["stats"])
+        (process["pid"], connector["id"]): (process["clock"], connector["stats"])
         for process in before
         for connector in process["connectors"]
     }
     found = []
     for process in now:
         for connector in process["connectors"]:
-            clock, stats = known.get((process["pid"], connector["name"]), (math.inf, {}))
+            clock, stats = known.get((process["pid"], connector["id"]), (math.inf, {}))
             seconds = process["clock"] - clock
             found.append(
                 Figures(
@@ -93,6 +96,7 @@ def _rates(before: dict[str, Any], now: dict[str, Any], seconds: float) -> Rates
     ]  # fmt: skip
     every = (*_ACTIVE, *_PASSIVE)
     return Rates(
+        seconds=seconds,
         complete=increase(every, "complete") / seconds,
         failed=increase(every, "cancelled", "errored") / seconds,
         moved=increase(_ACTIVE, "bytes") / seconds,

@@ -13,6 +13,7 @@ from rich.text import Text
 from nixl_connect.cli import terminal
 from nixl_connect.cli.text import format_bytes, format_seconds, printable
 from nixl_connect.cli.top_figures import Figures
+from nixl_connect.statistics import BOUNDS
 
 # Rows of a table, so that a page stays a page.
 _MOST = 12
@@ -34,7 +35,8 @@ def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableT
     head = f"{time.strftime('%H:%M:%S')}  {_many(processes, 'process', 'processes')}, "
     parts: list[RenderableType] = [Text(head + _many(len(figures), "connector", "connectors"))]
     if silent:
-        parts.append(Text(f"no answer from {', '.join(map(str, silent))}: stopped?", "yellow"))
+        who = ", ".join(map(str, silent))
+        parts.append(Text(f"no answer from {who}: stopped, or of another version", "yellow"))
     if figures:
         parts += [Text(), _connectors(figures), Text(), _holdings(figures)]
     peers = _peers(figures)
@@ -190,4 +192,6 @@ def _bound(seconds: float | None) -> str:
     """Return the upper bound of a latency."""
     if seconds is None:
         return ""
-    return "> 268 s" if seconds == math.inf else f"<{format_seconds(seconds)}"
+    return (
+        f">{format_seconds(BOUNDS[-1])}" if seconds == math.inf else f"<{format_seconds(seconds)}"
+    )
