@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ from processes import Peer, open_files
 import nixl_connect as nc
 from nixl_connect import engine
 from nixl_connect._native import operation
+
+# A shell that starts something in the background has it ignore Ctrl-C, which processes inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("nixl_connect", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("nixl_connect")
@@ -108,6 +113,14 @@ def make_connector() -> Iterator[Callable[..., nc.Connector]]:
 def connector(make_connector: Callable[..., nc.Connector]) -> nc.Connector:
     """One connector, with a short quarantine."""
     return make_connector()
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for sockets: for this user alone, with a path that is short enough."""
+    made = tmp_path_factory.mktemp("m")
+    made.chmod(0o700)
+    return made
 
 
 def _threads() -> int:

@@ -135,8 +135,12 @@ def loop(errors: Counter[str]) -> int:
 
     with nc.Connector() as connector:
         offered = connector.create_readable_blocking(nc.Descriptor(bytearray(SIZE)))
-        asyncio.run(main())
-    return 1
+        for count in range(1, 6):
+            asyncio.run(main())
+            if set(errors) == {"BackendError"}:
+                return count
+            errors.clear()  # UCX gave one back meanwhile
+    return 0
 
 
 def read_from(peer: Peer, connector: nc.Connector) -> None:

@@ -48,14 +48,6 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def folder(tmp_path_factory):
-    """A folder for sockets, with a short path."""
-    made = tmp_path_factory.mktemp("m")
-    made.chmod(0o700)
-    return made
-
-
-@pytest.fixture
 def program(folder):
     """Start programs that can be looked at."""
     started = []

@@ -21,14 +21,6 @@ from nixl_connect.lifecycle import MONITOR
 DEADLINE = 20
 
 
-@pytest.fixture
-def folder(tmp_path_factory):
-    """A folder with a short path, for this user alone."""
-    made = tmp_path_factory.mktemp("m")
-    made.chmod(0o700)
-    return made
-
-
 def ask(path):
     """Return what a socket tells."""
     with socket.socket(socket.AF_UNIX) as connection:

@@ -106,14 +106,14 @@ def test_a_block_comes_back_no_earlier_than_its_operation_ends(make_pool, make_c
     operation = connector.create_writable_blocking(lease.descriptor)
     operation.metadata()
     lease.release()
+    began = time.monotonic()
     operation.cancel()
     del operation
     gc.collect()
-    began = time.monotonic()
     with pytest.raises(nc.PoolExhaustedError):
         pool.acquire_blocking(MIB, timeout=0.2)
     pool.acquire_blocking(MIB, timeout=DEADLINE).release()
-    assert time.monotonic() - began > 0.8
+    assert time.monotonic() - began > 0.95
     assert pool.stats()["waits"] == 2
 
 

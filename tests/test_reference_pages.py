@@ -20,7 +20,7 @@ SUBJECTS = ("nixl", "dynamo", "ucxx", "zmq", "shm")
 ROWS = {
     "8 bytes, fresh buffers: offer, message, read, both told": ("fresh", "cycle"),
     "4 KiB, buffers that were used before, the same": ("size 4096", "cycle"),
-    "2 MiB": ("size 2097152", "cycle"),
+    "256 KiB": ("size 262144", "cycle"),
     "16 MiB": ("size 16777216", "cycle"),
     "256 MiB": ("size 268435456", "cycle"),
     "512 operations at once, for each": ("burst 512", "operation"),

@@ -251,7 +251,7 @@ def lowest() -> None:
         apart = folder / "apart"
         for part in ("docs", "tests"):
             shutil.copytree(ROOT / part, apart / part)
-        for part in ("README.md", "pyproject.toml"):
+        for part in ("CONTRIBUTING.md", "README.md", "pyproject.toml"):
             shutil.copy(ROOT / part, apart)
         tests = [f"tests/test_{name}.py" for name in CORE]
         done = subprocess.run([bin_ / "pytest", "-q", *tests], cwd=apart, check=False, timeout=900)
