@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
-from nixl_connect.checks import instance
 from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import (
     ArgumentError,
+    ArgumentTypeError,
     MetadataError,
     PairingError,
     StateError,
@@ -27,6 +27,12 @@ from nixl_connect.status import OperationKind, OperationStatus
 
 # Most bytes of a notification key: it is sent as it is, and stands in logs.
 _LONGEST_KEY = 4096
+# What makes metadata of what it arrives as.
+_PARSERS: dict[type, str] = {
+    str: "model_validate_json",
+    bytes: "model_validate_json, or from_bytes",
+    dict: "model_validate",
+}
 
 
 class ActiveOperation(AbstractOperation):
@@ -41,7 +47,12 @@ class ActiveOperation(AbstractOperation):
         timeout: float | None = None,
         _begin: bool = True,
     ) -> None:
-        instance("remote_metadata", remote_metadata, RdmaMetadata, article="")
+        if not isinstance(remote_metadata, RdmaMetadata):
+            parser = _PARSERS.get(type(remote_metadata))
+            hint = "" if parser is None else f"; parse it with RdmaMetadata.{parser}"
+            raise ArgumentTypeError(
+                f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}{hint}"
+            )
         written = self._kind is OperationKind.READ
         super().__init__(connection, local_descriptors, timeout, written=written)
         options = connection._engine.options
@@ -175,9 +186,12 @@ class WriteOperation(ActiveOperation):
 def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, Device]:
     """Return the peer's regions, which must match the local ones, and the first one's device."""
     remote = metadata.descriptors
+    if not len(remote):
+        raise MetadataError("remote_metadata has no descriptors")
     if len(remote) != len(local):
         raise ArgumentError(
-            f"local_descriptors has {len(local)}, but the peer's metadata has {len(remote)}"
+            f"local_descriptors has {len(local)} descriptors, "
+            f"but the peer's metadata has {len(remote)}"
         )
     if isinstance(remote, BlockDescriptors):
         devices = [_device(group.device) for group in remote.groups]

@@ -96,8 +96,11 @@ class Seal:
             accepted |= hmac.compare_digest(expected.encode(), tag.encode())
         if not accepted:
             raise AuthenticationError("the metadata's seal is wrong: another key, or altered")
-        if time.time() > int(expiry):
-            raise AuthenticationError("the metadata's seal has expired")
+        late = time.time() - int(expiry)
+        if late > 0:
+            raise AuthenticationError(
+                f"the metadata's seal expired {late:.1f} s ago; clocks of machines should agree"
+            )
 
 
 def _tag(

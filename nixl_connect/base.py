@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
@@ -185,7 +185,7 @@ class AbstractOperation(ABC):
 
     def _raise_unless_complete(self, native: Operation) -> None:
         if native.status != OperationStatus.COMPLETE:
-            raise error_of(native, f"{type(self).__name__}", self._peer_name)
+            raise error_of(native, repr(self), self._peer_name, self._timeout)
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         if self._released:
@@ -202,6 +202,9 @@ class AbstractOperation(ABC):
 
     async def __aexit__(self, *exception: object) -> None:
         self.__exit__()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an operation cannot be copied or pickled; send its metadata()")
 
     def __repr__(self) -> str:
         peer = f", peer={self._peer_name!r}" if self._peer_name else ""
@@ -227,7 +230,9 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
         raise ArgumentError("local_descriptors must not be empty")
     count = sum(_count(i, item) for i, item in enumerate(items))
     if count > limit:
-        raise ArgumentError(f"local_descriptors has {count}, over the limit of {limit}")
+        raise ArgumentError(
+            f"local_descriptors has {count} descriptors; max_descriptors is {limit}"
+        )
     kind = items[0].device.kind
     for i, item in enumerate(items):
         memory = (item if isinstance(item, Descriptor) else item.descriptor)._memory
@@ -271,13 +276,15 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
 }
 
 
-def error_of(native: Operation, what: str, peer: str) -> NixlConnectError:
-    """Return the error of an operation that ended otherwise than complete."""
+def error_of(native: Operation, what: str, peer: str, timeout: float) -> NixlConnectError:
+    """Return the error of an operation, `what`, that ended otherwise than complete."""
     if native.reason not in _FAILURES:
         raise InternalError(f"{what} ended with status {native.status} for no reason")
     kind, text = _FAILURES[native.reason]
     status = status_name(native.error) if native.error else ""
-    message = f"{what} {f'with peer {peer!r} ' if peer else ''}{text}"
+    message = f"{what} {text}"
+    if native.reason == Reason.TIMEOUT:
+        message += f" of {timeout:g} s"
     if status:
         message += f" (NIXL: {status})"
     if issubclass(kind, TransferError):

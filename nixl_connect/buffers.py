@@ -177,7 +177,10 @@ def _device(value: Any) -> Device:
     if isinstance(value, Device):
         return value
     if isinstance(value, str):
-        return Device(value)
+        try:
+            return Device(value)
+        except ArgumentError as error:
+            raise ArgumentError(f"data: {error}") from None
     raise ArgumentTypeError(
         f"data: the device must be a Device or a str, not a {type(value).__name__}"
     )

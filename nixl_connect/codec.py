@@ -41,11 +41,15 @@ def decode_nixl_metadata(text: str, limit: int) -> bytes:
     if not text:
         raise MetadataError("nixl_metadata must not be empty")
     if len(text) > 2 * limit + 16:
-        raise MetadataError(f"nixl_metadata has {len(text)} characters, for over {limit} bytes")
+        raise MetadataError(
+            f"nixl_metadata has {len(text)} characters, for over max_metadata_bytes, {limit}"
+        )
     stream = stream_of(text)
     # zlib adds a little to what it cannot compress: 5 bytes for each 16 KiB, and a frame.
     if len(stream) > limit + limit // 1024 + 64:
-        raise MetadataError(f"nixl_metadata has {len(stream)} compressed bytes, over {limit}")
+        raise MetadataError(
+            f"nixl_metadata has {len(stream)} compressed bytes, over max_metadata_bytes, {limit}"
+        )
     return inflate(stream, limit)
 
 
@@ -57,8 +61,9 @@ def inflate(stream: bytes, limit: int) -> bytes:
     except zlib.error as error:
         raise MetadataError(f"nixl_metadata is not a zlib stream: {error}") from None
     if not inflater.eof:
-        reason = f"is over {limit} bytes" if inflater.unconsumed_tail else "is cut short"
-        raise MetadataError(f"nixl_metadata {reason}")
+        if inflater.unconsumed_tail:
+            raise MetadataError(f"nixl_metadata is over max_metadata_bytes, {limit}")
+        raise MetadataError("nixl_metadata is cut short")
     if inflater.unused_data:
         raise MetadataError("nixl_metadata has bytes after its end")
     return blob

@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation, Descriptors
@@ -36,11 +36,12 @@ class Connector(BlockingTwins):
         accepted; metadata that is unsealed, altered or expired is refused. Without keys a
         malicious peer is not covered.
     seal_lifetime : float
-        Seconds for which sealed metadata is accepted, from the making of its operation. Clocks of
-        the machines should agree within a fraction of it.
+        Seconds for which the metadata that this connector seals is accepted, from the making of
+        its operation; what peers seal has their lifetime. Clocks of the machines should agree
+        within a fraction of it.
     timeout : float
         Seconds after which an operation that has not ended fails, unless it is given its own.
-        Infinity for never.
+        Infinity, not 0, for never: with 0 every operation fails.
     quarantine : float
         Seconds for which the memory of a passive operation is kept alive after the operation was
         abandoned, if its metadata had been handed out: a slow peer may still touch it. At least the
@@ -355,6 +356,9 @@ class Connector(BlockingTwins):
 
     def __hash__(self) -> int:
         return hash(self._worker_id)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Connector cannot be copied or pickled; make one in the other process")
 
     def __str__(self) -> str:
         return self._worker_id

@@ -72,7 +72,6 @@ class Descriptor:
     )
 
     def __init__(self, data: Data, *, stream: Stream | None = None) -> None:
-        # First, so that the finalizer finds it whatever happens below.
         self._registration: list[Registration] | None = None
         try:
             memory = locate(data, stream)
@@ -97,7 +96,8 @@ class Descriptor:
         self._metadata: SerializedDescriptor | None = None
 
     def __del__(self) -> None:
-        registration = self._registration
+        # Not there if `__init__` was not entered: its arguments were not those that it takes.
+        registration = getattr(self, "_registration", None)
         if registration is not None and self._connection is not None:
             self._connection._engine.keeper.release_later(registration, self._memory)
 

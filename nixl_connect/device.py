@@ -134,10 +134,10 @@ def _parse(text: str) -> tuple[DeviceKind, int]:
     kind = _KINDS.get(match[1]) if match else None
     if match is None or kind is None:
         raise ArgumentError(
-            f"metadata must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {text!r:.80}"
+            f"the device must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {text!r:.80}"
         )
     if kind is DeviceKind.HOST and int(match[2] or 0):
-        raise ArgumentError(f"metadata: the host has no number, but {text!r:.80} has")
+        raise ArgumentError(f"the host has no number, but {text!r:.80} has")
     return kind, int(match[2] or 0)
 
 

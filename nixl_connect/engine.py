@@ -196,8 +196,9 @@ class Engine:
         """Raise ClosedError in a child of the process that made the engine."""
         if self.forked:
             raise ClosedError(
-                f"the connector of {self.name!r} belongs to the parent of this process; "
-                "make a new one after the fork"
+                f"the connector of {self.name!r} was opened before this process was forked; open "
+                "connectors in children only, or start processes with multiprocessing's 'spawn' "
+                "or 'forkserver'"
             )
 
     def add_prepared(self, transfer: PreparedTransfer) -> None:

@@ -28,5 +28,6 @@ def require_files(count: int, what: str) -> None:
         used = limit  # not even one
     if limit != resource.RLIM_INFINITY and limit - used < count:
         raise BackendError(
-            f"{what} may need {count} file descriptors, and of {limit} {used} are in use"
+            f"{what} may need {count} file descriptors, and {used} of {limit} are in use: "
+            "raise the limit (ulimit -n)"
         )

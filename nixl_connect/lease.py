@@ -134,6 +134,9 @@ class Lease:
     def __exit__(self, *exception: object) -> None:
         self.release()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Lease cannot be copied or pickled; send an operation's metadata")
+
     def __repr__(self) -> str:
         return f"Lease({self._nbytes} bytes{', released' if self._memory is None else ''})"
 

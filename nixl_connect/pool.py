@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nixl_connect import cuda
 from nixl_connect.checks import count, instance, seconds
@@ -284,6 +284,9 @@ class HostPool:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a HostPool cannot be copied or pickled; make one in the other process")
 
     def __repr__(self) -> str:
         figures = self.stats()

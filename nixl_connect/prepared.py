@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from nixl_connect._native import prepared as native
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
@@ -323,7 +323,7 @@ class PreparedTransfer:
         self._engine.collect()
         if operation.reason:
             self._engine.peers.mark_broken(self._peer)
-            raise error_of(operation, type(self).__name__, self._peer.name)
+            raise error_of(operation, repr(self), self._peer.name, self._timeout)
 
     def cancel(self) -> None:
         """End it, and tell the passive side that its operation is cancelled. Idempotent.
@@ -376,6 +376,11 @@ class PreparedTransfer:
             self._close(HASTY)
         except NotQuickError:
             await on_thread(self.close)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a prepared transfer cannot be copied or pickled; prepare one in the other process"
+        )
 
     def __repr__(self) -> str:
         regions = self._operation._local.regions

@@ -42,9 +42,14 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
         for plugin, parameters in plugins.items():
             agent.create_backend(plugin, with_defaults(plugin, parameters))
     except NativeError as error:
+        name, found = plugin.decode(), agent.plugins()
+        reason = (
+            "what it logged says why"
+            if name in found
+            else f"NIXL has no such transport, but {', '.join(found)}"
+        )
         raise BackendError(
-            f"NIXL cannot start the transport {plugin.decode()!r}: {status_name(error.status)}. "
-            f"Found: {', '.join(agent.plugins())}"
+            f"NIXL cannot start the transport {name!r}: {status_name(error.status)}; {reason}"
         ) from None
     return agent
 

@@ -511,8 +511,9 @@ def test_devices_of_other_types(device):
 
 @pytest.mark.parametrize("device", ["", "tpu", "cuda:", "cuda:x"], ids=repr)
 def test_unknown_devices(device):
-    refused((4096, 16, device), ValueError, "cuda")
-    refused((np.zeros(4), device), ValueError, "cuda")
+    text = f"data: the device must be .*, not {device!r}"
+    refused((4096, 16, device), ValueError, text)
+    refused((np.zeros(4), device), ValueError, text)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,15 @@ def test_other_machines_are_refused():
         assert "Say --public" in run.stderr
 
 
+def test_a_key_for_a_server_without_one(serve, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef\n")
+    _, port = serve()
+    status, out, err = client("--port", port, "--sizes", "8", "--key-file", str(key))
+    assert (status, out) == (1, "")
+    assert "has no key: start it with --key-file" in err
+
+
 def test_keys(serve, tmp_path):
     right, wrong, short = (tmp_path / name for name in ("right", "wrong", "short"))
     right.write_text("0123456789abcdef\n")

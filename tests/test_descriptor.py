@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def test_descriptor(connector, connection):
     descriptor.register_memory(connector)
     assert descriptor.is_registered
     assert count(connector) == 1
+
+
+def test_arguments_that_it_does_not_take_leave_nothing_to_finalize(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with pytest.raises(TypeError, match="device"):
+        nc.Descriptor(b"abc", device="cuda")
+    gc.collect()
+    assert not seen
 
 
 def test_register_memory_opens_the_connector(make_connector):

@@ -2,7 +2,9 @@
 
 import ast
 import asyncio
+import contextlib
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -165,12 +167,18 @@ def two_nixls(lab):
     )
 
 
-@provokes("BackendError: opening a connector may need … file descriptors, and of … … are in use")
+@provokes(
+    "BackendError: opening a connector may need … file descriptors, and … of … are in use: "
+    "raise the limit (ulimit -n)"
+)
 def no_files(lab):
     elsewhere("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n" + OPEN)
 
 
-@provokes("BackendError: connecting peer … may need … file descriptors, and of … … are in use")
+@provokes(
+    "BackendError: connecting peer … may need … file descriptors, and … of … are in use: "
+    "raise the limit (ulimit -n)"
+)
 def no_files_for_a_peer(lab):
     metadata = lab.readable().metadata().model_dump_json()
     elsewhere(
@@ -187,6 +195,11 @@ def no_transport(lab):
     lab.readable(connector=lab.make(backends=["NONE"]))
 
 
+@provokes("BackendError: NIXL cannot start the transport …")
+def no_transport_of_ucx(lab):
+    elsewhere(OPEN, UCX_TLS="none")
+
+
 FORK = "import os\nif os.fork():\n    os._exit(os.wait()[1] >> 8)\n"
 
 
@@ -196,11 +209,21 @@ def forked(lab):
 
 
 @provokes(
-    "ClosedError: the connector of … belongs to the parent of this process; "
-    "make a new one after the fork"
+    "ClosedError: the connector of … was opened before this process was forked; open connectors in "
+    "children only, or start processes with multiprocessing's 'spawn' or 'forkserver'"
 )
 def the_parents_connector(lab):
     elsewhere(OPEN + FORK + "connector.create_readable_blocking(nc.Descriptor(b'abc'))")
+
+
+@provokes("TypeError: … cannot be copied or pickled; …")
+def a_connector_for_a_child(lab):
+    pickle.dumps(lab.owner)
+
+
+@provokes("TypeError: … cannot be copied or pickled; …")
+def an_operation_for_a_child(lab):
+    pickle.dumps(lab.readable())
 
 
 # --- memory -------------------------------------------------------------------------------------
@@ -267,7 +290,7 @@ def another_size(lab):
     lab.read(lab.readable().metadata(), size=4)
 
 
-@provokes("ArgumentError: local_descriptors has …, but the peer's metadata has …")
+@provokes("ArgumentError: local_descriptors has … descriptors, but the peer's metadata has …")
 def another_count(lab):
     two = [nc.Descriptor(bytearray(1)), nc.Descriptor(bytearray(2))]
     lab.mover.begin_read_blocking(lab.readable().metadata(), two)
@@ -329,6 +352,16 @@ def wrong_pair(lab):
     lab.read(writable.metadata())
 
 
+@provokes("PairingError: … needs the metadata of a … operation, but this is of …")
+def no_kind(lab):
+    lab.read(nc.RdmaMetadata.model_validate_json("{}"))
+
+
+@provokes("MetadataError: remote_metadata has no descriptors")
+def no_descriptors(lab):
+    lab.altered(descriptors=[])
+
+
 @provokes(
     "StateError: this metadata has been used: an operation serves one transfer, "
     "so ask the peer for a new one"
@@ -376,7 +409,9 @@ def another_key(lab):
     lab.read(lab.readable(connector=owner).metadata(), connector=mover)
 
 
-@provokes("AuthenticationError: the metadata's seal has expired")
+@provokes(
+    "AuthenticationError: the metadata's seal expired … s ago; clocks of machines should agree"
+)
 def expired(lab):
     owner = lab.make(keys=b"0123456789abcdef", seal_lifetime=0)
     made = time.time()
@@ -410,7 +445,7 @@ def a_peer_that_goes(lab):
     lab.read(again).wait_for_completion_blocking(DEADLINE)
 
 
-@provokes("TransferTimeoutError: … did not end before its deadline")
+@provokes("TransferTimeoutError: … did not end before its deadline of … s")
 def nobody_comes(lab):
     lab.readable(timeout=0.01).wait_for_completion_blocking(DEADLINE)
 
@@ -519,6 +554,30 @@ def released(lab):
         with pool.acquire_blocking(1) as lease:
             pass
         lease.descriptor  # noqa: B018, asking is what fails
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+
+@provokes("AttributeError: 'coroutine' object has no attribute …")
+def no_await(lab):
+    readable = lab.owner.create_readable(nc.Descriptor(b"abc"))
+    with contextlib.closing(readable):
+        readable.metadata()
+
+
+@provokes("TypeError: 'coroutine' object does not support the …")
+def no_await_in_a_block(lab):
+    if sys.version_info < (3, 11):
+        pytest.skip("says AttributeError")
+
+    async def main():
+        readable = lab.owner.create_readable(nc.Descriptor(b"abc"))
+        with contextlib.closing(readable):
+            async with readable:
+                pass
+
+    asyncio.run(main())
 
 
 # --- GPUs ---------------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ class Server:
         if not isinstance(most, int) or most < 1:
             raise CommandError(f"{self._name}: no server of nixl-connect perf")
         self.most = most
+        if challenge is None and key is not None:
+            raise CommandError(f"{self._name} has no key: start it with --key-file")
         if challenge is not None and key is None:
             raise CommandError(f"{self._name} has a key: give it with --key-file")
         if challenge is not None and key is not None:
