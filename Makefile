@@ -101,7 +101,7 @@ fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 
 check: lint types stubs-check protocols-check ## linters, types, stubs and tables against what is built
 
-lint: $(LINT_READY)
+lint: $(LINT_READY) ## ruff, cython-lint, codespell, and the forge's files against their schemas
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint nixl_connect
@@ -112,11 +112,11 @@ lint: $(LINT_READY)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
 		.github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 
-types: $(INSTALLED) $(TEST_READY) $(LINT_READY)
+types: $(INSTALLED) $(TEST_READY) $(LINT_READY) ## mypy, and what pyright makes of users' programs
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/typing/checkers.py
 
-stubs-check: $(INSTALLED) $(LINT_READY)
+stubs-check: $(INSTALLED) $(LINT_READY) ## the stubs against the modules
 	$(BIN)/python tools/stubs.py --check
 	cd $(VENV) && bin/stubtest nixl_connect._native --concise --ignore-disjoint-bases \
 		--allowlist $(CURDIR)/tools/stubtest-allowlist.txt --ignore-unused-allowlist \
@@ -128,7 +128,7 @@ stubs: $(LINT_READY) ## write the type stubs of the extension modules anew
 protocols: $(INSTALLED) $(TEST_READY) ## write the table of protocols anew, of the tests that pass
 	$(BIN)/python tools/protocols.py
 
-protocols-check: $(INSTALLED) $(TEST_READY)
+protocols-check: $(INSTALLED) $(TEST_READY) ## the table of protocols against the tests
 	$(BIN)/python tools/protocols.py --check
 
 bench: $(INSTALLED) $(TEST_READY) ## measure beside others, and write docs/benchmarks.md
@@ -200,6 +200,7 @@ MODULES := nixl_connect/_native/*.so
 # Not editable: what is tested is what a user installs. Files left over from an earlier build would
 # get into the wheel, so all but the extension modules, which know when they are stale, go first.
 $(INSTALLED): $(SOURCES) | $(BUILD_READY)
+	@touch $(VENV)/.started
 	@find build/*/lib* -type f ! -name '*.so' -delete 2>/dev/null || true
 	@rm -f $(VENV)/.stamp-installed-*
 	@echo "building and installing nixl-connect[$(NIXL)], $(MODE)"
@@ -207,4 +208,4 @@ $(INSTALLED): $(SOURCES) | $(BUILD_READY)
 	@$(UV_INSTALL) --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
 	@cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/$(MODULES) \
 		$(dir $(MODULES))
-	@touch $@
+	@mv $(VENV)/.started $@  # as old as the build's beginning: what is edited meanwhile is newer

@@ -194,10 +194,12 @@ sys.stdin.readline()
 FORK = """
 read, write = os.pipe()
 if os.fork() == 0:
-    # The child ends without a word, and takes nothing of the parent's with it.
+    # The child takes nothing of the parent's with it when it ends.
+    import atexit
     from nixl_connect import monitor
     os.write(write, str(len(monitor._monitors)).encode())
-    sys.exit()
+    atexit._run_exitfuncs()
+    os._exit(0)
 assert os.read(read, 10) == b"0"
 os.wait()
 print("child ended", flush=True)

@@ -4,7 +4,9 @@ import asyncio
 import json
 import logging
 import math
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,3 +332,23 @@ def test_peers(start_peer, make_connector):
     assert all(report.near for report in reports)
     assert 0 < reports[0].idle < reports[1].idle < 60
     assert connector.stats()["peers"]["count"] == 2
+
+
+def test_the_documentation_lists_every_figure(connector):
+    """In its table; what ended has the same keys for each kind, in one row."""
+    connector.create_readable_blocking(nc.Descriptor(bytearray(8))).cancel()
+    stats = connector.stats()
+    page = Path(__file__).parents[1] / "docs" / "howto" / "observing.md"
+    table = page.read_text().partition("| group | key |")[2].partition("\n\n")[0]
+    group, told = "", {}
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        group = cells[0].strip("`") or group
+        told.setdefault(group, set()).update(re.findall(r"`(\w+)`", cells[1]))
+        if group == "ended":
+            told[group].update(re.findall(r"`(\w+)`", cells[2]))
+    ended = stats.pop("ended")
+    assert told.pop("ended") == set(ended["readable"])
+    assert told == {
+        key: set(value) if isinstance(value, dict) else set() for key, value in stats.items()
+    }
