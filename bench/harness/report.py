@@ -47,12 +47,13 @@ def write(
 ) -> None:
     """Write ``benchmarks.md`` and ``benchmarks.json`` into a folder."""
     today = datetime.date.today().isoformat()
+    measured_at = commit()  # before there are files that differ
     (folder / "benchmarks.json").write_text(
         json.dumps(
             {
                 "date": today,
                 "machine": machine(),
-                "commit": commit(),
+                "commit": measured_at,
                 "command": command,
                 "versions": measured.versions,
                 "missing": measured.missing,
@@ -63,7 +64,7 @@ def write(
         )
         + "\n"
     )
-    state = f", commit {commit()}" if commit() else ""
+    state = f", commit {measured_at}" if measured_at else ""
     parts = [_HEAD.format(date=today, machine=machine(), command=command, state=state)]
     parts.append(_markdown([("figure", "target", "measured", ""), *map(_row, rows)]))
     parts += limits(rows)
