@@ -122,7 +122,7 @@ def test_other_users_are_not_answered(folder, tmp_path_factory):
 
 
 def test_a_client_that_takes_nothing_delays_others_only(connector, folder, monkeypatch):
-    monkeypatch.setattr(monitor, "_PATIENCE", 0.3)
+    monkeypatch.setattr(monitor, "_PATIENCE", 3.0)
     made = [connector.create_readable_blocking(nc.Descriptor(bytearray(8))) for _ in range(100)]
     told = json.dumps(monitor.snapshot())
     monkeypatch.setattr(monitor, "snapshot", lambda: [told] * 500)  # more than a socket holds
