@@ -1,5 +1,7 @@
 """``nixl-connect top``: what it shows of running processes, on a terminal and off it."""
 
+import contextlib
+import errno
 import json
 import os
 import pty
@@ -17,6 +19,7 @@ import pytest
 from nixl_connect.cli import top_view
 from nixl_connect.cli.text import printable
 from nixl_connect.cli.top_figures import figures
+from nixl_connect.cli.top_source import Sources
 from nixl_connect.lifecycle import MONITOR
 
 DEADLINE = 30
@@ -201,6 +204,23 @@ def test_a_process_that_is_stopped(program, top):
     finally:
         process.send_signal(signal.SIGCONT)
     assert status == 0
+
+
+def test_a_process_that_is_stopped_and_was_asked_often(folder):
+    """Its socket takes no more who ask; that is silence, too, and not its end."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(folder / "1-abcdef.sock"))
+        listening.listen(0)
+        said = 0
+        while said == 0:
+            asking = stack.enter_context(socket.socket(socket.AF_UNIX))
+            asking.setblocking(False)
+            said = asking.connect_ex(listening.getsockname())
+        assert said == errno.EAGAIN
+        sources = Sources(str(folder))
+        assert sources.read() == []
+        assert sources.silent == [1]
 
 
 def test_nobody(top):

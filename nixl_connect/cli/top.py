@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     # Nobody looks at a page that goes by: one, unless more are asked for.
     count = arguments.count or (None if arguments.json else 1)
-    next(looks)
     with contextlib.suppress(KeyboardInterrupt):
+        next(looks)
         while count is None or count > 0:
             time.sleep(arguments.interval)
             found = next(looks)

@@ -89,7 +89,8 @@ class Sources:
                     if not part:
                         break
                     told += part
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
+                # The latter where those who asked before wait for it still.
                 self.silent.append(pid)
                 return None
             except OSError:
