@@ -1,8 +1,10 @@
-"""Reads from process to process in memory of a GPU, beside NIXL itself and a copy on the device.
+"""Reads and writes from process to process in memory of a GPU, beside NIXL itself and a copy.
 
 ``make test-gpu`` runs it; ``--memory cpu`` does the same in memory of the host. All are measured in
 one run and take turns, so that their ratios mean something. Each subject has a process that owns
-the memory; the reads are made by this one, and every byte is compared once.
+the memory; the reads and writes are made by this one, and every byte is compared once.
+
+NIXL is measured twice: as it comes, and with the settings of UCX that this library gives it.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gpu"))
 
 import nixl_connect
+from nixl_connect import ucx
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZES = (1, 4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 8 * GIB)
 PAIRS = (("device", "device"), ("device", "cpu"), ("cpu", "device"))
-SUBJECTS = ("nixl", "nixl_connect")
+DIRECTIONS = ("read", "write")
+# A subject that took longer (seconds) than this is not measured at larger sizes.
+PATIENCE = 2.0
 # How much is filled and compared at a time, and by what it goes around: not a power of two.
 PATTERN = np.random.default_rng(0).integers(0, 256, 16 * MIB - 5, np.uint8)
 
@@ -54,21 +59,21 @@ class Memory:
             self._array = np.zeros(size, np.uint8)
             self.pointer = self._array.ctypes.data
 
-    def fill(self) -> None:
-        """Write the pattern."""
-        for at in range(0, self.size, PATTERN.size):
-            part = PATTERN[: self.size - at]
+    def fill(self, size: int) -> None:
+        """Write the pattern over the first bytes."""
+        for at in range(0, size, PATTERN.size):
+            part = PATTERN[: size - at]
             if self._array is None:
                 self._memory.write(part, at)
             else:
                 self._array[at : at + part.size] = part
 
-    def clear(self) -> None:
-        """Write zeros."""
+    def clear(self, size: int) -> None:
+        """Write zeros over the first bytes."""
         if self._array is None:
-            self._memory.clear()
+            self._memory.clear(size)
         else:
-            self._array[:] = 0
+            self._array[:size] = 0
 
     def compare(self, size: int) -> None:
         """Raise AssertionError unless the first bytes are the pattern's."""
@@ -98,14 +103,31 @@ class Memory:
 
 
 class Nixl:
-    """NIXL's Python API: a request that is posted again and again, by a program that spins."""
+    """NIXL's Python API: a request that is posted again and again, by a program that spins.
+
+    Parameters
+    ----------
+    name : str
+        The agent's.
+    owner : bool
+        Whether it owns the memory, and others move it.
+    """
 
     def __init__(self, name: str, *, owner: bool) -> None:
         from harness.backends.nixl_python import nixl
 
-        # An owner has NIXL's thread, which spins, so that reads that it has to serve are served.
-        config = nixl.nixl_agent_config(enable_prog_thread=owner, backends=["UCX"])
+        # An owner has NIXL's thread, which spins, so that what it has to serve is served.
+        config = nixl.nixl_agent_config(enable_prog_thread=owner, backends=[])
         self._agent = nixl.nixl_agent(name, config)
+        self._agent.create_backend("UCX", self.parameters())
+
+    @staticmethod
+    def parameters() -> dict[str, str]:
+        """Return what the transport is given."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing: the process ends."""
 
     def _descriptors(self, memory: Memory, size: int) -> Any:
         kind = "DRAM" if memory.device == "cpu" else "VRAM"
@@ -116,136 +138,211 @@ class Nixl:
         region = [(memory.pointer, memory.size, 0, "")]
         return self._agent.register_memory(region, kind)
 
-    def own(self, memory: Memory, sizes: list[int]) -> list[str]:
-        """Return what a reader needs, for each size."""
+    def own(self, memory: Memory, sizes: list[int]) -> dict[str, list[str]]:
+        """Return what a mover needs, by direction, for each size."""
         self._register(memory)
         told = self._agent.get_agent_metadata()
-        return [
+        needed = [
             base64.b64encode(pickle.dumps((told, self._descriptors(memory, size)))).decode()
             for size in sizes
         ]
+        return dict.fromkeys(DIRECTIONS, needed)
 
-    def reader(self, memory: Memory, told: list[str], sizes: list[int]) -> list[Any]:
-        """Return for each size what reads so many bytes, and waits."""
+    def movers(self, direction: str, memory: Memory, told: list[str], sizes: list[int]) -> Movers:
+        """Return for each size what moves so many bytes, and waits."""
         self._register(memory)
-        reads = []
+        movers = []
         for size, text in zip(sizes, told, strict=True):
             metadata, remote = pickle.loads(base64.b64decode(text))
             peer = self._agent.add_remote_agent(metadata)
             local = self._descriptors(memory, size)
-            reads.append(self._read(self._agent.initialize_xfer("READ", local, remote, peer, b"")))
-        return reads
+            request = self._agent.initialize_xfer(direction.upper(), local, remote, peer, b"")
+            movers.append(self._mover(request))
+        return movers
 
-    def _read(self, transfer: Any) -> Callable[[], None]:
-        def read() -> None:
+    def _mover(self, transfer: Any) -> Callable[[], None]:
+        def move() -> None:
             state = self._agent.transfer(transfer)
             while state == "PROC":
                 state = self._agent.check_xfer_state(transfer)
             if state != "DONE":
                 raise RuntimeError(f"transfer ended as {state}")
 
-        return read
+        return move
+
+
+class NixlAsOurs(Nixl):
+    """The same, with the settings that this library gives UCX."""
+
+    @staticmethod
+    def parameters() -> dict[str, str]:
+        """Return what the transport is given."""
+        parameters = ucx.with_defaults(b"UCX", {})
+        return {key.decode(): value.decode() for key, value in parameters.items()}
 
 
 class Ours:
-    """The library of this repository: prepared reads."""
+    """The library of this repository: prepared transfers."""
 
     def __init__(self, name: str, *, owner: bool) -> None:
         self._connector = nixl_connect.Connector(name)
         self._operations: list[Any] = []
 
+    def close(self) -> None:
+        """End the operations, while the owner is there to be told."""
+        self._connector.close_blocking()
+
     def _descriptor(self, memory: Memory) -> nixl_connect.Descriptor:
-        return nixl_connect.Descriptor((memory.pointer, memory.size, memory.device, memory))
+        descriptor = nixl_connect.Descriptor(
+            (memory.pointer, memory.size, memory.device, memory),
+            stream=None if memory.device == "cpu" else -1,
+        )
+        descriptor.register_memory(self._connector)
+        return descriptor
 
-    def own(self, memory: Memory, sizes: list[int]) -> list[str]:
-        """Return what a reader needs, for each size."""
+    def own(self, memory: Memory, sizes: list[int]) -> dict[str, list[str]]:
+        """Return what a mover needs, by direction, for each size."""
         whole = self._descriptor(memory)
-        whole.register_memory(self._connector)
-        self._operations = [
-            self._connector.create_readable_blocking(whole.slice(0, size), timeout=3600)
-            for size in sizes
-        ]
-        return [operation.metadata().model_dump_json() for operation in self._operations]
+        make = {
+            "read": self._connector.create_readable_blocking,
+            "write": self._connector.create_writable_blocking,
+        }
+        told: dict[str, list[str]] = {}
+        for direction in DIRECTIONS:
+            made = [make[direction](whole.slice(0, size), timeout=3600) for size in sizes]
+            self._operations += made
+            told[direction] = [operation.metadata().model_dump_json() for operation in made]
+        return told
 
-    def reader(self, memory: Memory, told: list[str], sizes: list[int]) -> list[Any]:
-        """Return for each size what reads so many bytes, and waits."""
+    def movers(self, direction: str, memory: Memory, told: list[str], sizes: list[int]) -> Movers:
+        """Return for each size what moves so many bytes, and waits."""
         whole = self._descriptor(memory)
-        whole.register_memory(self._connector)
-        self._operations = [
-            self._connector.prepare_read_blocking(
-                nixl_connect.RdmaMetadata.model_validate_json(text), whole.slice(0, size)
-            )
-            for size, text in zip(sizes, told, strict=True)
-        ]
-        return [operation.transfer_blocking for operation in self._operations]
+        movers = []
+        for size, text in zip(sizes, told, strict=True):
+            metadata = nixl_connect.RdmaMetadata.model_validate_json(text)
+            mine = whole.slice(0, size)
+            if direction == "read":
+                operation: Any = self._connector.prepare_read_blocking(metadata, mine)
+            else:
+                operation = self._connector.prepare_write_blocking(mine, metadata)
+            self._operations.append(operation)
+            movers.append(operation.transfer_blocking)
+        return movers
 
 
-_SIDES = {"nixl": Nixl, "nixl_connect": Ours}
+Movers = list[Callable[[], Any]]
+SUBJECTS: dict[str, Any] = {"nixl": Nixl, "nixl_as_ours": NixlAsOurs, "nixl_connect": Ours}
+TITLES = ("NIXL as it comes", "NIXL, same settings", "nixl_connect")
 
 
 def own(subject: str, kind: str, sizes: list[int]) -> None:
-    """Own memory until standard input ends."""
+    """Own memory, and fill, clear or compare it as standard input says, until that ends."""
     memory = Memory(kind, max(sizes))
-    memory.fill()
-    side = _SIDES[subject](f"{subject}-owner", owner=True)
+    side = SUBJECTS[subject](f"{subject}-owner", owner=True)
     print(json.dumps(side.own(memory, sizes)), flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        command, *size = line.split()
+        getattr(memory, command)(*map(int, size))
+        print("{}", flush=True)
+
+
+class Owner:
+    """A process that owns memory for a subject."""
+
+    def __init__(self, subject: str, kind: str, sizes: list[int]) -> None:
+        command = [sys.executable, __file__, "--own", subject, kind, *map(str, sizes)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.told: dict[str, list[str]] = self._answer()
+
+    def _answer(self) -> Any:
+        """Return what it says, among what UCX may log on the same stream."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"the owner ended with {self._process.wait(60)}")
+
+    def do(self, command: str) -> None:
+        """Have it do something with its memory, and wait for that."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def end(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
 
 
 def measure(theirs: str, mine: str, sizes: list[int], seconds: float) -> list[dict[str, Any]]:
-    """Return, for each size, the median seconds of each subject and of a copy."""
+    """Return, for each direction and size, the median seconds of each subject and of a copy."""
     memory = Memory(mine, max(sizes))
     copy = None
     if theirs == mine:
         other = Memory(mine, max(sizes))
-        other.fill()
+        other.fill(other.size)
         copy = memory.copier(other)
-    owners = []
-    reads: dict[str, list[Any]] = {}
+    owners: dict[str, Owner] = {}
+    rows = []
     try:
-        for subject in SUBJECTS:
-            command = [sys.executable, __file__, "--own", subject, theirs, *map(str, sizes)]
-            owners.append(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            told = _answer(owners[-1])
-            reads[subject] = _SIDES[subject](f"{subject}-reader", owner=False).reader(
-                memory, told, sizes
-            )
-        rows = []
-        for number, size in enumerate(sizes):
-            work: dict[str, Callable[[], None]] = {name: reads[name][number] for name in SUBJECTS}
-            for name in SUBJECTS:
-                memory.clear()
-                work[name]()
-                memory.compare(size)
-            if copy is not None:
-                work["copy"] = lambda size=size: copy(size)
-            rows.append({"size": size, "from": theirs, "to": mine, **_medians(work, seconds)})
-            print(text(rows[-1]), flush=True)
+        sides = {}
+        for subject, side in SUBJECTS.items():
+            owners[subject] = Owner(subject, theirs, sizes)
+            sides[subject] = side(f"{subject}-mover", owner=False)
+        for direction in DIRECTIONS:
+            measured = dict.fromkeys(SUBJECTS, True)
+            movers = {
+                name: sides[name].movers(direction, memory, owners[name].told[direction], sizes)
+                for name in SUBJECTS
+            }
+            for number, size in enumerate(sizes):
+                work: dict[str, Callable[[], Any]] = {}
+                for name in [name for name in SUBJECTS if measured[name]]:
+                    work[name] = movers[name][number]
+                    took = checked(direction, memory, owners[name], work[name], size)
+                    measured[name] = took < PATIENCE
+                if copy is not None:
+                    work["copy"] = lambda size=size: copy(size)
+                row = {"direction": direction, "size": size, "theirs": theirs, "mine": mine}
+                rows.append(row | _medians(work, seconds))
+                print(text(rows[-1]), flush=True)
+        for side in sides.values():
+            side.close()
         return rows
     finally:
-        for owner in owners:
-            assert owner.stdin is not None
-            owner.stdin.close()
-            owner.wait(60)
+        for owner in owners.values():
+            owner.end()
 
 
-def _answer(owner: subprocess.Popen[str]) -> list[str]:
-    """Return what an owner tells, among what UCX may log on the same stream."""
-    assert owner.stdout is not None
-    for line in owner.stdout:
-        if line.startswith('["'):  # UCX logs to the same stream
-            told: list[str] = json.loads(line)
-            return told
-    raise RuntimeError(f"the owner ended with {owner.wait(60)}")
+def checked(
+    direction: str, memory: Memory, owner: Owner, move: Callable[[], Any], size: int
+) -> float:
+    """Move bytes once, raise unless they arrive, and return how long that took, in seconds."""
+    if direction == "read":
+        owner.do(f"fill {size}")
+        memory.clear(size)
+    else:
+        memory.fill(size)
+        owner.do(f"clear {size}")
+    began = time.perf_counter()
+    move()
+    took = time.perf_counter() - began
+    if direction == "read":
+        memory.compare(size)
+    else:
+        owner.do(f"compare {size}")
+    return took
 
 
-def _medians(work: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:
+def _medians(work: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Have the subjects take turns for some seconds, at least three times each."""
     samples: dict[str, list[float]] = {name: [] for name in work}
     end = time.monotonic() + seconds
-    while time.monotonic() < end or len(samples["nixl"]) < 3:
+    while time.monotonic() < end or min(map(len, samples.values())) < 3:
         for name, call in work.items():
             began = time.perf_counter()
             call()
@@ -255,14 +352,17 @@ def _medians(work: dict[str, Callable[[], None]], seconds: float) -> dict[str, f
 
 def text(row: dict[str, Any]) -> str:
     """Return a row of the table."""
-    cells = [row["from"], row["to"], f"{row['size']:,}"]
+    ends = (row["theirs"], row["mine"])
+    cells = [row["direction"], *(ends if row["direction"] == "read" else ends[::-1])]
+    cells.append(f"{row['size']:,}")
     for name in (*SUBJECTS, "copy"):
         seconds = row.get(name)
         cells.append(
             "" if seconds is None
             else f"{seconds * 1e6:.1f} us, {row['size'] / seconds / 1e9:.2f} GB/s"
         )  # fmt: skip
-    cells.append(f"{row['nixl_connect'] / row['nixl']:.2f}")
+    same = row.get("nixl_as_ours")
+    cells.append("" if same is None else f"{row['nixl_connect'] / same:.2f}")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -271,6 +371,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python bench/gpu.py", description=__doc__)
     parser.add_argument("--memory", choices=("device", "cpu"), default="device")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="bytes")
     parser.add_argument("--most", type=int, default=8 * GIB, help="bytes of the largest read")
     parser.add_argument("--out", type=Path, help="file for all figures, as JSON")
     parser.add_argument("--own", nargs="+", help=argparse.SUPPRESS)
@@ -289,14 +390,14 @@ def main() -> int:
 
         gpu = Gpu()
         name = gpu.name
-        # The owners of both subjects, this process's buffer, and what it copies from.
-        most = min(most, gpu.free_bytes // 5)
-    # Of the host, at most the owners of both subjects, and the two of this process.
-    most = min(most, psutil.virtual_memory().available // 5)
-    sizes = [size for size in SIZES if size <= most]
+        # The owners of all subjects, this process's buffer, and what it copies from.
+        most = min(most, gpu.free_bytes // 6)
+    # Of the host, at most the owners of all subjects, and the two of this process.
+    most = min(most, psutil.virtual_memory().available // 6)
+    sizes = [size for size in options.sizes if size <= most]
     print(f"{name}, {datetime.now(timezone.utc):%Y-%m-%d}, NIXL {_nixl_version()}")
-    print("| from | to | bytes | NIXL | nixl_connect | copy | nixl_connect / NIXL |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("| | from | to | bytes |", " | ".join(TITLES), "| copy | ratio, same settings |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     pairs = PAIRS if options.memory == "device" else [("cpu", "cpu")]
     rows = [row for pair in pairs for row in measure(*pair, sizes, options.seconds)]
     if options.out:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import queue
 import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect import cuda
@@ -22,8 +23,12 @@ from nixl_connect.errors import (
 )
 from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
+from nixl_connect.permit import NotQuickError
+from nixl_connect.returns import Returns, Waiter
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Self
 
 # Blocks are powers of two, from a page up: so each starts at a page.
@@ -40,20 +45,6 @@ class _Slab:
         self.descriptor = Descriptor(self.memory)
         self.pinned = cuda.Pinned(self.descriptor.ptr, size, self.memory) if pin else None
         self.descriptor.register_memory(connector)
-
-
-class _Returns:
-    """Where blocks come back to. From finalizers, which may run on any thread at any point."""
-
-    __slots__ = ("closed", "queue")
-
-    def __init__(self) -> None:
-        self.queue: queue.SimpleQueue[tuple[_Slab, int]] = queue.SimpleQueue()
-        self.closed = False
-
-    def put(self, slab: _Slab, offset: int) -> None:
-        if not self.closed:
-            self.queue.put((slab, offset))
 
 
 class HostPool:
@@ -104,7 +95,7 @@ class HostPool:
         # By the bytes of a block: slabs with the offsets of what is free in them.
         self._free: dict[int, list[tuple[_Slab, int]]] = {}
         self._slabs: list[_Slab] = []
-        self._returns = _Returns()
+        self._returns: Returns[tuple[_Slab, int]] = Returns()
         self._growing = 0  # bytes that are being added
         self._leased = self._leased_bytes = self._waits = 0
 
@@ -129,33 +120,39 @@ class HostPool:
         ClosedError
             The pool is closed. A RuntimeError.
         """
-        block, nbytes = self._sizes_of(nbytes)
-        lease = self._take(block, nbytes, grow=False)
-        if lease is None:
-            lease = await on_thread(lambda: self.acquire_blocking(nbytes, timeout))
-        return lease
+        import asyncio  # late: see `loops`
+
+        loop = asyncio.get_running_loop()
+        search = _Search(self, nbytes, timeout)
+        try:
+            while True:
+                woken: asyncio.Future[None] = loop.create_future()
+                search.join(partial(_wake_on_loop, loop, woken, self._returns))
+                try:
+                    search.look(grow=False)
+                except NotQuickError:
+                    await on_thread(lambda: search.look(grow=True))
+                if search.lease is not None:
+                    return search.lease
+                await asyncio.wait((woken,), timeout=search.left())
+        finally:
+            search.end()
 
     def acquire_blocking(self, nbytes: int, timeout: float | None = None) -> Lease:
         """Lease a block: `acquire` without an event loop."""
-        block, nbytes = self._sizes_of(nbytes)
-        end = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
-        waited = False
-        while True:
-            lease = self._take(block, nbytes, grow=True)
-            if lease is not None:
-                return lease
-            if not waited:
-                waited = True
-                self._waits += 1
-            left = _SLICE if end is None else min(end - time.monotonic(), _SLICE)
-            if left <= 0:
-                raise PoolExhaustedError(
-                    f"no block of {block} bytes came back within {timeout} s: {self!r}"
-                )
-            try:
-                self._put(*self._returns.queue.get(timeout=left))
-            except queue.Empty:
-                continue
+        search = _Search(self, nbytes, timeout)
+        try:
+            while True:
+                asleep = threading.Lock()
+                asleep.acquire()
+                search.join(asleep.release)
+                search.look(grow=True)
+                if search.lease is not None:
+                    return search.lease
+                left = search.left()
+                asleep.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+        finally:
+            search.end()
 
     def _sizes_of(self, nbytes: int) -> tuple[int, int]:
         """Return the size of a block for so many bytes, and these."""
@@ -166,7 +163,13 @@ class HostPool:
         return block, nbytes
 
     def _take(self, block: int, nbytes: int, *, grow: bool) -> Lease | None:
-        """Return a lease; None where nothing is free, nor may be added."""
+        """Return a lease; None where nothing is free, nor may be added.
+
+        Raises
+        ------
+        NotQuickError
+            Memory may be added, and `grow` is False.
+        """
         while True:
             dropped: list[_Slab] = []  # unpinned and unmapped without the lock
             with self._lock:
@@ -179,27 +182,28 @@ class HostPool:
                     self._leased += 1
                     self._leased_bytes += block
                     break
-                if not grow or not self._reserve(max(block, self._slab_bytes), dropped):
+                size = max(block, self._slab_bytes)
+                if not self._has_room(size):
                     return None
+                if not grow:
+                    raise NotQuickError
+                if self._bytes + size > self._most:
+                    self._drop_unused(dropped)
+                self._growing += size
             dropped.clear()
-            self._grow(block)
+            self._grow(block, size)
         memory = (ctypes.c_ubyte * nbytes).from_buffer(slab.memory, offset)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
-        weakref.finalize(memory, self._returns.put, slab, offset).atexit = False
+        weakref.finalize(memory, self._returns.put, (slab, offset)).atexit = False
         return Lease(memory, nbytes)
 
-    def _reserve(self, size: int, dropped: list[_Slab]) -> bool:
-        """Note that so much is being added, if need be in the place of what is free. Lock held."""
-        if self._bytes + size > self._most:
-            self._drop_unused(dropped)
-        if self._bytes + size > self._most:
-            return False
-        self._growing += size
-        return True
+    def _has_room(self, size: int) -> bool:
+        """Whether so much may be added, if need be in the place of what is free. Lock held."""
+        over = self._bytes + size - self._most
+        return over <= 0 or over <= sum(slab.size for slab in self._unused())
 
-    def _grow(self, block: int) -> None:
+    def _grow(self, block: int, size: int) -> None:
         """Add what has been reserved. Without the lock, for which an event loop may wait."""
-        size = max(block, self._slab_bytes)
         slab = None
         try:
             slab = _Slab(self._connector, size, block, pin=self._pin)
@@ -210,26 +214,30 @@ class HostPool:
                     self._slabs.append(slab)
                     blocks = ((slab, i * block) for i in reversed(range(size // block)))
                     self._free.setdefault(block, []).extend(blocks)
+            self._returns.change()
 
     @property
     def _bytes(self) -> int:
         return sum(slab.size for slab in self._slabs) + self._growing
 
-    def _put(self, slab: _Slab, offset: int) -> None:
-        with self._lock:
-            if self._returns.closed:
-                return
+    def _sort(self) -> None:
+        """Put back what has come back. Lock held."""
+        returned = self._returns.blocks
+        while returned and not self._returns.closed:
+            slab, offset = returned.popleft()
             self._leased -= 1
             self._leased_bytes -= slab.block
             self._free.setdefault(slab.block, []).append((slab, offset))
 
-    def _sort(self) -> None:
-        """Put back what has come back. Lock held."""
-        try:
-            while True:
-                self._put(*self._returns.queue.get_nowait())
-        except queue.Empty:
-            pass
+    def _has(self, block: int) -> bool:
+        """Whether a block of this size is free."""
+        with self._lock:
+            self._sort()
+            return bool(self._free.get(block))
+
+    def _note_wait(self) -> None:
+        with self._lock:
+            self._waits += 1
 
     def trim(self) -> int:
         """Give back slabs of which nothing is in use; return how many bytes."""
@@ -237,16 +245,21 @@ class HostPool:
         with self._lock:
             self._sort()
             self._drop_unused(dropped)
+        self._returns.change()
         return sum(slab.size for slab in dropped)
+
+    def _unused(self) -> set[_Slab]:
+        """Return the slabs of which nothing is in use. Lock held."""
+        free = Counter(slab for blocks in self._free.values() for slab, _ in blocks)
+        return {slab for slab, n in free.items() if n == slab.size // slab.block}
 
     def _drop_unused(self, dropped: list[_Slab]) -> None:
         """Move slabs of which nothing is in use to a list, whose end is theirs. Lock held."""
-        for block, free in self._free.items():
-            counted = Counter(slab for slab, _ in free)
-            whole = {slab for slab, n in counted.items() if n == slab.size // block}
-            free[:] = [item for item in free if item[0] not in whole]
-            self._slabs = [slab for slab in self._slabs if slab not in whole]
-            dropped.extend(whole)
+        unused = self._unused()
+        for free in self._free.values():
+            free[:] = [item for item in free if item[0] not in unused]
+        self._slabs = [slab for slab in self._slabs if slab not in unused]
+        dropped.extend(unused)
 
     def stats(self) -> dict[str, int]:
         """Return what the pool has.
@@ -273,8 +286,7 @@ class HostPool:
     def close(self) -> None:
         """Lend no more, and give back what is not in use; the rest as it comes back. Idempotent."""
         with self._lock:
-            self._sort()
-            self._returns.closed = True
+            self._returns.close()
             self._free.clear()
             self._slabs.clear()
             self._leased = self._leased_bytes = 0
@@ -295,8 +307,72 @@ class HostPool:
         )
 
 
-# How long (seconds) a thread waits at a stretch: closing is seen, and slabs of other sizes.
-_SLICE = 0.05
+class _Search:
+    """One caller's search for a block: `join`, `look`, wait to be woken, and so on, until `end`."""
+
+    def __init__(self, pool: HostPool, nbytes: int, timeout: float | None) -> None:
+        self._pool = pool
+        self._returns = pool._returns
+        self._block, self._nbytes = pool._sizes_of(nbytes)
+        self._timeout = timeout
+        self._until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
+        self._waiter: Waiter | None = None
+        self._waited = False
+        self.lease: Lease | None = None
+        """What was found."""
+
+    def join(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called, once, when it is worth to look again."""
+        self._leave()
+        self._waiter = Waiter(wake)
+        self._returns.join(self._waiter)
+
+    def look(self, *, grow: bool) -> None:
+        """Take a block if there is one. Raises NotQuickError if not `grow` and that would help."""
+        self.lease = self._pool._take(self._block, self._nbytes, grow=grow)
+        if self.lease is None:
+            self._returns.pass_on()
+
+    def left(self) -> float | None:
+        """Return for how many seconds to wait; None for without end."""
+        if not self._waited:
+            self._waited = True
+            self._pool._note_wait()
+        if self._until is None:
+            return None
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise PoolExhaustedError(
+                f"no block of {self._block} bytes came back within {self._timeout} s: "
+                f"{self._pool!r}"
+            )
+        return left
+
+    def end(self) -> None:
+        """Wait no more. Others may, for what this has left, or was woken for and did not need."""
+        self._leave()
+        changed = self._waiter is not None and self._waiter.seen != self._returns.changes
+        if self.lease is None or changed or self._pool._has(self._block):
+            self._returns.pass_on()
+
+    def _leave(self) -> None:
+        if self._waiter is not None:
+            self._returns.leave(self._waiter)
+
+
+def _wake_on_loop(
+    loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None], returns: Returns[Any]
+) -> None:
+    """Wake a task. In a finalizer, too."""
+
+    def finish() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(finish)
+    except RuntimeError:  # the loop has been closed
+        returns.pass_on()
 
 
 def _rounded(nbytes: int) -> int:

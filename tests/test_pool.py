@@ -186,20 +186,29 @@ def test_figures_of_a_closed_pool(make_pool):
     assert pool.stats() == nothing
 
 
-def test_a_block_that_a_waiter_takes_while_the_pool_closes(make_pool, monkeypatch):
+def test_whoever_waits_sees_the_pool_close(make_pool):
     pool = make_pool(max_bytes=MIB)
     lease = pool.acquire_blocking(MIB)
-    put = pool._put
+    errors = []
 
-    def close_first(*block):
+    def wait():
+        with pytest.raises(nc.ClosedError) as raised:
+            pool.acquire_blocking(MIB)
+        errors.append(raised)
+
+    async def main():
+        waiting = asyncio.ensure_future(pool.acquire(MIB))
+        thread = threading.Thread(target=wait)
+        thread.start()
+        await asyncio.to_thread(until, lambda: pool.stats()["waits"] == 2)
         pool.close()
-        put(*block)
+        with pytest.raises(nc.ClosedError):
+            await asyncio.wait_for(waiting, DEADLINE)
+        thread.join(DEADLINE)
 
-    monkeypatch.setattr(pool, "_put", close_first)
-    threading.Timer(0.1, lease.release).start()
-    del lease
-    with pytest.raises(nc.ClosedError):
-        pool.acquire_blocking(MIB, timeout=DEADLINE)
+    asyncio.run(main())
+    assert errors
+    lease.release()
     assert pool.stats()["leases"] == pool.stats()["leased_bytes"] == 0
 
 
@@ -247,6 +256,112 @@ def test_waiting_on_a_loop(make_pool):
         await asyncio.wait_for(pool.acquire(MIB), DEADLINE)
 
     asyncio.run(main())
+
+
+def beginning():
+    """Threads that begin or wait for something in the place of an event loop."""
+    return [thread for thread in threading.enumerate() if thread.name == "nixl-begin"]
+
+
+def test_whoever_gives_up_leaves_no_thread(make_pool):
+    """A server whose clients go away while all is in use."""
+    pool = make_pool(max_bytes=MIB)
+    lease = pool.acquire_blocking(MIB)
+
+    async def main():
+        waiting = [asyncio.ensure_future(pool.acquire(MIB)) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        assert not beginning()
+        for task in waiting[:49]:
+            task.cancel()
+        await asyncio.wait(waiting[:49], timeout=DEADLINE)
+        lease.release()
+        (await asyncio.wait_for(waiting[49], DEADLINE)).release()
+
+    asyncio.run(main())
+    until(lambda: not beginning())
+
+
+def test_none_wakes_for_nothing(make_pool, monkeypatch):
+    """However many wait, a block that comes back wakes the one who takes it."""
+    pool = make_pool(max_bytes=MIB)
+    looks = []
+    take = pool._take
+    monkeypatch.setattr(pool, "_take", lambda *a, **k: (looks.append(a), take(*a, **k))[1])
+
+    async def use():
+        (await pool.acquire(MIB)).release()
+
+    async def main():
+        first = await pool.acquire(MIB)
+        tasks = [asyncio.ensure_future(use()) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        looks.clear()
+        first.release()
+        del first
+        _, pending = await asyncio.wait(tasks, timeout=DEADLINE)
+        assert not pending
+
+    asyncio.run(main())
+    assert len(looks) <= 110
+
+
+def test_sizes_that_wait_for_each_other(make_pool):
+    """What comes back in one size may make room for another, whoever it wakes first."""
+    pool = make_pool(max_bytes=2 * MIB, slab_bytes=MIB)
+
+    async def some_of(tasks, number):
+        """Wait until so many have a lease, release these, and take them off the list."""
+        end = time.monotonic() + DEADLINE
+        while sum(task.done() for task in tasks) < number:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.001)
+        for task in [task for task in tasks if task.done()]:
+            task.result().release()
+            tasks.remove(task)
+
+    async def main():
+        small = [await pool.acquire(4096) for _ in range(MIB // 4096)]
+        middle = [await pool.acquire(MIB // 2) for _ in range(2)]
+        large = asyncio.ensure_future(pool.acquire(2 * MIB))
+        others = [asyncio.ensure_future(pool.acquire(4096)) for _ in range(300)]
+        await asyncio.sleep(0.05)
+        for lease in middle:
+            lease.release()
+        middle.clear()
+        del lease
+        await some_of(others, 256)
+        assert not large.done()
+        for lease in small:
+            lease.release()
+        del lease
+        small.clear()
+        await some_of(others, 44)
+        (await asyncio.wait_for(large, DEADLINE)).release()
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_closed_keeps_no_block(make_pool):
+    """Whoever waited there is passed over."""
+    pool = make_pool(max_bytes=MIB)
+    lease = pool.acquire_blocking(MIB)
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(pool.acquire(MIB))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(pool.acquire_blocking(MIB, timeout=DEADLINE))
+    )
+    thread.start()
+    until(lambda: pool.stats()["waits"] == 2)
+    lease.release()
+    thread.join(DEADLINE)
+    assert found
+    found.pop().release()
+    waiting._log_destroy_pending = False
+    del waiting
 
 
 def test_threads(make_pool):

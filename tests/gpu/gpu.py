@@ -75,9 +75,9 @@ class Memory:
         call("cuMemcpy", data.ctypes.data, self.pointer + offset, data.nbytes)
         return data
 
-    def clear(self) -> None:
-        """Fill it with zeros, and wait."""
-        call("cuMemsetD8", self.pointer, 0, self.size)
+    def clear(self, size: int | None = None) -> None:
+        """Fill it, or its first bytes, with zeros, and wait."""
+        call("cuMemsetD8", self.pointer, 0, self.size if size is None else size)
         call("cuCtxSynchronize")
 
     def free(self) -> None:
