@@ -184,6 +184,7 @@ class NotificationFigures(TypedDict):
     received: int
     unmatched: int
     rings: int
+    rings_ignored: int
 
 
 class LibraryFigures(TypedDict):
@@ -260,6 +261,7 @@ def statistics(engine: Engine) -> Statistics:
             "received": counters["notifications"],
             "unmatched": counters["notifications_unmatched"],
             "rings": counters["rings"],
+            "rings_ignored": counters["rings_ignored"],
         },
         "library": {"path": engine.library.path, "version": engine.library.version},
     }

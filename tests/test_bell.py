@@ -7,6 +7,7 @@ import socket
 import time
 
 import numpy as np
+import pytest
 
 import nixl_connect as nc
 
@@ -54,16 +55,55 @@ def test_a_flood_of_rings(connector, peer, content):
     assert connector.stats()["notifications"]["rings"] > 0
 
 
-def test_who_rings_for_fun_is_soon_ignored(connector):
-    """Rings that bring nothing wake the thread 64 times, and then once in a millisecond."""
+def flood(name, user):
+    """Ring for a second, as a user."""
+    child = os.fork()
+    if child == 0:
+        os.setuid(user)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as anybody:
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                with contextlib.suppress(BlockingIOError):
+                    anybody.sendto(b"x", name)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_who_rings_for_nothing_is_soon_ignored(connector):
+    """Such rings wake the thread 64 times, and then once in a millisecond."""
     connector._open()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as anybody:
-        began = time.monotonic()
-        while time.monotonic() < began + 1:
-            with contextlib.suppress(BlockingIOError):
-                anybody.sendto(b"x", address(connector))
-    rings = connector.stats()["notifications"]["rings"]
-    assert 64 < rings < 80 + 1100 * (time.monotonic() - began)
+    began = time.monotonic()
+    flood(address(connector), user=65534)
+    figures = connector.stats()["notifications"]
+    assert 64 < figures["rings"] < 80 + 1100 * (time.monotonic() - began)
+    assert 0 < figures["rings_ignored"] <= figures["rings"] - 64
+
+
+def test_the_same_user_is_always_heard(connector):
+    connector._open()
+    flood(address(connector), user=os.getuid())
+    figures = connector.stats()["notifications"]
+    assert figures["rings"] > 64
+    assert figures["rings_ignored"] == 0
+
+
+@pytest.mark.timeout(120)
+def test_prepared_transfers_that_the_peer_serves(start_peer, make_connector, content, monkeypatch):
+    """None of them is told, and all of them are heard of."""
+    monkeypatch.setenv("UCX_TLS", "tcp")
+    peer, connector = start_peer(), make_connector()
+    made = peer.do("passive", kind="readable", sizes=[100], seed=3)
+    target = np.zeros(100, np.uint8)
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    with connector.prepare_read_blocking(told, nc.Descriptor(target)) as prepared:
+        for _ in range(300):
+            target[:] = 0
+            prepared.transfer_blocking(10)
+            assert (target == content(3, 100)).all()
+    figures = peer.do("stats")["stats"]["notifications"]
+    assert figures["rings"] > 0
+    assert figures["rings_ignored"] == 0
 
 
 def test_a_fork_does_not_keep_the_name(make_connector):

@@ -7,7 +7,13 @@ cdef struct Address:
     uint64_t a
     uint64_t b
 
+# Who rang.
+cdef enum Ring:
+    NOBODY
+    OTHERS                      # users of this host
+    OWN                         # this process's user
+
 cdef Address address_of(bytes agent)
 cdef int open_bell(Address address) noexcept nogil
 cdef bint ring(int fd, Address address) noexcept nogil
-cdef bint was_rung(int fd) noexcept nogil
+cdef Ring was_rung(int fd) noexcept nogil

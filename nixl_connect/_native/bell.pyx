@@ -4,7 +4,9 @@ NIXL has nothing to wait on: a notification is seen when somebody looks, and a s
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
 byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
-host, it makes a thread look for a moment, and rings that bring nothing are soon not listened to.
+host, it makes a thread look for a moment. The kernel says which user rang. Another user's rings
+that bring nothing are soon not listened to; one's own are, since a peer may need this side's look
+for transfers of which no notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 """
@@ -21,7 +23,6 @@ from nixl_connect._native.posix cimport (
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     bind,
-    recv,
     sendto,
     sockaddr,
     sockaddr_un,
@@ -34,6 +35,47 @@ cdef enum:
     PREFIX_SIZE = 14            # with the null that makes a name abstract
     # Bytes to take at a time: who rings more often wakes nobody more often.
     MOST = 64
+
+cdef extern from *:
+    """
+    #include <string.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+    /* struct ucred is there with _GNU_SOURCE only, which Python's headers may come too late for. */
+    struct nc_ucred { int pid; unsigned int uid; unsigned int gid; };
+    #ifndef SCM_CREDENTIALS
+    #define SCM_CREDENTIALS 2
+    #endif
+
+    /* Have the kernel say with each datagram who sent it. */
+    static inline void nc_ask_sender(int fd) {
+        int yes = 1;
+        setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
+    }
+
+    /* Take a datagram: -1 if there is none, 1 if a process of this user sent it, else 0. */
+    static inline int nc_take_ring(int fd) {
+        union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
+        char byte;
+        struct iovec part = { &byte, 1 };
+        struct msghdr message;
+        struct cmsghdr *header;
+        struct nc_ucred sender;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        if (recvmsg(fd, &message, MSG_DONTWAIT) < 0) return -1;
+        header = CMSG_FIRSTHDR(&message);
+        if (header == NULL || header->cmsg_level != SOL_SOCKET
+            || header->cmsg_type != SCM_CREDENTIALS) return 0;
+        memcpy(&sender, CMSG_DATA(header), sizeof sender);
+        return sender.uid == getuid();
+    }
+    """
+    void ask_sender "nc_ask_sender"(int fd) nogil
+    int take_ring "nc_take_ring"(int fd) nogil
 
 cdef const char* PREFIX = b"\0nixl_connect/"
 
@@ -69,6 +111,7 @@ cdef int open_bell(Address address) noexcept nogil:
     cdef unsigned int size = _name(&name, address)
     cdef int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd >= 0:
+        ask_sender(fd)
         bind(fd, <sockaddr*>&name, size)
     return fd
 
@@ -82,11 +125,14 @@ cdef bint ring(int fd, Address address) noexcept nogil:
     )
 
 
-cdef bint was_rung(int fd) noexcept nogil:
-    """Take what has come; whether there was anything."""
-    cdef char[1] byte
+cdef Ring was_rung(int fd) noexcept nogil:
+    """Take what has come; say whether it was anything, and whether a process of this user rang."""
+    cdef Ring rung = NOBODY
+    cdef int sender
     cdef int i
     for i in range(MOST):
-        if recv(fd, byte, 1, MSG_DONTWAIT) < 0:
-            return i > 0
-    return True
+        sender = take_ring(fd)
+        if sender < 0:
+            break
+        rung = OWN if sender or rung == OWN else OTHERS
+    return rung

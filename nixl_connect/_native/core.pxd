@@ -47,7 +47,7 @@ cdef struct Core:
     int64_t rung_until          # a peer has said that something comes: until then, spin
     unsigned int turns          # of the spinning thread
     bint heard                  # the last notification came with a ring
-    int credit                  # rings that may yet bring nothing
+    int credit                  # rings of other users that may yet bring nothing
     int64_t refilled            # when that was last used
     int64_t deaf_until          # and until when not to listen, after many in vain
     int64_t last_rung           # when a peer's doorbell was last rung from here
@@ -60,6 +60,7 @@ cdef struct Core:
     int64_t drain_until         # when stopping: give up on active records then
     Census census
     uint64_t rings              # how often the doorbell woke the thread
+    uint64_t ignored            # of these, how often it did not look for longer
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for
 

@@ -5,7 +5,7 @@ from nixl_connect._native.core cimport Core
 cdef enum:
     # How long (nanoseconds) to expect more after what a ring had announced.
     AFTER = 5_000
-    # How many rings in a row may bring nothing.
+    # How many rings of other users in a row may bring nothing.
     MOST_RINGS = 64
 
 cdef void nap(Core* core) noexcept nogil

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.bell cimport was_rung
+from nixl_connect._native.bell cimport NOBODY, OTHERS, OWN, Ring, was_rung
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -22,8 +22,9 @@ cdef enum:
     LONGEST_NAP = 1_000_000
     HEARD_NAP = 2_000_000       # instead of all that, where peers ring
     RUNG = 200_000              # how long to expect something after the doorbell
-    # When MOST_RINGS in a row have brought nothing, one counts every so often, and for the others
-    # the thread is deaf for a while: whoever rings for the fun of it gets 2% of a processor.
+    # When MOST_RINGS of other users in a row have brought nothing, one counts every so often, and
+    # for the others the thread is deaf for a while: whoever rings for the fun of it gets 2% of a
+    # processor.
     REFILL = 10_000_000
     DEAF = 1_000_000
     # With nothing to do it stays so long before it sleeps: the next operation need not wake it.
@@ -41,6 +42,7 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     cdef timespec left
     cdef int64_t now
     cdef uint64_t count
+    cdef Ring rung = NOBODY
     sources[0].fd = core.work
     now = now_ns()
     # A descriptor below 0 is passed over.
@@ -59,9 +61,14 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
         read(core.work, &count, 8)
     pthread_mutex_lock(&core.lock)
     core.asleep = False
-    if sources[1].revents and was_rung(core.bell):
+    if sources[1].revents:
+        rung = was_rung(core.bell)
+    if rung != NOBODY:
         core.rings += 1
         now = now_ns()
+    if rung == OWN:
+        core.rung_until = now + RUNG
+    elif rung == OTHERS:
         if core.credit == 0 and now > core.refilled + REFILL:
             core.credit = 1
         if core.credit:
@@ -70,6 +77,7 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
             core.rung_until = now + RUNG
         else:
             core.deaf_until = now + DEAF
+            core.ignored += 1
 
 
 cdef void nap(Core* core) noexcept nogil:

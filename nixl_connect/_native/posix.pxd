@@ -109,7 +109,6 @@ cdef extern from "<sys/un.h>" nogil:
     int socket(int domain, int type, int protocol)
     int bind(int fd, const sockaddr*, unsigned int size)
     ssize_t sendto(int fd, const void*, size_t, int flags, const sockaddr*, unsigned int size)
-    ssize_t recv(int fd, void*, size_t, int flags)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_NONBLOCK

@@ -374,6 +374,7 @@ cdef class Reactor:
             "active": seen.active_count,
             "waiting": seen.waiting,
             "rings": seen.rings,
+            "rings_ignored": seen.ignored,
             "notifications": seen.notified,
             "notifications_unmatched": seen.unmatched,
             "quarantined": seen.census.quarantined,
