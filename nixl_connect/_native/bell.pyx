@@ -129,8 +129,8 @@ cdef Ring was_rung(int fd) noexcept nogil:
     """Take what has come; say whether it was anything, and whether a process of this user rang."""
     cdef Ring rung = NOBODY
     cdef int sender
-    cdef int i
-    for i in range(MOST):
+    cdef int _i
+    for _i in range(MOST):
         sender = take_ring(fd)
         if sender < 0:
             break
