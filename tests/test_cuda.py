@@ -1,4 +1,4 @@
-"""Device memory and streams where there is no GPU: on a double of the driver, and without any."""
+"""Device memory and streams where there is no GPU: on a simulated CUDA driver, and without any."""
 
 import asyncio
 import gc

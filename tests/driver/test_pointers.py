@@ -12,7 +12,7 @@ HOST = 1
 @pytest.mark.protocol(
     "`(pointer, size, device)`, also a `CUdeviceptr`",
     "",
-    "CUDA, a double of the driver",
+    "a simulated CUDA driver",
     "located, checked",
 )
 def test_a_whole_allocation(driver):

@@ -19,7 +19,7 @@ class Interface:
 
 
 def row(what, how):
-    return pytest.mark.protocol(what, how, "CUDA, a double of the driver", "located, checked")
+    return pytest.mark.protocol(what, how, "a simulated CUDA driver", "located, checked")
 
 
 @row("any object", "`__cuda_array_interface__`, version 3")

@@ -12,6 +12,8 @@ import nixl_connect as nc
 DEADLINE = 20
 SIZE = 1 << 20
 LATE = 0.5  # seconds that the kernel waits; a transfer takes far less
+# What is not to wait for a kernel is registered before that starts: UCX has CUDA pin memory of the
+# host, which may wait for the device.
 
 
 @pytest.fixture
@@ -48,19 +50,38 @@ def stream(gpu):
 
 
 @pytest.fixture
-def late(gpu, data, pair, stream):
-    """Memory of zeros that the stream is about to fill."""
-    source, target = gpu.holding(data), gpu.memory(SIZE)
-    target.clear()
-    gpu.copy_late(stream, target, source, LATE)
-    yield target
+def fill_late(gpu, data, stream):
+    """Have the stream fill memory after a while."""
+    filled, source = [], gpu.holding(data)
+
+    def fill(target):
+        filled.append(target)
+        gpu.copy_late(stream, target, source, LATE)
+
+    yield fill
     gpu.synchronise(stream)
-    assert (target.read() == data).all()
+    for target in filled:
+        assert (target.read() == data).all()
 
 
-def test_with_its_stream_a_buffer_is_published_filled(pair, late, stream, data):
+@pytest.fixture
+def zeros(gpu):
+    """Memory of the device."""
+    memory = gpu.memory(SIZE)
+    memory.clear()
+    return memory
+
+
+def registered(connector, data, **options):
+    descriptor = nc.Descriptor(data, **options)
+    descriptor.register_memory(connector)
+    return descriptor
+
+
+def test_with_its_stream_a_buffer_is_published_filled(pair, zeros, fill_late, stream, data):
     owner, mover = pair
     received = np.zeros(SIZE, np.uint8)
+    fill_late(zeros)
 
     async def main():
         ticks = [time.monotonic()]
@@ -71,7 +92,7 @@ def test_with_its_stream_a_buffer_is_published_filled(pair, late, stream, data):
                 ticks.append(time.monotonic())
 
         ticker = asyncio.ensure_future(tick())
-        readable = await owner.create_readable(nc.Descriptor(late, stream=stream))
+        readable = await owner.create_readable(nc.Descriptor(zeros, stream=stream))
         ticker.cancel()
         ticks.append(time.monotonic())
         read = await mover.begin_read(readable.metadata(), nc.Descriptor(received))
@@ -84,20 +105,24 @@ def test_with_its_stream_a_buffer_is_published_filled(pair, late, stream, data):
     assert (received == data).all()
 
 
-def test_without_it_is_published_as_it_is(gpu, pair, late, stream):
+def test_without_it_is_published_as_it_is(gpu, pair, zeros, fill_late, stream):
     """What the order is for: who leaves it out sends what was there before."""
+    owner, mover = pair
     received = np.full(SIZE, 255, np.uint8)
-    move(*pair, nc.Descriptor(late, stream=-1), nc.Descriptor(received))
+    source, target = registered(owner, zeros, stream=-1), registered(mover, received)
+    fill_late(zeros)
+    move(owner, mover, source, target)
     assert gpu.is_busy(stream), "the transfer took longer than the kernel: make it later"
     assert not received.any()
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_write_of_what_is_being_filled(gpu, pair, late, stream, data, ordered):
+def test_a_write_of_what_is_being_filled(gpu, pair, zeros, fill_late, stream, data, ordered):
     owner, mover = pair
     received = np.zeros(SIZE, np.uint8)
     writable = owner.create_writable_blocking(nc.Descriptor(received))
-    descriptor = nc.Descriptor(late, stream=stream if ordered else -1)
+    descriptor = registered(mover, zeros, stream=stream if ordered else -1)
+    fill_late(zeros)
     write = mover.begin_write_blocking(descriptor, writable.metadata())
     write.wait_for_completion_blocking(DEADLINE)
     writable.wait_for_completion_blocking(DEADLINE)
@@ -109,10 +134,13 @@ def test_a_write_of_what_is_being_filled(gpu, pair, late, stream, data, ordered)
 def test_a_read_into_what_a_kernel_still_reads(gpu, pair, stream, data, ordered):
     """The kernel copies the buffer late: it must find what was there, not what comes."""
     old = np.full(SIZE, 255, np.uint8)
+    owner, mover = pair
     buffer, copied = gpu.holding(old), gpu.memory(SIZE)
     copied.clear()
+    source = registered(owner, data)
+    target = registered(mover, buffer, stream=stream if ordered else -1)
     gpu.copy_late(stream, copied, buffer, LATE)
-    move(*pair, nc.Descriptor(data), nc.Descriptor(buffer, stream=stream if ordered else -1))
+    move(owner, mover, source, target)
     assert gpu.is_busy(stream) != ordered
     gpu.synchronise(stream)
     assert (buffer.read() == data).all()
@@ -134,7 +162,8 @@ def test_each_transfer_of_a_prepared_one_waits(gpu, pair, stream, data):
             assert (received == data // np.uint8(number)).all()
 
 
-def test_work_that_takes_longer_than_the_timeout(pair, late, stream):
+def test_work_that_takes_longer_than_the_timeout(pair, zeros, fill_late, stream):
     owner, _ = pair
+    fill_late(zeros)
     with pytest.raises(nc.TransferTimeoutError, match="stream"):
-        owner.create_readable_blocking(nc.Descriptor(late, stream=stream), timeout=LATE / 10)
+        owner.create_readable_blocking(nc.Descriptor(zeros, stream=stream), timeout=LATE / 10)
