@@ -11,7 +11,16 @@ import time
 import pytest
 
 from nixl_connect import cli
-from nixl_connect.cli import demo, demo_payload, demo_plan, text
+from nixl_connect.cli import text
+from nixl_connect.cli.demo import (
+    command as demo,
+)
+from nixl_connect.cli.demo import (
+    payload as demo_payload,
+)
+from nixl_connect.cli.demo import (
+    plan as demo_plan,
+)
 
 DEADLINE = 60
 KINDS = {
@@ -24,9 +33,9 @@ KINDS = {
 # Processes that stand in for the demo's own: modules that the demo's children run.
 SIDE = """
 import asyncio, functools, os, signal
-from nixl_connect.cli import demo_process
-from nixl_connect.cli.demo_side import LocalSide
-from nixl_connect.cli.parent import run
+from nixl_connect.cli.demo import process as demo_process
+from nixl_connect.cli.demo.side import LocalSide
+from nixl_connect.cli.child import run
 
 class Side(LocalSide):
     {}
@@ -56,7 +65,7 @@ STALLS = SIDE.format("""
 # Tells that it is there by opening a FIFO, which has its end when all who opened it are gone.
 WAITS = """
 import os
-from nixl_connect.cli.parent import run
+from nixl_connect.cli.child import run
 
 def work(parent):
     os.write(os.open(os.environ["FIFO"], os.O_WRONLY), b"x")
@@ -189,7 +198,7 @@ def test_no_process_outlives_the_demo(tmp_path, end):
         # A shell that runs the tests in the background has the signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"sys.path.insert(0, {str(tmp_path)!r}); from nixl_connect import cli; "
-        "from nixl_connect.cli import demo; demo.PROCESS = 'nixl_connect_stand_in'; "
+        "from nixl_connect.cli.demo import command; command.PROCESS = 'nixl_connect_stand_in'; "
         "sys.exit(cli.main())"
     )
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -229,10 +238,22 @@ def test_demo_says_which_extra_is_missing(monkeypatch, capsys, name):
 
 
 def test_demo_without_nixl(command, tmp_path):
-    status, out, err = command("demo", NIXL_CONNECT_LIBRARY=str(tmp_path / "missing.so"))
-    assert (status, out) == (1, "")
+    missing = {"NIXL_CONNECT_LIBRARY": str(tmp_path / "missing.so")}
+    status, out, err = command("demo", **missing)
+    assert (status, out) == (2, "")
     assert err.startswith("nixl-connect: NIXL cannot be loaded: set NIXL_CONNECT_LIBRARY to")
     assert err.count("\n") == 1
+    # The same for programs: one document, the demo's own.
+    status, out, again = command("demo", "--json", **missing)
+    assert (status, again) == (2, err)
+    assert f"nixl-connect: {json.loads(out)['error']}\n" == err
+
+
+def test_errors_for_programs(command):
+    """With --json a failure is JSON on the standard output, too."""
+    status, out, err = command("perf", "client", "--json", "--port", "1")
+    assert status == 1
+    assert f"nixl-connect: {json.loads(out)['error']}\n" == err
 
 
 # --- the rest ---------------------------------------------------------------------------------
@@ -336,7 +357,9 @@ def test_imports_are_late(command):
     code = """if True:
         import nixl_connect
         assert not any(name.startswith("nixl_connect.cli") for name in sys.modules)
-        from nixl_connect.cli import main, arguments, demo, doctor
+        from nixl_connect.cli import main, arguments
+        from nixl_connect.cli.demo import command
+        from nixl_connect.cli.doctor import command
         assert not {"aiohttp", "rich"} & set(sys.modules)
     """
     assert command(code, code="exec(sys.argv[1])") == (0, "", "")

@@ -16,7 +16,7 @@ MAIN = f"import sys; sys.path[:] = {sys.path!r}; from nixl_connect.cli import ma
 
 def commands(parser=None, name=""):
     """Yield the name and the parser of each command."""
-    parser = parser or arguments._parser()
+    parser = parser or arguments.make_parser()
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for key, inner in action.choices.items():

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from nixl_connect.cli import doctor_advice, doctor_system
+from nixl_connect.cli.doctor import advice as doctor_advice
+from nixl_connect.cli.doctor import system as doctor_system
 
 DEADLINE = 60
 # The doctor does without the extra of the command line.

@@ -241,7 +241,7 @@ def test_what_cannot_be(serve, tmp_path):
     """Said in one line each, before anything is measured."""
     _, port = serve()
     for arguments, text in (
-        (["--sizes", "8,1GiB"], "the server has 16 MiB"),
+        (["--sizes", "8,1GiB"], "--sizes: 1 GiB is more than the server's 16 MiB"),
         (["--plot", str(tmp_path / "none" / "a.svg")], "there is no folder"),
         (["--sizes", "0"], "at least 1 byte"),
     ):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pty
@@ -15,11 +16,12 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
 
-from nixl_connect.cli import top_view
 from nixl_connect.cli.text import printable
-from nixl_connect.cli.top_figures import figures
-from nixl_connect.cli.top_source import Sources
+from nixl_connect.cli.top import view as top_view
+from nixl_connect.cli.top.figures import Figures, figures
+from nixl_connect.cli.top.source import Sources
 from nixl_connect.lifecycle import MONITOR
 
 DEADLINE = 30
@@ -145,13 +147,17 @@ def test_plain_page(program, top):
     assert "1 process, 2 connectors" in out
     lines = [line.split() for line in out.splitlines()]
     # Complete, cancelled, errored, registered, held, quarantined, peers, reloads.
-    (owner,) = [line for line in lines if line[:1] == ["owner-1"] and line[1:2] == ["2"]]
-    assert owner == ["owner-1", "2", "0", "0", "99", "B", "99", "B", "0", "B", "0", "0"]
-    (mover,) = [line for line in lines if line[:1] == ["mover-1"]]
-    assert mover[1:4] == ["2", "1", "0"]
+    pid = str(process.pid)
+    held = [line for line in lines if line[:1] == [pid] and len(line) == 13]
+    (owner,) = [line for line in held if line[1] == "owner-1"]
+    assert owner[2:] == ["2", "0", "0", "99", "B", "99", "B", "0", "B", "0", "0"]
+    (mover,) = [line for line in held if line[1] == "mover-1"]
+    assert mover[2:5] == ["2", "1", "0"]
+    (peer,) = [line for line in lines if line[:2] == ["owner-1", pid]]
+    assert peer[2] == "mover-1"
     assert "1 waiting" in out
     (stuck,) = [line for line in lines if "writable" in line]
-    assert stuck[-2:] == ["s", "owner-1"]
+    assert stuck[-2:] == [pid, "owner-1"]
     status, out, _ = top("--stuck", "1000")
     assert "no operation is older than 1000 s" in out
     assert "writable" not in out
@@ -276,6 +282,21 @@ def test_on_a_terminal(program, folder, key):
 
 def test_names_of_others_do_nothing_to_a_terminal():
     assert printable("a\x1b[2Jb\r\n\u202ec é漢") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc é漢"
+
+
+def test_a_page_says_what_it_leaves_out(program, top):
+    """Of many peers and connectors, and no more than that."""
+    process = program()
+    _, out, _ = top("--json", "--count", "1")
+    document = json.loads(out)
+    one = document["connectors"][0]
+    peer = {"name": "p", "in_flight": 0, "regions": 1, "idle": 0.0}
+    found = Figures(process.pid, "x", "x", one["stats"], [], [peer] * 15, None)
+    for count, more in ((1, ["and 3 more"]), (30, ["and 6 more", "and 438 more"])):
+        console = Console(file=io.StringIO(), width=200)
+        console.print(top_view.page([found] * count, [], 1.0))
+        lines = console.file.getvalue().splitlines()
+        assert [line for line in lines if line.startswith("and ")] == more
 
 
 def test_a_connector_that_came_meanwhile_has_no_rates():

@@ -5,6 +5,7 @@ Nothing of the library imports this package. The module of a command is imported
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -33,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("UCX_LOG_FILE", "stderr")
     chosen = arguments.parse(argv)
     try:
-        status = arguments.command(chosen)(chosen)
+        status: int = chosen.run(chosen)
         sys.stdout.flush()
     except CommandError as error:
+        if chosen.json and not error.is_shown:
+            print(json.dumps({"error": str(error)}), flush=True)
         print(f"nixl-connect: {error}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 Parent and child talk in JSON, one message to a line, on the child's standard input and output. No
 wait is without a deadline and no child outlives its parent: leaving the ``with`` block kills what
-is left, and a child ends by itself when its standard input does (`nixl_connect.cli.parent`). It
+is left, and a child ends by itself when its standard input does (`nixl_connect.cli.child`). It
 does not end before that, unless it fails.
 """
 

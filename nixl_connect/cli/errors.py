@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
+from nixl_connect.errors import LibraryError, NixlConnectError
+
 
 class CommandError(Exception):
     """The command cannot go on; the text is for the user.
@@ -12,11 +14,19 @@ class CommandError(Exception):
     ----------
     status : int
         Exit status: 1 for a failure, 2 for a command that cannot run as asked.
+    is_shown : bool
+        Whether it is in JSON that has been printed already.
     """
 
-    def __init__(self, text: str, *, status: int = 1) -> None:
+    def __init__(self, text: str, *, status: int = 1, is_shown: bool = False) -> None:
         super().__init__(text)
         self.status = status
+        self.is_shown = is_shown
+
+
+def failure(error: NixlConnectError) -> CommandError:
+    """Return what to raise where the library fails."""
+    return CommandError(str(error), status=2 if isinstance(error, LibraryError) else 1)
 
 
 class ChildError(CommandError):

@@ -11,17 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from nixl_connect._version import __version__
-from nixl_connect.cli import (
-    doctor_advice,
-    doctor_selftest,
-    doctor_system,
-    doctor_ucx,
-    doctor_view,
-)
 from nixl_connect.cli.children import Children
+from nixl_connect.cli.doctor import advice, selftest, system, ucx, view
 from nixl_connect.cli.errors import ChildError
 
-_PROBE = "nixl_connect.cli.doctor_probe"
+_PROBE = "nixl_connect.cli.doctor.probe"
 _TIMEOUT = 60.0
 
 
@@ -32,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
-        print("\n".join(doctor_view.lines(report)))
+        print("\n".join(view.lines(report)))
     return 0 if report["self_test"]["passed"] else 1
 
 
@@ -61,20 +55,20 @@ def examine() -> dict[str, Any]:
     """
     report: dict[str, Any] = {
         "version": __version__,
-        "host": doctor_system.host(),
+        "host": system.host(),
         **_probe(),
-        "shared_memory": doctor_system.shared_memory(),
-        "permissions": doctor_system.permissions(),
-        "huge_pages": doctor_system.huge_pages(),
-        "network": doctor_system.network(),
-        "rdma": doctor_system.rdma(),
+        "shared_memory": system.shared_memory(),
+        "permissions": system.permissions(),
+        "huge_pages": system.huge_pages(),
+        "network": system.network(),
+        "rdma": system.rdma(),
     }
-    report["gpus"] = {**doctor_system.gpus(), "usable": report.pop("cuda_available")}
+    report["gpus"] = {**system.gpus(), "usable": report.pop("cuda_available")}
     if report["nixl"]["error"] is None:
-        report["self_test"] = doctor_selftest.self_test()
+        report["self_test"] = selftest.self_test()
     else:
         report["self_test"] = {"passed": False, "error": "not run: NIXL does not start"}
-    report["advice"] = doctor_advice.advise(report)
+    report["advice"] = advice.advise(report)
     return report
 
 
@@ -88,10 +82,10 @@ def _probe() -> dict[str, Any]:
         "plugins": [],
         "error": None,
     }
-    ucx: dict[str, Any] = {
+    transport: dict[str, Any] = {
         "path": None,
         "version": None,
-        "settings": doctor_ucx.settings(),
+        "settings": ucx.settings(),
         "transports": [],
         "error": None,
     }
@@ -107,9 +101,9 @@ def _probe() -> dict[str, Any]:
                     nixl.update(found=True, **message)
                 elif event == "plugins":
                     nixl.update(message)
-                    failing = ucx
+                    failing = transport
                 elif event == "ucx":
-                    ucx.update(message)
+                    transport.update(message)
                 elif event == "cuda":
                     cuda_available = message["available"]
                 else:
@@ -117,4 +111,4 @@ def _probe() -> dict[str, Any]:
             children.finish(_TIMEOUT)
     except ChildError as error:
         failing["error"] = error.reason
-    return {"nixl": nixl, "ucx": ucx, "cuda_available": cuda_available}
+    return {"nixl": nixl, "ucx": transport, "cuda_available": cuda_available}

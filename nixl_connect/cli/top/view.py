@@ -12,11 +12,11 @@ from rich.text import Text
 
 from nixl_connect.cli import terminal
 from nixl_connect.cli.text import format_bytes, format_seconds, printable
-from nixl_connect.cli.top_figures import Figures
+from nixl_connect.cli.top.figures import Figures
 from nixl_connect.statistics import BOUNDS
 
-# Rows of a table, so that a page stays a page.
-_MOST = 12
+# Rows of a table, so that a page stays a page. All connectors are in the JSON.
+_MOST, _MOST_CONNECTORS = 12, 24
 
 
 def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableType:
@@ -38,10 +38,9 @@ def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableT
         who = ", ".join(map(str, silent))
         parts.append(Text(f"no answer from {who}: stopped, or of another version", "yellow"))
     if figures:
-        parts += [Text(), _connectors(figures), Text(), _holdings(figures)]
-    peers = _peers(figures)
-    if peers is not None:
-        parts += [Text(), peers]
+        parts += [Text(), _connectors(figures), *_more(len(figures) - _MOST_CONNECTORS)]
+        parts += [Text(), _holdings(figures)]
+    parts += _peers(figures)
     parts += [Text(), *_operations(figures, stuck)]
     return Group(*parts)
 
@@ -84,7 +83,7 @@ def _connectors(figures: list[Figures]) -> RenderableType:
         "operations",
         left=("process", "connector", "operations"),
     )  # fmt: skip
-    for item in figures:
+    for item in figures[:_MOST_CONNECTORS]:
         rates = item.rates
         moving = ["", "", "", "", "", ""]
         if rates is not None:
@@ -113,10 +112,11 @@ def _connectors(figures: list[Figures]) -> RenderableType:
 def _holdings(figures: list[Figures]) -> RenderableType:
     """Return what they hold."""
     table = terminal.table(
-        "connector", "complete", "cancelled", "errored", "registered", "held", "quarantined",
-        "peers", "reloads",
+        "process", "connector", "complete", "cancelled", "errored", "registered", "held",
+        "quarantined", "peers", "reloads",
+        left=("process", "connector"),
     )  # fmt: skip
-    for item in figures:
+    for item in figures[:_MOST_CONNECTORS]:
         stats = item.stats
         operations = stats["operations"]
         complete, cancelled, errored = (
@@ -124,6 +124,7 @@ def _holdings(figures: list[Figures]) -> RenderableType:
             for result in ("complete", "cancelled", "errored")
         )
         table.add_row(
+            str(item.pid),
             printable(item.name),
             str(complete),
             str(cancelled),
@@ -137,20 +138,23 @@ def _holdings(figures: list[Figures]) -> RenderableType:
     return table
 
 
-def _peers(figures: list[Figures]) -> RenderableType | None:
-    """Return whom they know; None if nobody."""
-    table = terminal.table("peer", "of", "in flight", "regions", "idle", left=("peer", "of"))
+def _peers(figures: list[Figures]) -> list[RenderableType]:
+    """Return whom they know, if anybody."""
+    table = terminal.table(
+        "peer", "process", "of", "in flight", "regions", "idle", left=("peer", "process", "of")
+    )
     rows = [(peer, item) for item in figures for peer in item.peers]
     rows.sort(key=lambda row: (row[0]["idle"], row[0]["name"]))
     for peer, item in rows[:_MOST]:
         table.add_row(
             printable(peer["name"]),
+            str(item.pid),
             printable(item.name),
             str(peer["in_flight"]),
             str(peer["regions"]),
             format_seconds(peer["idle"]) if peer["idle"] else "",
         )
-    return table if rows else None
+    return [Text(), table, *_more(len(rows) - _MOST)] if rows else []
 
 
 def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
@@ -166,8 +170,8 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
         return [Text(title, "dim")]
     rows.sort(key=lambda row: -row[0]["age"])
     table = terminal.table(
-        "stuck", "operation", "bytes", "phase", "left", "peer", "connector",
-        left=("operation", "phase", "peer", "connector"),
+        "stuck", "operation", "bytes", "phase", "left", "peer", "process", "connector",
+        left=("operation", "phase", "peer", "process", "connector"),
     )  # fmt: skip
     for operation, item in rows[:_MOST]:
         left = operation["left"]
@@ -178,10 +182,15 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
             f" {operation['phase']}",
             "" if left is None else format_seconds(left),
             f" {printable(operation['peer'])}",
+            str(item.pid),
             printable(item.name),
         )
-    more = len(rows) - _MOST
-    return [table, Text(f"and {more} more", "dim")] if more > 0 else [table]
+    return [table, *_more(len(rows) - _MOST)]
+
+
+def _more(count: int) -> list[RenderableType]:
+    """Return a line about what a table leaves out, if it leaves out any."""
+    return [Text(f"and {count} more", "dim")] if count > 0 else []
 
 
 def _rate(nbytes: float) -> str:

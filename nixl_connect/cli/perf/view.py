@@ -10,7 +10,7 @@ from nixl_connect import library
 from nixl_connect._version import __version__
 from nixl_connect.cli import terminal
 from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf_client import Row
+from nixl_connect.cli.perf.client import Row
 from nixl_connect.cli.text import format_bytes, format_seconds
 
 
@@ -32,8 +32,8 @@ def print_table(rows: list[Row]) -> None:
     console = terminal.console()
     console.print(table)
     console.print(
-        "One transfer after the other, each waited for; the first of each size was compared, every "
-        "byte."
+        "A prepared transfer of each size, posted again and again and waited for each time; the "
+        "first was compared, every byte."
     )
 
 
@@ -44,6 +44,7 @@ def print_json(rows: list[Row], host: str, port: int) -> None:
         "nixl": library.load().version,
         "host": host,
         "port": port,
+        "operation": "prepared",
         "rows": [
             {
                 "direction": row.direction,

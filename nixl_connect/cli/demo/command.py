@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nixl_connect.cli.children import Children
-from nixl_connect.cli.demo_plan import Row, make_rows
+from nixl_connect.cli.demo.plan import Row, make_rows
 from nixl_connect.cli.errors import ChildError, CommandError, require_extra
 
 # The module that both processes run.
-PROCESS = "nixl_connect.cli.demo_process"
+PROCESS = "nixl_connect.cli.demo.process"
 # A transfer takes three steps, each with a deadline; beyond that the children have had their say.
 _STEPS = 3
 _GRACE = 15.0
@@ -44,6 +44,8 @@ class Result:
     library: dict[str, Any] = field(default_factory=dict)
     elapsed: float = 0.0
     error: str | None = None
+    is_installed: bool = True
+    """False where it failed for want of NIXL."""
 
     @property
     def counted(self) -> list[RowResult]:
@@ -73,16 +75,17 @@ class Result:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what was moved."""
     require_extra("aiohttp", "rich")
-    from nixl_connect.cli import demo_view
+    from nixl_connect.cli.demo import view
 
-    with demo_view.progress(arguments.size) as advance:
+    with view.progress(arguments.size) as advance:
         result = move(arguments.size, arguments.seed, arguments.timeout, advance)
     if arguments.json:
-        demo_view.print_json(result)
+        view.print_json(result)
     elif result.rows:
-        demo_view.print_table(result)
+        view.print_table(result)
     if result.error is not None:
-        raise CommandError(result.error)
+        status = 1 if result.is_installed else 2
+        raise CommandError(result.error, status=status, is_shown=arguments.json)
     return 0 if result.ok else 1
 
 
@@ -106,7 +109,8 @@ def move(size: int, seed: int, timeout: float, advance: Callable[[Row, int], Non
         with Children() as children:
             _watch(children, result, timeout, advance)
     except ChildError as error:
-        result.error = error.reason if error.kind == "LibraryError" else str(error)
+        result.is_installed = error.kind != "LibraryError"
+        result.error = str(error) if result.is_installed else error.reason
     result.elapsed = time.perf_counter() - start
     return result
 

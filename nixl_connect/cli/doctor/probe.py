@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import nixl_connect as nc
 from nixl_connect import library
-from nixl_connect.cli import doctor_ucx
-from nixl_connect.cli.parent import Parent, run
+from nixl_connect.cli.child import Parent, run
+from nixl_connect.cli.doctor import ucx
 
 
 def main() -> None:
@@ -21,8 +21,8 @@ def _work(parent: Parent) -> None:
     connector = nc.Connector()
     with connector:
         parent.report("plugins", plugins=connector._open()._engine.plugins())
-        path = doctor_ucx.find_loaded()
+        path = ucx.find_loaded()
         if path is not None:
-            parent.report("ucx", path=path, **doctor_ucx.inspect(path))
+            parent.report("ucx", path=path, **ucx.inspect(path))
     parent.report("cuda", available=connector.is_cuda_available)
     parent.report("done")

@@ -140,6 +140,15 @@ def _gpus(gpus: dict[str, Any]) -> Iterator[str]:
     yield _line("nvidia_peermem", "loaded" if gpus["peer_memory_module"] else "not loaded")
 
 
+def _path(lanes: dict[str, list[str]]) -> str:
+    """Return how large copies between the two processes went."""
+    used = {item.partition("/")[0] for chosen in lanes.values() for item in chosen}
+    direct = sorted(used & {"cma", "knem", "xpmem"})
+    if direct:
+        return f"direct, from process to process ({' '.join(direct)})"
+    return f"over {' '.join(sorted(used - {'self'}))}" if used else "unknown"
+
+
 def _self_test(test: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "self-test, two processes of this machine"
@@ -154,6 +163,7 @@ def _self_test(test: dict[str, Any]) -> Iterator[str]:
     large = format_bytes(test["large_bytes"])
     yield _line(f"{large} read", f"{format_bytes(test['read_bytes_per_second'])}/s")
     yield _line(f"{large} write", f"{format_bytes(test['write_bytes_per_second'])}/s")
+    yield _line("large copies", _path(test["lanes"]))
     yield _line(
         "UCX used",
         _listed(f"{purpose}: {' '.join(chosen)}" for purpose, chosen in test["lanes"].items()),

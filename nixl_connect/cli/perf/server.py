@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, PassiveOperation
-from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf import LONGEST_LINE, is_loopback, pattern, proof, read_key
+from nixl_connect.cli.errors import CommandError, failure
+from nixl_connect.cli.perf.common import LONGEST_LINE, is_loopback, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
 
 # Each has memory of its own to write to.
@@ -44,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         os.environ.setdefault("UCX_NET_DEVICES", "lo")
     try:
         asyncio.run(_serve(arguments))
+    except KeyboardInterrupt:
+        pass  # before it listened
     except NixlConnectError as error:
-        raise CommandError(str(error)) from None
+        raise failure(error) from None
     except MemoryError:
         raise CommandError(f"there are no {format_bytes(arguments.size)} of memory") from None
     return 0
@@ -118,7 +120,7 @@ class _Client:
         self._operation: PassiveOperation | None = None
 
     async def serve(self, key: bytes | None) -> None:
-        """Answer until it is gone; with a key, only who has it."""
+        """Answer until it is gone; with a key, only if it has it too."""
         challenge = None if key is None else secrets.token_hex(16)
         _send(self._writer, {"most": self._source.size, "challenge": challenge})
         try:

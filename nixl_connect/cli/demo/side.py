@@ -7,9 +7,9 @@ import time
 from typing import Any, NamedTuple, Protocol, cast
 
 import nixl_connect as nc
-from nixl_connect.cli import demo_payload
-from nixl_connect.cli.demo_payload import Arena, Bytes
-from nixl_connect.cli.demo_plan import Operation, Row, Side, make_operations, make_rows
+from nixl_connect.cli.demo import payload
+from nixl_connect.cli.demo.payload import Arena, Bytes
+from nixl_connect.cli.demo.plan import Operation, Row, Side, make_operations, make_rows
 
 
 class Moved(NamedTuple):
@@ -97,7 +97,7 @@ class LocalSide:
             await active.wait_for_completion(self.timeout)
             seconds = time.perf_counter() - start
         if operation.row.target == self.side:
-            digest = await asyncio.to_thread(demo_payload.digest, regions)
+            digest = await asyncio.to_thread(payload.digest, regions)
         return Moved(seconds, digest)
 
     async def settle(self, index: int) -> str:
@@ -109,14 +109,14 @@ class LocalSide:
         async with passive:
             await passive.wait_for_completion(self.timeout)
         if self.operations[index].row.target == self.side:
-            digest = await asyncio.to_thread(demo_payload.digest, regions)
+            digest = await asyncio.to_thread(payload.digest, regions)
         return digest
 
     def _prepare(self, operation: Operation) -> tuple[list[Bytes], str]:
         """Fill the source and hash it, or clear the target."""
         regions = self._arena.regions(operation.sizes)
         if operation.row.source == self.side:
-            demo_payload.fill(regions, self.seed, operation.index)
-            return regions, demo_payload.digest(regions)
-        demo_payload.clear(regions)
+            payload.fill(regions, self.seed, operation.index)
+            return regions, payload.digest(regions)
+        payload.clear(regions)
         return regions, ""

@@ -106,5 +106,10 @@ def used_lanes(folder: str) -> dict[str, list[str]]:
 
 
 def settings() -> dict[str, str]:
-    """Return the variables that change what UCX does."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith("UCX_")}
+    """Return the variables of the user that change what UCX does."""
+    own = {("UCX_LOG_FILE", "stderr")}  # set by the command itself
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("UCX_") and (name, value) not in own
+    }

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import nixl_connect as nc
-from nixl_connect.cli import doctor_ucx
+from nixl_connect.cli.child import Parent, run
 from nixl_connect.cli.children import Children
+from nixl_connect.cli.doctor import ucx
 from nixl_connect.cli.errors import ChildError
-from nixl_connect.cli.parent import Parent, run
 
 SMALL_BYTES = 8
 LARGE_BYTES = 32 * 1024 * 1024
@@ -27,7 +27,7 @@ _LARGE_COUNT = 3
 _TIMEOUT = 30.0
 # The parent's: the children notice first, and say what it was.
 _PATIENCE = 2 * _TIMEOUT
-_PROCESS = "nixl_connect.cli.doctor_selftest"
+_PROCESS = "nixl_connect.cli.doctor.selftest"
 
 
 def self_test() -> dict[str, Any]:
@@ -43,13 +43,13 @@ def self_test() -> dict[str, Any]:
         try:
             with Children() as children:
                 for name in ("owner", "mover"):
-                    children.start(name, _PROCESS, doctor_ucx.log_environment(logs))
+                    children.start(name, _PROCESS, ucx.log_environment(logs))
                     children.send(name, role=name)
                 measured = _relay(children)
                 children.finish(_PATIENCE)
         except ChildError as error:
             return {"passed": False, "error": str(error)}
-        return {"passed": True, "error": None, **measured, "lanes": doctor_ucx.used_lanes(logs)}
+        return {"passed": True, "error": None, **measured, "lanes": ucx.used_lanes(logs)}
 
 
 def _relay(children: Children) -> dict[str, Any]:

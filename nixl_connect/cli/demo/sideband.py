@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, web
 
-from nixl_connect.cli.demo_side import LocalSide, Moved
+from nixl_connect.cli.demo.side import LocalSide, Moved
 
 _HEADER = "X-Demo-Token"
 _LARGEST_MESSAGE = 16 * 1024 * 1024

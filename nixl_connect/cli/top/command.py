@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 from rich.live import Live
 
-from nixl_connect.cli import terminal, top_view
+from nixl_connect.cli import terminal
 from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.top_figures import Figures, figures
-from nixl_connect.cli.top_source import Sources
+from nixl_connect.cli.top import view
+from nixl_connect.cli.top.figures import Figures, figures
+from nixl_connect.cli.top.source import Sources
 
 _NOBODY = (
     "no process here tells what its connectors do; start one with NIXL_CONNECT_MONITOR=1 in its "
@@ -40,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
             time.sleep(arguments.interval)
             found = next(looks)
             if arguments.json:
-                document = top_view.document(found, sources.silent, arguments.stuck)
+                document = view.document(found, sources.silent, arguments.stuck)
                 print(json.dumps(document, allow_nan=False), flush=True)
             else:
-                terminal.console().print(top_view.page(found, sources.silent, arguments.stuck))
+                terminal.console().print(view.page(found, sources.silent, arguments.stuck))
             count = None if count is None else count - 1
     return 0
 
@@ -69,7 +70,7 @@ def _show(looks: Iterator[list[Figures]], sources: Sources, arguments: argparse.
         Live(console=terminal.console(), screen=True, auto_refresh=False) as live,
     ):
         while True:
-            page = top_view.page(next(looks), sources.silent, arguments.stuck)
+            page = view.page(next(looks), sources.silent, arguments.stuck)
             live.update(page, refresh=True)
             if count is not None:
                 count -= 1

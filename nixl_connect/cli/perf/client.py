@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
-from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf import LONGEST_LINE, pattern, proof, read_key
+from nixl_connect.cli.errors import CommandError, failure
+from nixl_connect.cli.perf.common import LONGEST_LINE, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ class Row:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print it."""
-    from nixl_connect.cli import perf_view, terminal
+    from nixl_connect.cli import terminal
+    from nixl_connect.cli.perf import view
 
     key = read_key(arguments.key_file)
-    plot = perf_view.plotter(arguments.plot)
+    plot = view.plotter(arguments.plot)
     try:
         with (
             Server(arguments.host, arguments.port, arguments.timeout, key) as server,
@@ -54,18 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
             fitting = [size for size in SIZES if size <= server.most]
             sizes = arguments.sizes or fitting or [server.most]
             if max(sizes) > server.most:
-                raise CommandError(f"the server has {format_bytes(server.most)}", status=2)
+                raise CommandError(
+                    f"--sizes: {format_bytes(max(sizes))} is more than the server's "
+                    f"{format_bytes(server.most)}; start it with a larger --size",
+                    status=2,
+                )
             both = arguments.direction == "both"
             directions = ("read", "write") if both else (arguments.direction,)
             with terminal.progress("connecting", len(sizes) * len(directions)) as advance:
                 plan = [(direction, size) for direction in directions for size in sizes]
                 rows = _measure(server, connector, plan, arguments.seconds, advance)
     except NixlConnectError as error:
-        raise CommandError(str(error)) from None
+        raise failure(error) from None
     if arguments.json:
-        perf_view.print_json(rows, arguments.host, arguments.port)
+        view.print_json(rows, arguments.host, arguments.port)
     else:
-        perf_view.print_table(rows)
+        view.print_table(rows)
     if plot is not None:
         plot(rows)
     return 0

@@ -6,10 +6,10 @@ import asyncio
 import functools
 from typing import Any
 
-from nixl_connect.cli.demo_http import RemoteSide, Server
-from nixl_connect.cli.demo_plan import Row
-from nixl_connect.cli.demo_side import LocalSide, Partner
-from nixl_connect.cli.parent import Parent, run
+from nixl_connect.cli.child import Parent, run
+from nixl_connect.cli.demo.plan import Row
+from nixl_connect.cli.demo.side import LocalSide, Partner
+from nixl_connect.cli.demo.sideband import RemoteSide, Server
 
 
 def main() -> None:

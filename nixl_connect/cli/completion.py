@@ -1,0 +1,44 @@
+"""The command ``nixl-connect completion``: has a shell complete arguments."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nixl_connect.cli.errors import require_extra
+from nixl_connect.cli.parsing import teach
+
+_DESCRIPTION = """\
+Print a script with which a shell completes the arguments of nixl-connect.
+"""
+
+_EPILOG = """\
+examples:
+  eval "$(nixl-connect completion bash)"     in ~/.bashrc
+  eval "$(nixl-connect completion zsh)"      in ~/.zshrc, after compinit
+
+exit status: 0 success; 2 shtab is not installed
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = teach(
+        commands.add_parser,
+        _DESCRIPTION,
+        _EPILOG,
+        name="completion",
+        help="print a completion script for a shell",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.set_defaults(run=_run, json=False)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    require_extra("shtab")
+    import shtab
+
+    from nixl_connect.cli.arguments import make_parser
+
+    print(shtab.complete(make_parser(), arguments.shell))
+    return 0

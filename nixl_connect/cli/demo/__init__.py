@@ -1,0 +1,1 @@
+"""The command ``nixl-connect demo``: moves data between two processes, and verifies every byte."""

@@ -1,0 +1,1 @@
+"""The command ``nixl-connect doctor``: says what this machine has, and tries a transfer."""

@@ -1,0 +1,46 @@
+"""The arguments of ``nixl-connect doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nixl_connect.cli.parsing import teach
+
+_DESCRIPTION = """\
+Report what this machine has, try a transfer, and advise.
+
+Lists NIXL's library, its plugins and transports, GPUs, RDMA devices, network, shared memory,
+permissions and limits. Then moves some bytes between two processes, measures that, and says in
+words what would make transfers faster. Changes nothing.
+"""
+
+_EPILOG = """\
+examples:
+  nixl-connect doctor                        for people
+  nixl-connect doctor --json                 for programs; the keys are stable
+  UCX_TLS=tcp nixl-connect doctor            what is left with TCP alone
+  NIXL_CONNECT_LIBRARY=/usr/local/lib/libnixl_capi.so nixl-connect doctor
+                                             try a NIXL of your own
+
+exit status: 0 the transfer succeeded; 1 it did not, or NIXL is not installed
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = teach(
+        commands.add_parser,
+        _DESCRIPTION,
+        _EPILOG,
+        name="doctor",
+        help="report what is here, try a transfer, advise",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from nixl_connect.cli.doctor import command
+
+    return command.run(arguments)

@@ -1,0 +1,1 @@
+"""The command ``nixl-connect perf``: measures a link."""

@@ -1,0 +1,1 @@
+"""The command ``nixl-connect top``: watches the connectors of running processes."""
