@@ -79,7 +79,7 @@ class Blocks:
                 indices,
             )
         except ValueError as error:
-            raise ArgumentError(f"indices: {error}") from None
+            raise ArgumentError(str(error)) from None
         except OverflowError:
             raise ArgumentError("indices: one leaves 64 bits") from None
         except (TypeError, BufferError):

@@ -134,7 +134,7 @@ class Connector(BlockingTwins):
 
         Parameters
         ----------
-        local_descriptors : Descriptor or sequence of Descriptor
+        local_descriptors : Descriptor, Blocks or a sequence of these
             The memory, all of one kind.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
@@ -147,9 +147,9 @@ class Connector(BlockingTwins):
         Raises
         ------
         ArgumentTypeError
-            No descriptors. A TypeError.
+            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. A TypeError.
         ArgumentError
-            None, too many, or of several kinds of memory. A ValueError.
+            It is empty, too long, or mixes kinds of memory. A ValueError.
         RegistrationError
             NIXL refuses the memory. A RuntimeError.
         CudaError
@@ -169,7 +169,7 @@ class Connector(BlockingTwins):
 
         Parameters
         ----------
-        local_descriptors : Descriptor or sequence of Descriptor
+        local_descriptors : Descriptor, Blocks or a sequence of these
             The memory, all of one kind and not read-only.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
@@ -182,9 +182,9 @@ class Connector(BlockingTwins):
         Raises
         ------
         ArgumentTypeError
-            No descriptors. A TypeError.
+            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. A TypeError.
         ArgumentError
-            None, too many, or of several kinds of memory; or read-only. A ValueError.
+            It is empty, too long, or mixes kinds of memory; or some is read-only. A ValueError.
         RegistrationError
             NIXL refuses the memory. A RuntimeError.
         CudaError
@@ -210,7 +210,7 @@ class Connector(BlockingTwins):
         ----------
         remote_metadata : RdmaMetadata
             That of the peer's readable operation.
-        local_descriptors : Descriptor or sequence of Descriptor
+        local_descriptors : Descriptor, Blocks or a sequence of these
             Where to put the data: as many as the peer has, each of the same size.
         timeout : float, optional
             Seconds after which the operation fails; the connector's default if not given.
@@ -250,7 +250,7 @@ class Connector(BlockingTwins):
 
         Parameters
         ----------
-        local_descriptors : Descriptor or sequence of Descriptor
+        local_descriptors : Descriptor, Blocks or a sequence of these
             The data: as many as the peer has, each of the same size.
         remote_metadata : RdmaMetadata
             That of the peer's writable operation.
@@ -283,7 +283,7 @@ class Connector(BlockingTwins):
         remote_metadata : RdmaMetadata
             That of the peer's readable operation, which should have a timeout that lasts: it is
             complete when the prepared read is closed.
-        local_descriptors : Descriptor or sequence of Descriptor
+        local_descriptors : Descriptor, Blocks or a sequence of these
             Where to put the data: as many as the peer has, each of the same size.
         timeout : float, optional
             Seconds after which each transfer fails; the connector's default if not given.

@@ -21,6 +21,7 @@ from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
+from nixl_connect.agents import describe_agent, start_agent
 from nixl_connect.codec import deflate
 from nixl_connect.errors import (
     BackendError,
@@ -38,7 +39,6 @@ from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations, Row
 from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
-from nixl_connect.startup import describe_agent, start_agent
 
 if TYPE_CHECKING:
     from nixl_connect.prepared import PreparedTransfer

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect.agents import start_agent
 from nixl_connect.errors import BackendError
 from nixl_connect.peers import Peers
 from nixl_connect.registrations import Registrations
-from nixl_connect.startup import start_agent
 from nixl_connect.ucx import settings_of, with_settings
 
 logger: logging.Logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ _NAME = "libnixl_capi.so"
 _CORE = "libnixl.so"
 # The answer comes first. Without torch, which NIXL's wheels declare and do not need, and with it.
 _INSTALL = (
-    "install it with `pip install -U --no-deps 'nixl-cu13<2'` (CUDA 12: nixl-cu12), or together "
-    "with torch, which it declares, `pip install 'nixl-connect[cu13]'` (or [cu12])"
+    "install it with `pip install -U --no-deps 'nixl-cu12>=1.3.1,<2'` (CUDA 13: nixl-cu13), or "
+    "together with torch, which it declares, `pip install 'nixl-connect[cu12]'` (or [cu13])"
 )
 _ELSEWHERE = f"set {VARIABLE} to the path of {_NAME}"
 _TWO = "There are two NIXLs in this process, which cannot work: "

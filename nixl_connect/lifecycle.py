@@ -104,7 +104,7 @@ class Lifecycle(ABC):
         Returns
         -------
         list of PeerReport
-            The one last used first.
+            Most recently used first.
         """
         connection = self._connection
         return [] if connection is None else peers(connection._engine)

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
+from nixl_connect.agents import start_agent
 from nixl_connect.files import require_files
-from nixl_connect.startup import start_agent
 
 # After a failure the same answer is given for so long (seconds) without asking.
 _PAUSE = 0.25

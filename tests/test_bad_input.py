@@ -167,7 +167,7 @@ def test_metadata_that_was_not_parsed(refused, told):
 
 
 def test_a_transport_that_nixl_has_not(make_connector):
-    with pytest.raises(nc.BackendError, match=r"no such transport, but .*UCX"):
+    with pytest.raises(nc.BackendError, match=r"no transport of that name; it has .*UCX"):
         make_connector(backends=["NONE"])._open()
 
 

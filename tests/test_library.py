@@ -190,10 +190,10 @@ def says_what_to_do(text):
         all(
             part in first
             for part in (
-                "`pip install -U --no-deps 'nixl-cu13<2'`",
-                "nixl-cu12",
-                "`pip install 'nixl-connect[cu13]'`",
-                "[cu12]",
+                "`pip install -U --no-deps 'nixl-cu12>=1.3.1,<2'`",
+                "nixl-cu13",
+                "`pip install 'nixl-connect[cu12]'`",
+                "[cu13]",
                 "torch",
             )
         )

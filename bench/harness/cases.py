@@ -89,7 +89,7 @@ def cases(*, quick: bool) -> list[Case]:
         Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),
         *(
             Case(f"idle {count}", "idle", {"seconds": 2.0 if quick else 5.0, "pending": count},
-                 without_floor, turns=1)
+                 without_floor, turns=3)
             for count in (0, 1)
         ),
         Case("history", "cycle", {"rounds": 20_400, "size": 8, "memory": "same", "every": 10},

@@ -8,10 +8,13 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from harness.measure import Figures, Measurement
 from harness.targets import LIMITS, Row, us
 
+# Samples without which there is no 99th percentile.
+_ENOUGH = 100
 _MET = {True: "met", False: "**missed**", None: "-"}
 
 
@@ -97,6 +100,7 @@ _LEGEND = """- `create`: to offer memory, and make the message that says so.
   sides.
 - `repost`: a prepared transfer. `stall`: the longest time that an event loop did not get to run.
 - `idle`: processor time per second, with nothing pending and with one operation.
+- In brackets: the 99th percentile or, of fewer than 100 samples, how many there were.
 - CPU: processor time of each side for a sample, user + system.
 
 """
@@ -129,13 +133,20 @@ def _case(case: str, subjects: dict[str, Figures]) -> str:
     lines: list[tuple[str, ...]] = [(case, *names, "CPU: passive", "active")]
     for subject, item in subjects.items():
         cells = [
-            f"{us(item['figures'][name]['median'])} (p99 {us(item['figures'][name]['p99'])})"
-            if name in item["figures"]
-            else ""
-            for name in names
+            _spread(item["figures"][name]) if name in item["figures"] else "" for name in names
         ]
         lines.append((subject, *cells, *_cpu(item)))
     return _markdown(lines) + "\n"
+
+
+def _spread(figure: dict[str, Any]) -> str:
+    """Return a median, with the 99th percentile where there are enough samples for one."""
+    few = figure["n"] < _ENOUGH
+    return (
+        f"{us(figure['median'])} ({figure['n']})"
+        if few
+        else (f"{us(figure['median'])} (p99 {us(figure['p99'])})")
+    )
 
 
 def _cpu(item: Figures) -> tuple[str, str]:

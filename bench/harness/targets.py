@@ -45,9 +45,14 @@ def _p99(measured: Measurement, case: str, subject: str, figure: str) -> float:
 def us(seconds: float) -> str:
     """Return a duration in text, with three digits or so."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+        if abs(seconds) >= 0.9995 * scale:
+            return f"{_digits(seconds / scale)} {unit}"
+    return f"{_digits(seconds * 1e6)} us"
+
+
+def _digits(number: float) -> str:
+    """Return a number with three digits, or all that are before the point."""
+    return f"{number:.0f}" if abs(number) >= 999.5 else f"{number:.3g}"
 
 
 def _compare(
@@ -150,13 +155,13 @@ LIMITS = {
         "tenth of that for each, and less."
     ),
     "idle CPU": (
-        "A look at NIXL about every millisecond, while something waits. Runs of five seconds "
-        "differ: 1.9% and 3.2%, one after the other."
+        "A look at NIXL about every millisecond, while something waits. What that costs differs "
+        "from run to run: record 3."
     ),
     "import": (
         "Modules: with `-X importtime` 44% are this package's Python modules, 35% those of the "
         "standard library that it needs (typing, re, enum, logging, pathlib), 16% msgspec with "
-        "what it imports, 6% the native modules. On a quiet hour of this machine it took 73 ms."
+        "what it imports, 6% the native modules."
     ),
     "256 MiB read, the same": (
         "The copy: one system call on one processor, as the floor's. Two copies at once, which "

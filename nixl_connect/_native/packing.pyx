@@ -221,7 +221,7 @@ cdef class Regions:
         if isinstance(indices, range):
             table._allocate(len(indices))
             if not (0 <= indices[0] < count and 0 <= indices[len(indices) - 1] < count):
-                raise ValueError(f"{indices} leaves the {count} blocks that there are")
+                raise ValueError(f"indices: {indices} leaves the {count} blocks that there are")
             start, step = indices.start, indices.step
             with nogil:
                 for i in range(table.count):

@@ -46,7 +46,7 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
         reason = (
             "what it logged says why"
             if name in found
-            else f"NIXL has no such transport, but {', '.join(found)}"
+            else f"NIXL has no transport of that name; it has {', '.join(found)}"
         )
         raise BackendError(
             f"NIXL cannot start the transport {name!r}: {status_name(error.status)}; {reason}"
