@@ -218,13 +218,13 @@ def test_figures_while_memory_is_added(make_pool, monkeypatch):
     lease = pool.acquire_blocking(MIB)
     seen = []
 
-    class Slab(nc.pool._Slab):
+    class Slab(nc.slabs.Slab):
         def __init__(self, *arguments, **options):
             seen.append(pool.stats())
             super().__init__(*arguments, **options)
             seen.append(pool.stats())
 
-    monkeypatch.setattr(nc.pool, "_Slab", Slab)
+    monkeypatch.setattr(nc.slabs, "Slab", Slab)
     other = pool.acquire_blocking(MIB)
     for figures in seen:
         assert (figures["bytes"], figures["leased_bytes"], figures["free_bytes"]) == (MIB, MIB, 0)
@@ -286,8 +286,8 @@ def test_none_wakes_for_nothing(make_pool, monkeypatch):
     """However many wait, a block that comes back wakes the one who takes it."""
     pool = make_pool(max_bytes=MIB)
     looks = []
-    take = pool._take
-    monkeypatch.setattr(pool, "_take", lambda *a, **k: (looks.append(a), take(*a, **k))[1])
+    take = pool._slabs.take
+    monkeypatch.setattr(pool._slabs, "take", lambda *a, **k: (looks.append(a), take(*a, **k))[1])
 
     async def use():
         (await pool.acquire(MIB)).release()

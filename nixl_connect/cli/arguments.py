@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = teach(argparse.ArgumentParser, _DESCRIPTION, _EPILOG, prog="nixl-connect")
     parser.add_argument("--version", action="version", version=f"nixl-connect {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, doctor, perf, top, completion):
+    for command in (demo, doctor, perf, top):
         command.add(commands)
+    completion.add(commands, parser)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from nixl_connect.cli.errors import require_extra
@@ -21,8 +22,8 @@ exit status: 0 success; 2 shtab is not installed
 """
 
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
+def add(commands: Any, whole: argparse.ArgumentParser) -> None:
+    """Add the command's parser to that of the whole."""
     parser = teach(
         commands.add_parser,
         _DESCRIPTION,
@@ -31,14 +32,12 @@ def add(commands: Any) -> None:
         help="print a completion script for a shell",
     )
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    parser.set_defaults(run=_run, json=False)
+    parser.set_defaults(run=partial(_run, whole), json=False)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(whole: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     require_extra("shtab")
     import shtab
 
-    from nixl_connect.cli.arguments import make_parser
-
-    print(shtab.complete(make_parser(), arguments.shell))
+    print(shtab.complete(whole, arguments.shell))
     return 0

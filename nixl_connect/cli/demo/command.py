@@ -6,11 +6,10 @@ import argparse
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 from nixl_connect.cli.children import Children
 from nixl_connect.cli.demo.plan import Row, make_rows
+from nixl_connect.cli.demo.result import Result, RowResult
 from nixl_connect.cli.errors import ChildError, CommandError, require_extra
 
 # The module that both processes run.
@@ -18,58 +17,6 @@ PROCESS = "nixl_connect.cli.demo.process"
 # A transfer takes three steps, each with a deadline; beyond that the children have had their say.
 _STEPS = 3
 _GRACE = 15.0
-
-
-@dataclass
-class RowResult:
-    """What became of one row: the duration of each operation, and those whose bytes differ."""
-
-    row: Row
-    seconds: list[float]
-    wrong: list[int]
-
-    @property
-    def verified(self) -> bool:
-        """Whether all bytes agree."""
-        return not self.wrong
-
-
-@dataclass
-class Result:
-    """What became of the demo."""
-
-    size: int
-    seed: int
-    rows: list[RowResult] = field(default_factory=list)
-    library: dict[str, Any] = field(default_factory=dict)
-    elapsed: float = 0.0
-    error: str | None = None
-    is_installed: bool = True
-    """False where it failed for want of NIXL."""
-
-    @property
-    def counted(self) -> list[RowResult]:
-        """The rows of the table."""
-        return [result for result in self.rows if result.row.counted]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes moved."""
-        return sum(result.row.nbytes for result in self.counted)
-
-    @property
-    def seconds(self) -> float:
-        """Duration of all transfers."""
-        return sum(sum(result.seconds) for result in self.counted)
-
-    @property
-    def ok(self) -> bool:
-        """Whether all was moved and all bytes agree."""
-        return (
-            self.error is None
-            and self.nbytes == self.size
-            and all(result.verified for result in self.rows)
-        )
 
 
 def run(arguments: argparse.Namespace) -> int:

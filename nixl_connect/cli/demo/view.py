@@ -11,9 +11,9 @@ from rich.progress import DownloadColumn
 
 from nixl_connect._version import __version__
 from nixl_connect.cli import terminal
-from nixl_connect.cli.demo.command import Result, RowResult
 from nixl_connect.cli.demo.payload import HASH
 from nixl_connect.cli.demo.plan import Row
+from nixl_connect.cli.demo.result import Result, RowResult
 from nixl_connect.cli.text import format_bytes, format_seconds
 
 _PASSIVE = {"read": "readable", "write": "writable"}

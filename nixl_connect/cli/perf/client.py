@@ -8,14 +8,13 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
 from nixl_connect.cli.errors import CommandError, failure
-from nixl_connect.cli.perf.common import LONGEST_LINE, pattern, proof, read_key
+from nixl_connect.cli.perf.common import LONGEST_LINE, Row, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
 
 if TYPE_CHECKING:
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
 SIZES = tuple(8 << 3 * i for i in range(9))  # to 128 MiB
 # Transfers of a size before those that count, and how many of those there are at least.
 _WARM, _LEAST = 3, 5
-
-
-@dataclass
-class Row:
-    """What one size took in one direction."""
-
-    direction: str
-    nbytes: int
-    transfers: int
-    median: float
-    p99: float
-    fastest: float
-    throughput: float
-    """Bytes per second, of all transfers one after the other."""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What both sides of ``nixl-connect perf`` share: the bytes that are moved, and the sideband.
+"""What the parts of ``nixl-connect perf`` share: the bytes that are moved, figures, the sideband.
 
 The sideband is a TCP connection with JSON, one object to a line: the client asks for memory of a
 size, the server answers with metadata. What is measured goes through NIXL.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,20 @@ LONGEST_LINE = 1 << 20
 
 # Not a power of two, so that a piece in the wrong place is found.
 _BLOCK = (16 << 20) - 5
+
+
+@dataclass
+class Row:
+    """What one size took in one direction."""
+
+    direction: str
+    nbytes: int
+    transfers: int
+    median: float
+    p99: float
+    fastest: float
+    throughput: float
+    """Bytes per second, of all transfers one after the other."""
 
 
 def pattern(size: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from nixl_connect import library
 from nixl_connect._version import __version__
 from nixl_connect.cli import terminal
 from nixl_connect.cli.errors import CommandError
-from nixl_connect.cli.perf.client import Row
+from nixl_connect.cli.perf.common import Row
 from nixl_connect.cli.text import format_bytes, format_seconds
 
 
