@@ -127,8 +127,8 @@ def test_sender_and_receiver(program, start, name):
         pytest.skip("no GPU")
     sender = start(program(f"{name}sender.py"), stderr=subprocess.PIPE)
     receiver = start(program(f"{name}receiver.py"), stdin=sender.stdout, stderr=subprocess.PIPE)
-    # Some are shown once for two.
-    shown = {"onnxruntime_": "jax_", "cupy_": "cuda_"}.get(name, name)
+    # One is shown for two.
+    shown = {"onnxruntime_": "jax_"}.get(name, name)
     assert _end(receiver) == output_of(f"python {shown}sender.py | python {shown}receiver.py")
     sender.stdout.close()
     sender.stdout = None

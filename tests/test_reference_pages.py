@@ -1,4 +1,4 @@
-"""Pages that have to say what something else says: the reference, and the ratios of `choosing`."""
+"""Pages that have to say what something else says: the reference, and figures of the benchmarks."""
 
 import ast
 import json
@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 API = DOCS / "reference" / "api.md"
 CHOOSING = DOCS / "explanation" / "choosing.md"
+HOWTO = DOCS / "howto"
 
 SUBJECTS = ("nixl", "dynamo", "ucxx", "zmq", "shm")
 # The rows of the table of ratios: what they are called, and where `docs/benchmarks.json` has them.
@@ -95,6 +96,58 @@ def test_ratios_of_the_comparison():
     rows = ratios()
     missing = [row for row in rows if row not in text]
     assert not missing, "docs/explanation/choosing.md should have:\n" + "\n".join(rows)
+
+
+def quotes() -> dict[str, list[str]]:
+    """Return what each how-to quotes from the benchmarks, with the medians that they have now."""
+    results = json.loads((DOCS / "benchmarks.json").read_text())["results"]
+
+    def median(case: str, figure: str, subject: str = "nixl_connect") -> float:
+        return results[case][subject]["figures"][figure]["median"]
+
+    pending = median("waiting 4096", "cycle") / median("waiting 64", "cycle")
+    burst = f"{median('burst 512', 'operation') * 1e6:.0f} us"
+    descriptor = f"{median('descriptors', 'read') / 100_000 * 1e6:.0f} us"
+    block = f"{median('paged', 'read') / 100_000 * 1e6:.1f} us"
+    offer = f"{median('paged', 'create') * 1e3:.1f} ms"
+    blocks, rows = median("paged", "read"), median("paged", "read", "nixl")
+    theirs = f"{median('descriptors', 'read', 'dynamo'):.0f} s"
+    return {
+        "many-peers.md": [
+            f"with 4,096 pending, another one takes {pending:.2f} times as long as with 64",
+            f"512 operations at once took {burst} each",
+            f"100,000 descriptors in one operation took {descriptor} each",
+        ],
+        "paged-caches.md": [
+            f"took {offer} to offer and {blocks * 1e3:.0f} ms to read",
+            f"NIXL's own Python API took {rows * 1e3:.0f} ms for the rows",
+            f"this library took {blocks / rows:.2f} times as long",
+            f"`dynamo.nixl_connect` took {theirs} for as many",
+        ],
+        "tuning.md": [
+            f"An 8-byte read over fresh buffers took {median('fresh', 'read') * 1e6:.0f} us",
+            f"with `transfer_blocking`, took {median('prepared', 'repost') * 1e6:.1f} us",
+            f"| 512 operations at once | {burst} |",
+            f"| 100,000 descriptors in one operation | {descriptor} |",
+            f"| 100,000 [Blocks](paged-caches.md) in one operation | {block} |",
+            f"read and notification took {median('fresh', 'cycle') * 1e6:.0f} us",
+            f"JSON takes {median('alone', 'JSON, 1') * 1e6:.0f} us for one descriptor",
+            f"and {median('alone', 'JSON, 10000') * 1e3:.0f} ms for 10,000",
+            f"At 100 ms it took {median('idle 0', 'passive'):.2%} of a processor",
+        ],
+    }
+
+
+@pytest.mark.parametrize("page", quotes())
+def test_figures_that_a_howto_quotes(page):
+    text = " ".join((HOWTO / page).read_text().split())
+    missing = [quote for quote in quotes()[page] if quote not in text]
+    assert not missing, f"docs/howto/{page} should have:\n" + "\n".join(missing)
+
+
+def test_every_howto_that_quotes_the_benchmarks_is_checked():
+    quoting = {page.name for page in HOWTO.glob("*.md") if "(../benchmarks.md" in page.read_text()}
+    assert quoting == set(quotes())
 
 
 def test_every_message_is_explained():
