@@ -97,7 +97,7 @@ def test_doctor_without_nixl(doctor, tmp_path):
     status, out = doctor(NIXL_CONNECT_LIBRARY=missing)
     assert status == 1
     assert "NOT FOUND" in out
-    assert "pip install 'nixl-connect[cu13]'" in " ".join(out.split())
+    assert "pip install 'nixl-connect[cu12]'" in " ".join(out.split())
     status, out = doctor("--json", NIXL_CONNECT_LIBRARY=missing)
     assert status == 1
     report = json.loads(out)
