@@ -59,6 +59,8 @@ def measure(theirs: str, mine: str, sizes: list[int], seconds: float) -> list[di
                 for name in SUBJECTS
             }
             for number, size in enumerate(sizes):
+                if not any(measured.values()):
+                    break
                 work: dict[str, Callable[[], Any]] = {}
                 for name in [name for name in SUBJECTS if measured[name]]:
                     work[name] = movers[name][number]
@@ -120,8 +122,8 @@ def text(row: dict[str, Any]) -> str:
             "" if seconds is None
             else f"{seconds * 1e6:.1f} us, {row['size'] / seconds / 1e9:.2f} GB/s"
         )  # fmt: skip
-    same = row.get("nixl_as_ours")
-    cells.append("" if same is None else f"{row['nixl_connect'] / same:.2f}")
+    ours, same = row.get("nixl_connect"), row.get("nixl_as_ours")
+    cells.append("" if ours is None or same is None else f"{ours / same:.2f}")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -149,13 +151,16 @@ def main() -> int:
     # Of the host, at most the owners of all subjects, and the two of this process.
     most = min(most, psutil.virtual_memory().available // 6)
     sizes = [size for size in options.sizes if size <= most]
+    if not sizes:
+        parser.error(f"--sizes: no more than {most} bytes fit")
     print(f"{name}, {datetime.now(timezone.utc):%Y-%m-%d}, NIXL {_nixl_version()}")
     print("| | from | to | bytes |", " | ".join(TITLES), "| copy | ratio, same settings |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    pairs = PAIRS if options.memory == "device" else [("cpu", "cpu")]
-    rows = [row for pair in pairs for row in measure(*pair, sizes, options.seconds)]
-    if options.out:
-        options.out.write_text(json.dumps({"machine": name, "rows": rows}, indent=1) + "\n")
+    rows: list[dict[str, Any]] = []
+    for pair in PAIRS if options.memory == "device" else [("cpu", "cpu")]:
+        rows += measure(*pair, sizes, options.seconds)
+        if options.out:
+            options.out.write_text(json.dumps({"machine": name, "rows": rows}, indent=1) + "\n")
     return 0
 
 

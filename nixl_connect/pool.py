@@ -16,7 +16,7 @@ from nixl_connect.errors import ArgumentError, PoolExhaustedError
 from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
 from nixl_connect.permit import NotQuickError
-from nixl_connect.returns import Returns, Waiter
+from nixl_connect.returns import Waiter
 from nixl_connect.slabs import Slabs
 
 if TYPE_CHECKING:
@@ -98,14 +98,15 @@ class HostPool:
         try:
             while True:
                 woken: asyncio.Future[None] = loop.create_future()
-                search.join(partial(_wake_on_loop, loop, woken, self._slabs.returns))
-                try:
-                    search.look(grow=False)
-                except NotQuickError:
-                    await on_thread(lambda: search.look(grow=True))
-                if search.lease is not None:
-                    return search.lease
-                await asyncio.wait((woken,), timeout=search.left())
+                search.join(partial(_wake_on_loop, loop, woken))
+                while not woken.done():
+                    try:
+                        search.look(grow=False)
+                    except NotQuickError:
+                        await on_thread(lambda: search.look(grow=True))
+                    if search.lease is not None:
+                        return search.lease
+                    await asyncio.wait((woken,), timeout=search.patience())
         finally:
             search.end()
 
@@ -116,12 +117,13 @@ class HostPool:
             while True:
                 asleep = threading.Lock()
                 asleep.acquire()
-                search.join(asleep.release)
-                search.look(grow=True)
-                if search.lease is not None:
-                    return search.lease
-                left = search.left()
-                asleep.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+                search.join(partial(_wake_thread, asleep))
+                while True:
+                    search.look(grow=True)
+                    if search.lease is not None:
+                        return search.lease
+                    if asleep.acquire(timeout=search.patience()):
+                        break
         finally:
             search.end()
 
@@ -158,6 +160,10 @@ class HostPool:
         return f"HostPool({self._slabs!r})"
 
 
+# How long (seconds) to wait for a wake-up at most before looking all the same: see `returns`.
+_AGAIN = 1.0
+
+
 class _Search:
     """One caller's search for a block: `join`, `look`, wait to be woken, and so on, until `end`."""
 
@@ -173,53 +179,67 @@ class _Search:
         self._timeout = timeout
         self._until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         self._waiter: Waiter | None = None
-        self._has_waited = False
+        self._ended = False
         self.lease: Lease | None = None
         """What was found."""
 
-    def join(self, wake: Callable[[], object]) -> None:
+    def join(self, wake: Callable[[], bool]) -> None:
         """Have `wake` called, once, when it is worth to look again."""
-        self._leave()
-        self._waiter = Waiter(wake)
-        self._returns.join(self._waiter)
+        if self._waiter is None:
+            self._waiter = Waiter(self._block, wake)
+            self._returns.join(self._waiter, first=False)
+        else:  # it has been woken
+            self._waiter.wake = wake
+            self._returns.join(self._waiter, first=True)
 
     def look(self, *, grow: bool) -> None:
         """Take a block if there is one. Raises NotQuickError if not `grow` and that would help."""
-        self.lease = self._slabs.take(self._block, self._nbytes, grow=grow)
-        if self.lease is None:
+        waiter = self._waiter
+        assert waiter is not None
+        self._returns.look(waiter)
+        lease = self._slabs.take(waiter, self._nbytes, grow=grow)
+        self._returns.looked(waiter)
+        if lease is None:
             self._returns.pass_on()
+        elif not self._ended:  # else the task has been cancelled, and this is another thread
+            self.lease = lease
 
-    def left(self) -> float | None:
-        """Return for how many seconds to wait; None for without end."""
-        if not self._has_waited:
-            self._has_waited = True
+    def patience(self) -> float:
+        """Return for how many seconds to wait before the next look."""
+        assert self._waiter is not None
+        if not self._waiter.has_waited:
+            self._waiter.has_waited = True
             self._slabs.note_wait()
         if self._until is None:
-            return None
+            return _AGAIN
         left = self._until - time.monotonic()
         if left <= 0:
             raise PoolExhaustedError(
                 f"no block of {self._block} bytes came back within {self._timeout} s: "
                 f"{self._slabs!r}"
             )
-        return left
+        return min(left, _AGAIN)
 
     def end(self) -> None:
-        """Wait no more. Others may, for what this has left, or was woken for and did not need."""
-        self._leave()
-        changed = self._waiter is not None and self._waiter.seen != self._returns.changes
-        if self.lease is None or changed or self._slabs.has(self._block):
-            self._returns.pass_on()
+        """Wait no more. Others may, for what this has left, or was woken for and did not need.
 
-    def _leave(self) -> None:
+        What was found is its caller's alone from here on: a traceback may keep this.
+        """
+        self._ended = True
+        self.lease = None
         if self._waiter is not None:
             self._returns.leave(self._waiter)
+            self._slabs.share(self._block)
+            self._returns.pass_on()
 
 
-def _wake_on_loop(
-    loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None], returns: Returns[Any]
-) -> None:
-    """Wake a task. In a finalizer, too."""
+def _wake_thread(asleep: threading.Lock) -> bool:
+    asleep.release()
+    return True
+
+
+def _wake_on_loop(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> bool:
+    """Wake a task, if its loop has not been closed. In a finalizer, too."""
 
     def finish() -> None:
         if not woken.done():
@@ -227,8 +247,11 @@ def _wake_on_loop(
 
     try:
         loop.call_soon_threadsafe(finish)
-    except RuntimeError:  # the loop has been closed
-        returns.pass_on()
+    except RuntimeError:
+        if loop.is_closed():
+            return False
+        raise
+    return True
 
 
 def _rounded(nbytes: int) -> int:

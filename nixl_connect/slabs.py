@@ -6,7 +6,6 @@ import ctypes
 import mmap
 import threading
 import weakref
-from collections import Counter
 
 from nixl_connect import cuda
 from nixl_connect.connector import Connector
@@ -14,7 +13,7 @@ from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.lease import Lease
 from nixl_connect.permit import NotQuickError
-from nixl_connect.returns import Returns
+from nixl_connect.returns import Returns, Waiter
 
 
 class Slab:
@@ -27,6 +26,55 @@ class Slab:
         self.descriptor = Descriptor(self.memory)
         self.pinned = cuda.Pinned(self.descriptor.ptr, size, self.memory) if pin else None
         self.descriptor.register_memory(connector)
+        self.free = list(range(size - block, -1, -block))
+        """Offsets of the blocks that nobody has."""
+
+    @property
+    def count(self) -> int:
+        """How many blocks it has."""
+        return self.size // self.block
+
+
+class _Kind:
+    """The slabs of one size of blocks."""
+
+    def __init__(self) -> None:
+        self.slabs: list[Slab] = []
+        self.open: list[Slab] = []  # of these, those with something free
+        self.free = 0  # blocks
+        self.coming = 0  # blocks that are being added, less those that are taken already
+
+    def add(self, slab: Slab) -> None:
+        """Add a slab of which nothing is in use."""
+        self.slabs.append(slab)
+        self.open.append(slab)
+        self.free += slab.count
+
+    def take(self) -> tuple[Slab, int]:
+        """Take a block."""
+        slab = self.open[-1]
+        offset = slab.free.pop()
+        if not slab.free:
+            self.open.pop()
+        self.free -= 1
+        return slab, offset
+
+    def put(self, slab: Slab, offset: int) -> None:
+        """Put one back."""
+        if not slab.free:
+            self.open.append(slab)
+        slab.free.append(offset)
+        self.free += 1
+
+    def unused(self) -> list[Slab]:
+        """Return the slabs of which nothing is in use."""
+        return [slab for slab in self.open if len(slab.free) == slab.count]
+
+    def drop(self, slab: Slab) -> None:
+        """Take a slab out, of which nothing is in use."""
+        self.slabs.remove(slab)
+        self.open.remove(slab)
+        self.free -= slab.count
 
 
 class Slabs:
@@ -52,53 +100,78 @@ class Slabs:
         self.returns: Returns[tuple[Slab, int]] = Returns()
         """Where blocks come back to."""
         self._lock = threading.RLock()  # a finalizer or a signal handler may come in between
-        # By the bytes of a block: slabs with the offsets of what is free in them.
-        self._free: dict[int, list[tuple[Slab, int]]] = {}
-        self._slabs: list[Slab] = []
+        self._kinds: dict[int, _Kind] = {}  # by the bytes of a block
         self._growing = 0  # bytes that are being added
         self._leased = self._leased_bytes = self._waits = 0
 
-    def take(self, block: int, nbytes: int, *, grow: bool) -> Lease | None:
+    def take(self, waiter: Waiter, nbytes: int, *, grow: bool) -> Lease | None:
         """Return a lease; None where nothing is free, nor may be added.
+
+        Parameters
+        ----------
+        waiter : Waiter
+            For whom. Has joined those who wait.
+        nbytes : int
+            How many bytes of the block to lend.
+        grow : bool
+            Whether more memory may be added, which may take long.
 
         Raises
         ------
         NotQuickError
             Memory may be added, and `grow` is False.
         """
+        block = waiter.size
         while True:
             dropped: list[Slab] = []  # unpinned and unmapped without the lock
             with self._lock:
                 if self.returns.closed:
                     raise ClosedError("the pool is closed")
                 self._sort()
-                free = self._free.setdefault(block, [])
-                if free:
-                    slab, offset = free.pop()
+                kind = self._kinds.setdefault(block, _Kind())
+                if kind.free > (0 if waiter.is_entitled else self.returns.count_woken(block)):
+                    slab, offset = kind.take()
                     self._leased += 1
                     self._leased_bytes += block
                     break
                 size = max(block, self._slab_bytes)
-                if not self._has_room(size):
+                wanted = max(self.returns.count_waiting(block), 1)
+                over = self._registered + self._growing + size - self.most
+                in_the_way = self._unused(kind, over)
+                if wanted <= kind.coming or in_the_way is None:
                     return None
                 if not grow:
                     raise NotQuickError
-                if self._bytes + size > self.most:
-                    self._drop_unused(dropped)
+                self._drop(in_the_way, dropped)
                 self._growing += size
+                kind.coming += size // block - 1
             dropped.clear()
-            self._grow(block, size)
+            self._grow(kind, block, size)
         memory = (ctypes.c_ubyte * nbytes).from_buffer(slab.memory, offset)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
-        weakref.finalize(memory, self.returns.put, (slab, offset)).atexit = False
+        weakref.finalize(memory, self.returns.put, block, (slab, offset)).atexit = False
         return Lease(memory, nbytes)
 
-    def _has_room(self, size: int) -> bool:
-        """Whether so much may be added, if need be in the place of what is free. Lock held."""
-        over = self._bytes + size - self.most
-        return over <= 0 or over <= sum(slab.size for slab in self._unused())
+    def _unused(self, kind: _Kind, over: int) -> list[Slab] | None:
+        """Return slabs of other kinds of which nothing is in use. Lock held.
 
-    def _grow(self, block: int, size: int) -> None:
+        Parameters
+        ----------
+        kind : _Kind
+            Whose are not meant.
+        over : int
+            How many bytes they have to have; None is returned if there are not so many.
+        """
+        found = []
+        for other in self._kinds.values():
+            for slab in other.unused() if other is not kind else ():
+                if over <= 0:
+                    break
+                found.append(slab)
+                over -= slab.size
+        return None if over > 0 else found
+
+    def _grow(self, kind: _Kind, block: int, size: int) -> None:
         """Add what has been reserved. Without the lock, for which an event loop may wait."""
         slab = None
         try:
@@ -106,15 +179,14 @@ class Slabs:
         finally:
             with self._lock:
                 self._growing -= size
+                kind.coming -= size // block - 1
                 if slab is not None and not self.returns.closed:
-                    self._slabs.append(slab)
-                    blocks = ((slab, i * block) for i in reversed(range(size // block)))
-                    self._free.setdefault(block, []).extend(blocks)
-            self.returns.change()
+                    kind.add(slab)
+            self.returns.change(block)
 
     @property
-    def _bytes(self) -> int:
-        return sum(slab.size for slab in self._slabs) + self._growing
+    def _registered(self) -> int:
+        return sum(slab.size for kind in self._kinds.values() for slab in kind.slabs)
 
     def _sort(self) -> None:
         """Put back what has come back. Lock held."""
@@ -125,13 +197,19 @@ class Slabs:
                 return
             self._leased -= 1
             self._leased_bytes -= slab.block
-            self._free.setdefault(slab.block, []).append((slab, offset))
+            self._kinds[slab.block].put(slab, offset)
 
-    def has(self, block: int) -> bool:
-        """Whether a block of this size is free."""
+    def share(self, block: int) -> None:
+        """Wake those who wait for blocks of a size, as far as there are any for them."""
+        while self._spare(block) > 0 and self.returns.wake(block):
+            pass
+
+    def _spare(self, block: int) -> int:
+        """Return how many blocks are free for which nobody has been woken."""
         with self._lock:
             self._sort()
-            return bool(self._free.get(block))
+            kind = self._kinds.get(block)
+            return 0 if kind is None else kind.free - self.returns.count_woken(block)
 
     def note_wait(self) -> None:
         """Count somebody who waits."""
@@ -143,31 +221,25 @@ class Slabs:
         dropped: list[Slab] = []
         with self._lock:
             self._sort()
-            self._drop_unused(dropped)
-        self.returns.change()
+            for kind in self._kinds.values():
+                self._drop(kind.unused(), dropped)
+        self.returns.change(0)  # of no size
         return sum(slab.size for slab in dropped)
 
-    def _unused(self) -> set[Slab]:
-        """Return the slabs of which nothing is in use. Lock held."""
-        free = Counter(slab for blocks in self._free.values() for slab, _ in blocks)
-        return {slab for slab, n in free.items() if n == slab.size // slab.block}
-
-    def _drop_unused(self, dropped: list[Slab]) -> None:
+    def _drop(self, slabs: list[Slab], dropped: list[Slab]) -> None:
         """Move slabs of which nothing is in use to a list, whose end is theirs. Lock held."""
-        unused = self._unused()
-        for free in self._free.values():
-            free[:] = [item for item in free if item[0] not in unused]
-        self._slabs = [slab for slab in self._slabs if slab not in unused]
-        dropped.extend(unused)
+        for slab in slabs:
+            self._kinds[slab.block].drop(slab)
+            dropped.append(slab)
 
     def stats(self) -> dict[str, int]:
         """Return how much there is, and how much of it is in use."""
         with self._lock:
             self._sort()
-            registered = sum(slab.size for slab in self._slabs)
+            registered = self._registered
             return {
                 "bytes": registered,
-                "slabs": len(self._slabs),
+                "slabs": sum(len(kind.slabs) for kind in self._kinds.values()),
                 "leases": self._leased,
                 "leased_bytes": self._leased_bytes,
                 "free_bytes": registered - self._leased_bytes,
@@ -178,8 +250,7 @@ class Slabs:
         """Lend no more, and give back what is not in use; the rest as it comes back."""
         with self._lock:
             self.returns.close()
-            dropped = self._free, self._slabs
-            self._free, self._slabs = {}, []
+            dropped, self._kinds = self._kinds, {}
             self._leased = self._leased_bytes = 0
         del dropped  # unpinned and unmapped without the lock
 

@@ -342,12 +342,100 @@ def test_sizes_that_wait_for_each_other(make_pool):
     asyncio.run(main())
 
 
-def test_a_loop_that_is_closed_keeps_no_block(make_pool):
-    """Whoever waited there is passed over."""
+def test_tasks_take_turns(make_pool):
+    """Whoever gives a block back and asks for another leaves it to those who wait."""
+    pool = make_pool(max_bytes=MIB)
+    taken = [0, 0, 0]
+
+    async def use(number):
+        while sum(taken) < 300:
+            with await pool.acquire(MIB):
+                taken[number] += 1
+                await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.wait_for(asyncio.gather(*map(use, range(3))), DEADLINE)
+
+    asyncio.run(main())
+    assert min(taken) > 90
+
+
+def test_threads_take_turns(make_pool):
+    pool = make_pool(max_bytes=MIB)
+    taken = [0, 0, 0]
+
+    def use(number):
+        while sum(taken) < 300:
+            with pool.acquire_blocking(MIB, timeout=DEADLINE):
+                taken[number] += 1
+                time.sleep(0)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert min(taken) > 90
+
+
+def test_a_burst_adds_memory_once(make_pool, monkeypatch):
+    """However many ask at once, while the first slab is being registered."""
+    pool = make_pool(max_bytes=8 * MIB, slab_bytes=MIB)
+    made, go_on = [], threading.Event()
+
+    class Slab(nc.slabs.Slab):
+        def __init__(self, *arguments, **options):
+            made.append(self)
+            assert go_on.wait(DEADLINE)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(nc.slabs, "Slab", Slab)
+
+    async def main():
+        tasks = [asyncio.ensure_future(pool.acquire(4096)) for _ in range(200)]
+        await asyncio.to_thread(until, lambda: pool.stats()["waits"] == 199)
+        go_on.set()
+        done, pending = await asyncio.wait(tasks, timeout=DEADLINE)
+        assert not pending
+        for task in done:
+            task.result().release()
+
+    asyncio.run(main())
+    assert len(made) == 1
+    made.clear()
+
+
+def test_an_acquire_that_was_cancelled_keeps_no_block(make_pool, monkeypatch):
+    """Not even with what it found after that, while its exception is kept."""
+    pool = make_pool(max_bytes=MIB)
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slab(nc.slabs.Slab):
+        def __init__(self, *arguments, **options):
+            begun.set()
+            assert go_on.wait(DEADLINE)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(nc.slabs, "Slab", Slab)
+
+    async def main():
+        task = asyncio.ensure_future(pool.acquire(MIB))
+        await asyncio.to_thread(begun.wait, DEADLINE)
+        task.cancel()
+        kept = await asyncio.gather(task, return_exceptions=True)
+        go_on.set()
+        (await pool.acquire(MIB, timeout=DEADLINE)).release()
+        assert isinstance(kept[0], asyncio.CancelledError)
+
+    asyncio.run(main())
+
+
+def test_loops_that_are_closed_keep_no_block(make_pool):
+    """Whoever waited there is passed over, however many these are."""
     pool = make_pool(max_bytes=MIB)
     lease = pool.acquire_blocking(MIB)
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(pool.acquire(MIB))
+    waiting = [loop.create_task(pool.acquire(MIB)) for _ in range(500)]
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
     found = []
@@ -355,13 +443,28 @@ def test_a_loop_that_is_closed_keeps_no_block(make_pool):
         target=lambda: found.append(pool.acquire_blocking(MIB, timeout=DEADLINE))
     )
     thread.start()
-    until(lambda: pool.stats()["waits"] == 2)
+    until(lambda: pool.stats()["waits"] == 501)
     lease.release()
     thread.join(DEADLINE)
     assert found
     found.pop().release()
-    waiting._log_destroy_pending = False
-    del waiting
+    for task in waiting:
+        task._log_destroy_pending = False
+    del waiting, task
+
+
+def test_a_loop_that_stands_still_keeps_no_block(make_pool):
+    """What it was woken for is had by others, after a while."""
+    pool = make_pool(max_bytes=MIB)
+    lease = pool.acquire_blocking(MIB)
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(pool.acquire(MIB))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    lease.release()
+    pool.acquire_blocking(MIB, timeout=DEADLINE).release()
+    waiting.cancel()
+    loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
+    loop.close()
 
 
 def test_threads(make_pool):

@@ -5,8 +5,9 @@ wait for that too. So an agent has a datagram socket in the abstract namespace, 
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
 byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
 host, it makes a thread look for a moment. The kernel says which user rang. Another user's rings
-that bring nothing are soon not listened to; one's own are, since a peer may need this side's look
-for transfers of which no notification tells.
+that bring nothing are soon not listened to. Those of the same user always are, if up to a
+millisecond late while others flood: a peer may need this side's look for transfers of which no
+notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 """
@@ -23,6 +24,7 @@ from nixl_connect._native.posix cimport (
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     bind,
+    close,
     sendto,
     sockaddr,
     sockaddr_un,
@@ -47,13 +49,15 @@ cdef extern from *:
     #define SCM_CREDENTIALS 2
     #endif
 
-    /* Have the kernel say with each datagram who sent it. */
-    static inline void nc_ask_sender(int fd) {
+    /* Have the kernel say with each datagram who sent it; -1 if it does not. */
+    static inline int nc_ask_sender(int fd) {
         int yes = 1;
-        setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
+        return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
     }
 
-    /* Take a datagram: -1 if there is none, 1 if a process of this user sent it, else 0. */
+    /* Take a datagram: -1 if there is none, 1 if a process of this user sent it, else 0. There is
+       room for the sender, which comes first, and no more: descriptors that somebody sends along
+       do not get into this process. */
     static inline int nc_take_ring(int fd) {
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
         char byte;
@@ -66,7 +70,7 @@ cdef extern from *:
         message.msg_iovlen = 1;
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
-        if (recvmsg(fd, &message, MSG_DONTWAIT) < 0) return -1;
+        if (recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return -1;
         header = CMSG_FIRSTHDR(&message);
         if (header == NULL || header->cmsg_level != SOL_SOCKET
             || header->cmsg_type != SCM_CREDENTIALS) return 0;
@@ -74,7 +78,7 @@ cdef extern from *:
         return sender.uid == getuid();
     }
     """
-    void ask_sender "nc_ask_sender"(int fd) nogil
+    int ask_sender "nc_ask_sender"(int fd) nogil
     int take_ring "nc_take_ring"(int fd) nogil
 
 cdef const char* PREFIX = b"\0nixl_connect/"
@@ -110,8 +114,10 @@ cdef int open_bell(Address address) noexcept nogil:
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
     cdef int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd >= 0 and ask_sender(fd):
+        close(fd)
+        return -1
     if fd >= 0:
-        ask_sender(fd)
         bind(fd, <sockaddr*>&name, size)
     return fd
 

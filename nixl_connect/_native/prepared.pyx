@@ -56,8 +56,7 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
         now = now_ns()
         if rc != NIXL_IN_PROGRESS or now >= until:
             break
-        if not record.large:
-            announce(core, record.bell)  # the peer may have to look, too
+        announce(core, record.bell)  # the peer may have to look, too
         if spin_until == 0:
             spin_until = now + LOOK if again else now
         if now < spin_until:

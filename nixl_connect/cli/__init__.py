@@ -5,6 +5,7 @@ Nothing of the library imports this package. The module of a command is imported
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -34,19 +35,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("UCX_LOG_FILE", "stderr")
     chosen = arguments.parse(argv)
     try:
-        status: int = chosen.run(chosen)
-        sys.stdout.flush()
-    except CommandError as error:
-        if chosen.json and not error.is_shown:
-            print(json.dumps({"error": str(error)}), flush=True)
-        print(f"nixl-connect: {error}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print("nixl-connect: interrupted", file=sys.stderr)
-        return 130
+        return _run(chosen)
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does. The interpreter's own flush at exit
         # must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    try:
+        status: int = chosen.run(chosen)
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"nixl-connect: {error}", file=sys.stderr)
+        if chosen.json and not error.is_shown:
+            print(json.dumps({"error": str(error)}), flush=True)
+        return error.status
+    except KeyboardInterrupt:
+        print("nixl-connect: interrupted", file=sys.stderr)
+        return 130
     return status

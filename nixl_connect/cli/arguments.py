@@ -29,8 +29,8 @@ examples:
   nixl-connect top                 watch the connectors of running processes
   nixl-connect completion --help   have the shell complete all this
 
-exit status: 0 success; 1 failure; 2 it cannot run as asked, or something is not installed;
-130 interrupted
+exit status: 0 success; 1 failure; 2 it cannot run as asked, or something is not installed, but for
+doctor, which is there to say so; 130 interrupted
 """
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
+from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata, library
 from nixl_connect.cli.errors import CommandError, failure
 from nixl_connect.cli.perf.common import LONGEST_LINE, Row, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = read_key(arguments.key_file)
     plot = view.plotter(arguments.plot)
     try:
+        library.load()  # before a server is asked for
         with (
             Server(arguments.host, arguments.port, arguments.timeout, key) as server,
             Connector(keys=key, timeout=arguments.timeout) as connector,
@@ -52,12 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
                 rows = _measure(server, connector, plan, arguments.seconds, advance)
     except NixlConnectError as error:
         raise failure(error) from None
+    if plot is not None:
+        plot(rows)
     if arguments.json:
         view.print_json(rows, arguments.host, arguments.port)
     else:
         view.print_table(rows)
-    if plot is not None:
-        plot(rows)
     return 0
 
 
