@@ -1,7 +1,7 @@
-"""Move bytes between processes and machines: NIXL's one-sided transfers, for asyncio and without.
+"""NIXL's one-sided transfers between processes and machines, with and without asyncio.
 
-One side makes memory readable or writable and hands out metadata over any channel; the other reads
-from it or writes to it, straight from memory to memory; both await the end.
+One side makes memory readable or writable and hands out metadata over any channel. The other side
+reads from that memory or writes to it, directly from memory to memory. Both await completion.
 """
 
 from nixl_connect._version import __version__

@@ -118,14 +118,14 @@ class ReadOperation(ActiveOperation):
     Parameters
     ----------
     connection : Connection
-        Where to make it.
+        Connection to use.
     remote_metadata : RdmaMetadata
-        That of the peer's readable operation.
+        Metadata of the peer's readable operation.
     local_descriptors : Descriptor or sequence of Descriptor
-        Where to put the data: as many as the peer has, each of the same size.
+        Where to put the data: as many descriptors as the peer has, of the same sizes.
     timeout : float, optional
-        Seconds after which the operation fails; the connector's default if not given, infinity for
-        never.
+        Seconds after which the operation fails; by default the connector's `timeout`, infinity for
+        no deadline.
     """
 
     _kind = OperationKind.READ
@@ -144,12 +144,12 @@ class ReadOperation(ActiveOperation):
         )
 
     def results(self) -> list[Descriptor | Blocks]:
-        """Return the local descriptors, whose memory now holds the data, as they were given.
+        """Return the local descriptors as they were given. Their memory now holds the data.
 
         Raises
         ------
         StateError
-            The operation is not complete. A RuntimeError.
+            The operation is not complete. Also a RuntimeError.
         """
         if self.status is not OperationStatus.COMPLETE:
             raise StateError(f"{self!r} is not complete, so it has no results")
@@ -162,20 +162,20 @@ class WriteOperation(ActiveOperation):
     Parameters
     ----------
     connection : Connection
-        Where to make it.
+        Connection to use.
     local_descriptors : Descriptor or sequence of Descriptor
-        The data: as many as the peer has, each of the same size.
+        The data: as many descriptors as the peer has, of the same sizes.
     remote_metadata : RdmaMetadata
-        That of the peer's writable operation.
+        Metadata of the peer's writable operation.
     timeout : float, optional
         As for `ReadOperation`.
 
     Raises
     ------
     ArgumentTypeError
-        An argument is of the wrong type. A TypeError.
+        An argument is of the wrong type. Also a TypeError.
     PairingError
-        The metadata is not that of a writable operation. A ValueError and a RuntimeError.
+        The metadata is not from a writable operation. Also a ValueError and a RuntimeError.
     MetadataError, AuthenticationError, ArgumentError, TransferError
         As for `Connector.begin_read`.
     """

@@ -1,11 +1,11 @@
 """Seals metadata with a shared key, and checks seals.
 
 A seal is part of the notification key, the one field that the owner of the memory chooses and every
-peer returns as it is; so peers that know nothing of seals work with sealed metadata::
+peer returns unchanged. Peers that know nothing about seals therefore work with sealed metadata::
 
     <nonce>.s1.<expiry, seconds since the epoch>.<HMAC-SHA-256, base64 without padding>
 
-The HMAC covers every field of the metadata, and of the notification key what precedes it.
+The HMAC covers every field of the metadata, and the part of the notification key before it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SHORTEST = 16
 
 
 class Seal:
-    """Seals with the first of some keys, accepts all.
+    """Seals with the first of its keys, and accepts the seals of all of them.
 
     Parameters
     ----------
     keys : bytes or iterable of bytes
-        Each of 16 bytes or more.
+        One or more keys, each of 16 bytes or more.
     lifetime : float
-        Seconds for which what is sealed is accepted.
+        Seconds for which sealed metadata is accepted.
     """
 
     def __init__(self, keys: bytes | Iterable[bytes], lifetime: float) -> None:

@@ -1,7 +1,7 @@
 """What the four operations have in common: status, waiting, cancelling, and how they fail.
 
-An operation is prepared first, which checks everything and touches nothing, and begun after, which
-may take long: so that connectors can choose the thread.
+Constructing an operation checks everything and touches nothing. Beginning it, which may take long,
+is a separate step, so that connectors can choose the thread for it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from nixl_connect.status import OperationKind, OperationStatus
 _Self = TypeVar("_Self", bound="AbstractOperation")
 
 Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
-"""What operations take."""
+"""The descriptors that an operation accepts."""
 
 
 class AbstractOperation(ABC):
     """What the four operations have in common.
 
-    Leaving a ``with`` block, or dropping the operation, cancels it unless it has ended.
+    Leaving a ``with`` block or dropping the operation cancels it, unless it has ended.
     """
 
     _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
@@ -101,14 +101,14 @@ class AbstractOperation(ABC):
 
     @property
     def status(self) -> OperationStatus:
-        """Where the operation stands. Reads memory; never starts, polls or blocks anything."""
+        """State of the operation. Only reads memory; never starts, polls or blocks anything."""
         native = self._native
         return OperationStatus(0 if native is None else native.status)
 
     def cancel(self) -> None:
         """Cancel the operation. Does nothing if it has ended.
 
-        What is in flight cannot be recalled: it is waited for in the background, with its memory
+        A transfer in flight cannot be recalled: it is drained in the background, with its memory
         kept alive, and then the peer is told.
         """
         if self._native is not None:
@@ -117,26 +117,27 @@ class AbstractOperation(ABC):
     async def wait_for_completion(self, timeout: float | None = None) -> None:
         """Wait until the operation is complete.
 
-        Any number of tasks, loops and threads may wait. Cancelling one does not cancel the
-        operation.
+        Any number of tasks, event loops and threads may wait. Cancelling a task that waits does not
+        cancel the operation.
 
         Parameters
         ----------
         timeout : float, optional
-            Most seconds to wait.
+            Maximum seconds to wait; by default, until the operation ends.
 
         Raises
         ------
         WaitTimeoutError
-            The timeout passed; the operation goes on. A TimeoutError.
+            The timeout passed; the operation continues. Also a TimeoutError.
         OperationCancelledError
-            The operation was cancelled, here or by the peer. A RuntimeError.
+            The operation was cancelled, here or by the peer. Also a RuntimeError.
         PeerLostError
-            The peer is gone. A ConnectionError.
+            The peer is gone. Also a ConnectionError.
         TransferTimeoutError
-            The operation's own deadline passed. A TimeoutError.
+            The operation's own deadline passed. Also a TimeoutError.
         TransferError
-            NIXL failed the transfer. A RuntimeError, as all but the first.
+            NIXL failed the transfer. Also a RuntimeError, like all of these except
+            WaitTimeoutError.
         """
         if timeout is not None:
             seconds("timeout", timeout)
@@ -146,7 +147,7 @@ class AbstractOperation(ABC):
         self._raise_unless_complete(native)
 
     def wait_for_completion_blocking(self, timeout: float | None = None) -> None:
-        """Block until the operation is complete: `wait_for_completion` without an event loop."""
+        """Block until the operation is complete: the blocking form of `wait_for_completion`."""
         if timeout is not None:
             seconds("timeout", timeout)
         native = self._begun()

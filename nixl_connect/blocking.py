@@ -1,4 +1,4 @@
-"""The blocking twins of what a connector does, for programs with no event loop."""
+"""The blocking twins of a connector's coroutines, for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nixl_connect.prepared import PreparedRead, PreparedWrite
 
 
 class BlockingTwins(Lifecycle):
-    """Makes operations on the caller's thread, and blocks where that takes long."""
+    """Creates operations on the calling thread, blocking where that takes long."""
 
     def create_readable_blocking(
         self, local_descriptors: Descriptors, *, timeout: float | None = None
     ) -> ReadableOperation:
-        """Let a peer read memory: `create_readable` without an event loop."""
+        """Let a peer read memory: the blocking form of `create_readable`."""
         return ReadableOperation(self._open(), local_descriptors, timeout=timeout)
 
     def create_writable_blocking(
         self, local_descriptors: Descriptors, *, timeout: float | None = None
     ) -> WritableOperation:
-        """Let a peer write to memory: `create_writable` without an event loop."""
+        """Let a peer write to memory: the blocking form of `create_writable`."""
         return WritableOperation(self._open(), local_descriptors, timeout=timeout)
 
     def begin_read_blocking(
@@ -33,7 +33,7 @@ class BlockingTwins(Lifecycle):
         *,
         timeout: float | None = None,
     ) -> ReadOperation:
-        """Begin to read a peer's memory: `begin_read` without an event loop."""
+        """Begin reading a peer's memory: the blocking form of `begin_read`."""
         return ReadOperation(self._open(), remote_metadata, local_descriptors, timeout=timeout)
 
     def begin_write_blocking(
@@ -43,7 +43,7 @@ class BlockingTwins(Lifecycle):
         *,
         timeout: float | None = None,
     ) -> WriteOperation:
-        """Begin to write to a peer's memory: `begin_write` without an event loop."""
+        """Begin writing to a peer's memory: the blocking form of `begin_write`."""
         return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
 
     def prepare_read_blocking(
@@ -53,7 +53,7 @@ class BlockingTwins(Lifecycle):
         *,
         timeout: float | None = None,
     ) -> PreparedRead:
-        """Prepare a read: `prepare_read` without an event loop."""
+        """Prepare a read: the blocking form of `prepare_read`."""
         return PreparedRead(
             ReadOperation(
                 self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
@@ -69,7 +69,7 @@ class BlockingTwins(Lifecycle):
         *,
         timeout: float | None = None,
     ) -> PreparedWrite:
-        """Prepare a write: `prepare_write` without an event loop."""
+        """Prepare a write: the blocking form of `prepare_write`."""
         return PreparedWrite(
             WriteOperation(
                 self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False

@@ -1,4 +1,4 @@
-"""Many blocks of one memory, such as a paged cache's, without a Python object for each."""
+"""Many blocks of one region, such as a paged cache, without a Python object for each."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from nixl_connect.metadata import Group
 
 
 class Blocks:
-    """Some of the blocks that a region of memory is cut into, in a given order.
+    """A selection of the blocks that a region of memory is divided into, in a given order.
 
-    To be used wherever a `Descriptor` is, also in a list with others. On either side a block counts
-    as one descriptor: blocks pair with blocks, or with as many descriptors of the same size.
+    Can be used wherever a `Descriptor` can, alone or in a list with others. On either side, each
+    block counts as one descriptor: blocks pair with blocks, or with as many descriptors of the same
+    size.
 
     Parameters
     ----------
-    data : Descriptor, or what a Descriptor takes
-        The memory, the whole cache for instance. It is registered as a whole: register it before,
-        as its own `Descriptor`, where it is used again and again.
+    data : Descriptor, or what a Descriptor accepts
+        The memory, such as a whole cache. It is registered as a whole. If it is used repeatedly,
+        register it beforehand, as its own `Descriptor`.
     block_size : int
-        Bytes of each block.
+        Size of each block, in bytes.
     indices : range, array of integers, or sequence of int
-        Which blocks, and in which order. The memory ``indices[i] * stride`` bytes from the start is
-        the i-th. An array of NumPy, or any one-dimensional buffer of integers, is read as it is,
-        without a Python object for each; what is changed in it later is not seen.
+        Which blocks, and in which order: the i-th block starts ``indices[i] * stride`` bytes from
+        the start of the memory. A NumPy array, or any other one-dimensional buffer of integers, is
+        read directly, without a Python object for each index. Later changes to it have no effect.
     stride : int, optional
-        Bytes from the start of one block to that of the next; `block_size` if not given.
+        Bytes from the start of one block to the start of the next; by default `block_size`.
     stream : object, optional
-        As for `Descriptor`, unless `data` is one.
+        As for `Descriptor`; not allowed if `data` is one.
 
     Raises
     ------
     ArgumentError
-        No index, one that leaves the memory, or a size that does not fit. A ValueError.
+        There is no index, one lies outside the memory, or a size does not fit. Also a ValueError.
     ArgumentTypeError
-        Not integers. A TypeError.
+        An index or a size is not an integer. Also a TypeError.
     """
 
     __slots__ = ("_block_size", "_descriptor", "_regions", "_stride")
@@ -93,17 +94,17 @@ class Blocks:
 
     @property
     def descriptor(self) -> Descriptor:
-        """The memory that the blocks are in."""
+        """Descriptor of the memory that the blocks are in."""
         return self._descriptor
 
     @property
     def block_size(self) -> int:
-        """Bytes of each block."""
+        """Size of each block, in bytes."""
         return self._block_size
 
     @property
     def size(self) -> int:
-        """Bytes of all blocks together."""
+        """Size of all blocks together, in bytes."""
         return self._regions.nbytes
 
     @property

@@ -1,4 +1,4 @@
-"""One connection: a NIXL agent of this process. And a remote: one of another."""
+"""A connection is a NIXL agent of this process; a remote is one of another process."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A NIXL agent, opened.
+    """An open NIXL agent.
 
-    Connectors make their own, one each; there is rarely a reason to make another.
+    Each connector creates its own; there is rarely a reason to create another.
 
     Parameters
     ----------
     connector : Connector
-        Whose name and options the connection takes.
+        Connector whose name and options the connection uses.
     number : int
-        At least 1; with the connector's name it makes the agent's.
+        At least 1. The agent's name consists of the connector's name and this number.
 
     Raises
     ------
     ArgumentTypeError
-        `connector` is no Connector, or `number` no integer. A TypeError.
+        `connector` is not a Connector, or `number` is not an integer. Also a TypeError.
     ArgumentError
-        `number` is below 1. A ValueError.
+        `number` is below 1. Also a ValueError.
     LibraryError
-        NIXL's library cannot be loaded. An ImportError.
+        NIXL's library cannot be loaded. Also an ImportError.
     BackendError
-        NIXL cannot start the agent or a transport. A RuntimeError.
+        NIXL cannot start the agent or a transport. Also a RuntimeError.
     """
 
     def __init__(self, connector: Connector, number: int) -> None:
@@ -64,11 +64,11 @@ class Connection:
 
     @property
     def metadata(self) -> bytes:
-        """NIXL's metadata of the whole agent: how to reach it, and all that is registered now."""
+        """NIXL's metadata for the whole agent: how to reach it, and all that is registered now."""
         return self._engine.metadata()
 
     async def initialize(self) -> None:
-        """Do nothing: a connection is ready when it is made."""
+        """Do nothing: a connection is ready as soon as it is created."""
 
     def __str__(self) -> str:
         return self._name
@@ -85,15 +85,15 @@ class Remote:
     connection : Connection
         The local side.
     nixl_metadata : bytes or str
-        NIXL's metadata of the peer, or its wire form. It is loaded; the peer stays known when the
-        remote is released.
+        NIXL's metadata of the peer, or its wire form. It is loaded, and the peer stays known after
+        the remote is released.
 
     Raises
     ------
     MetadataError
-        Malformed, or over a limit.
+        The metadata is malformed or exceeds a limit.
     AuthenticationError
-        The connector has keys: then peers are known only by sealed metadata.
+        The connector has keys, so it accepts only sealed metadata.
     """
 
     __slots__ = ("_connection", "_name")
@@ -134,7 +134,7 @@ class Remote:
         return self._name
 
     def _release(self) -> None:
-        """Do nothing: peers are kept, since they are dear to connect."""
+        """Do nothing: peers are kept, since connecting is expensive."""
 
     def __enter__(self) -> Self:
         return self

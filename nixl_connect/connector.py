@@ -1,4 +1,4 @@
-"""The connector: what a program makes once and does everything with."""
+"""The connector: a program creates one and uses it for everything."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ _Operation = TypeVar("_Operation", bound=AbstractOperation)
 
 
 class Connector(BlockingTwins):
-    """Makes operations. One is enough for a process; it may be used from every loop and thread.
+    """Creates operations. One per process is enough; every event loop and thread may use it.
 
     Nothing is opened before the first operation. Every coroutine has a blocking twin, whose name
-    ends in ``_blocking``, for programs with no event loop.
+    ends in ``_blocking``, for programs without an event loop.
 
     Parameters
     ----------
     worker_id : str, optional
-        Name of the worker, unique among those that exchange data; random by default.
+        Name of the worker, which must be unique among those that exchange data; random by default.
     keys : bytes or sequence of bytes, optional
-        Shared secrets of 16 bytes or more. The first seals the metadata that is handed out, all are
-        accepted; metadata that is unsealed, altered or expired is refused. Without keys a
-        malicious peer is not covered.
+        Shared secrets of 16 bytes or more. The first one seals the metadata that is handed out, and
+        metadata sealed with any of them is accepted. Metadata that is unsealed, altered or expired
+        is refused. Without keys, there is no protection against malicious peers.
     seal_lifetime : float
-        Seconds for which the metadata that this connector seals is accepted, from the making of
-        its operation; what peers seal has their lifetime. Clocks of the machines should agree
-        within a fraction of it.
+        Seconds for which the metadata that this connector seals is accepted, from the creation of
+        its operation. Metadata that peers seal has the lifetime that they set. The machines' clocks
+        should agree to within a fraction of it.
     timeout : float
-        Seconds after which an operation that has not ended fails, unless it is given its own.
-        Infinity, not 0, for never: with 0 every operation fails.
+        Seconds after which an operation that has not ended fails, unless it is given its own
+        timeout. For no deadline, use infinity, not 0, which makes every operation fail.
     quarantine : float
         Seconds for which the memory of a passive operation is kept alive after the operation was
-        abandoned, if its metadata had been handed out: a slow peer may still touch it. At least the
-        `timeout` of the peers, unless they are known to be gone.
+        abandoned, if its metadata had been handed out: a slow peer may still touch it. Use at least
+        the `timeout` of the peers, unless they are known to be gone.
     drain : float
-        Most seconds that `close` waits for transfers in flight.
+        Maximum seconds that `close` waits for transfers in flight.
     progress_interval : float
-        Seconds between looks at the network while no operation is going on, so that peers which
-        connect, leave or ask are answered; 0 for none.
+        Seconds between polls of the network while no operation is in progress, so that peers which
+        connect, disconnect or send requests are answered; 0 turns these polls off.
     backends : sequence of str, or mapping of str to mapping of str to str
-        NIXL's transports to start, and their options.
+        NIXL's transports to start, or a mapping of transports to their options.
     max_descriptors : int
-        Most descriptors in one operation.
+        Maximum number of descriptors in one operation.
     max_metadata_bytes : int
-        Most bytes of NIXL's metadata to accept from a peer.
+        Maximum size in bytes of NIXL's metadata to accept from a peer.
     max_peer_regions : int
-        Most regions to keep of one peer before it is reconnected.
+        Maximum number of regions to keep for one peer before it is reconnected.
     max_quarantine_bytes : int, optional
-        Bytes of memory in quarantine from which on `create_*` raises `QuarantineError`; a quarter
-        of the machine's memory if not given.
+        Bytes of memory in quarantine at which `create_*` raises `QuarantineError`; by default a
+        quarter of the machine's memory.
 
     Raises
     ------
     ArgumentError
-        An option is out of range. A ValueError.
+        An option is out of range. Also a ValueError.
     ArgumentTypeError
-        An argument is of the wrong type. A TypeError.
+        An argument is of the wrong type. Also a TypeError.
     """
 
     def __init__(
@@ -135,27 +135,28 @@ class Connector(BlockingTwins):
         Parameters
         ----------
         local_descriptors : Descriptor, Blocks or a sequence of these
-            The memory, all of one kind.
+            The memory, which must all be of one kind.
         timeout : float, optional
-            Seconds after which the operation fails; the connector's default if not given.
+            Seconds after which the operation fails; by default the connector's `timeout`.
 
         Returns
         -------
         ReadableOperation
-            Send its metadata to the peer, which begins a read, and wait for its completion.
+            Send its metadata to the peer, which then begins a read, and wait for its completion.
 
         Raises
         ------
         ArgumentTypeError
-            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. A TypeError.
+            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. Also a
+            TypeError.
         ArgumentError
-            It is empty, too long, or mixes kinds of memory. A ValueError.
+            `local_descriptors` is empty, too long, or mixes kinds of memory. Also a ValueError.
         RegistrationError
-            NIXL refuses the memory. A RuntimeError.
+            NIXL refuses to register the memory. Also a RuntimeError.
         CudaError
-            The work on a descriptor's stream failed. A RuntimeError.
+            Work on a descriptor's stream failed. Also a RuntimeError.
         QuarantineError
-            Too much memory is held for operations that were abandoned. A RuntimeError.
+            Abandoned operations hold too much memory. Also a RuntimeError.
         """
         connection = await self._create_connection()
         return await self._begun(
@@ -170,27 +171,29 @@ class Connector(BlockingTwins):
         Parameters
         ----------
         local_descriptors : Descriptor, Blocks or a sequence of these
-            The memory, all of one kind and not read-only.
+            The memory, which must all be of one kind and not read-only.
         timeout : float, optional
-            Seconds after which the operation fails; the connector's default if not given.
+            Seconds after which the operation fails; by default the connector's `timeout`.
 
         Returns
         -------
         WritableOperation
-            Send its metadata to the peer, which begins a write, and wait for its completion.
+            Send its metadata to the peer, which then begins a write, and wait for its completion.
 
         Raises
         ------
         ArgumentTypeError
-            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. A TypeError.
+            `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. Also a
+            TypeError.
         ArgumentError
-            It is empty, too long, or mixes kinds of memory; or some is read-only. A ValueError.
+            `local_descriptors` is empty, too long, mixes kinds of memory, or contains read-only
+            memory. Also a ValueError.
         RegistrationError
-            NIXL refuses the memory. A RuntimeError.
+            NIXL refuses to register the memory. Also a RuntimeError.
         CudaError
-            The work on a descriptor's stream failed. A RuntimeError.
+            Work on a descriptor's stream failed. Also a RuntimeError.
         QuarantineError
-            Too much memory is held for operations that were abandoned. A RuntimeError.
+            Abandoned operations hold too much memory. Also a RuntimeError.
         """
         connection = await self._create_connection()
         return await self._begun(
@@ -204,33 +207,33 @@ class Connector(BlockingTwins):
         *,
         timeout: float | None = None,
     ) -> ReadOperation:
-        """Begin to read a peer's memory. The transfer has started when this returns.
+        """Begin reading a peer's memory. The transfer has started when this returns.
 
         Parameters
         ----------
         remote_metadata : RdmaMetadata
-            That of the peer's readable operation.
+            Metadata of the peer's readable operation.
         local_descriptors : Descriptor, Blocks or a sequence of these
-            Where to put the data: as many as the peer has, each of the same size.
+            Where to put the data: as many descriptors as the peer has, of the same sizes.
         timeout : float, optional
-            Seconds after which the operation fails; the connector's default if not given.
+            Seconds after which the operation fails; by default the connector's `timeout`.
 
         Raises
         ------
         PairingError
-            The metadata is not that of a readable operation. A RuntimeError and a ValueError.
+            The metadata is not from a readable operation. Also a RuntimeError and a ValueError.
         MetadataError
-            The metadata is malformed or over a limit. A ValueError.
+            The metadata is malformed or exceeds a limit. Also a ValueError.
         AuthenticationError
-            The connector has keys, and none of them fits. A PermissionError.
+            The connector has keys, and the metadata has no valid seal. Also a PermissionError.
         ArgumentTypeError
-            An argument is of the wrong type. A TypeError.
+            An argument is of the wrong type. Also a TypeError.
         ArgumentError
-            The descriptors do not fit the peer's, or cannot be received in. A ValueError.
+            The descriptors do not match the peer's, or cannot receive data. Also a ValueError.
         CudaError
-            The work on a descriptor's stream failed. A RuntimeError.
+            Work on a descriptor's stream failed. Also a RuntimeError.
         TransferError
-            NIXL refuses the peer's metadata or the transfer. A RuntimeError.
+            NIXL refuses the peer's metadata or the transfer. Also a RuntimeError.
         """
         connection = await self._create_connection()
         return await self._begun(
@@ -246,16 +249,16 @@ class Connector(BlockingTwins):
         *,
         timeout: float | None = None,
     ) -> WriteOperation:
-        """Begin to write to a peer's memory. The transfer has started when this returns.
+        """Begin writing to a peer's memory. The transfer has started when this returns.
 
         Parameters
         ----------
         local_descriptors : Descriptor, Blocks or a sequence of these
-            The data: as many as the peer has, each of the same size.
+            The data: as many descriptors as the peer has, of the same sizes.
         remote_metadata : RdmaMetadata
-            That of the peer's writable operation.
+            Metadata of the peer's writable operation.
         timeout : float, optional
-            Seconds after which the operation fails; the connector's default if not given.
+            Seconds after which the operation fails; by default the connector's `timeout`.
 
         Raises
         ------
@@ -276,17 +279,17 @@ class Connector(BlockingTwins):
         *,
         timeout: float | None = None,
     ) -> PreparedRead:
-        """Prepare a read of a peer's memory that can be made again and again.
+        """Prepare a repeatable read of a peer's memory.
 
         Parameters
         ----------
         remote_metadata : RdmaMetadata
-            That of the peer's readable operation, which should have a timeout that lasts: it is
-            complete when the prepared read is closed.
+            Metadata of the peer's readable operation. That operation completes when the prepared
+            read is closed, so its timeout should cover all transfers.
         local_descriptors : Descriptor, Blocks or a sequence of these
-            Where to put the data: as many as the peer has, each of the same size.
+            Where to put the data: as many descriptors as the peer has, of the same sizes.
         timeout : float, optional
-            Seconds after which each transfer fails; the connector's default if not given.
+            Seconds after which each transfer fails; by default the connector's `timeout`.
 
         Raises
         ------
@@ -308,9 +311,9 @@ class Connector(BlockingTwins):
         *,
         timeout: float | None = None,
     ) -> PreparedWrite:
-        """Prepare a write to a peer's memory that can be made again and again.
+        """Prepare a repeatable write to a peer's memory.
 
-        As `prepare_read`, for the peer's writable operation.
+        Like `prepare_read`, but for the peer's writable operation.
         """
         connection = await self._create_connection()
         return await self._prepared(

@@ -1,4 +1,4 @@
-"""What a `Descriptor` takes, in the words of type checkers. At run time `Descriptor` decides."""
+"""What a `Descriptor` accepts, for type checkers. At run time, `Descriptor` itself decides."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ else:
 
 
 class ArrayInterface(Protocol):
-    """An array of the host's memory, as NumPy describes it."""
+    """An array in host memory, as NumPy describes it."""
 
     @property
     def __array_interface__(self) -> Any: ...
 
 
 class CudaArrayInterface(Protocol):
-    """An array of a CUDA device's memory."""
+    """An array in a CUDA device's memory."""
 
     @property
     def __cuda_array_interface__(self) -> Any: ...
 
 
 class DLPack(Protocol):
-    """A tensor that is exported over DLPack."""
+    """A tensor that is exported through DLPack."""
 
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -35,7 +35,7 @@ class DLPack(Protocol):
 
 
 class CudaPointer(Protocol):
-    """A pointer of cuda-python's, such as ``CUdeviceptr``."""
+    """A pointer from cuda-python, such as ``CUdeviceptr``."""
 
     def __int__(self) -> int: ...
 
@@ -43,31 +43,31 @@ class CudaPointer(Protocol):
 
 
 class CudaStream(Protocol):
-    """A stream of CUDA's, of whichever library."""
+    """A CUDA stream from any library."""
 
     @property
     def __cuda_stream__(self) -> Any: ...
 
 
 Array: TypeAlias = Buffer | ArrayInterface | CudaArrayInterface | DLPack
-"""An object that has bytes, and says where."""
+"""An object that holds bytes and says where they are."""
 
 Pointer: TypeAlias = SupportsIndex | CudaPointer
 """An address."""
 
 Placed: TypeAlias = tuple[Array, Device | str]
-"""An array, and the device that it is on."""
+"""An array and the device that it is on."""
 
 Region: TypeAlias = tuple[Pointer, SupportsIndex]
-"""An address, and how many bytes."""
+"""An address and a size in bytes."""
 
 PlacedRegion: TypeAlias = tuple[Pointer, SupportsIndex, Device | str]
 
 OwnedRegion: TypeAlias = tuple[Pointer, SupportsIndex, Device | str, object]
-"""And what keeps the memory alive."""
+"""An address, a size, a device, and the object that keeps the memory alive."""
 
 Data: TypeAlias = Array | Placed | Region | PlacedRegion | OwnedRegion
-"""What a `Descriptor` is made of."""
+"""What a `Descriptor` can be created from."""
 
 Stream: TypeAlias = CudaStream | CudaPointer | SupportsIndex
 """A CUDA stream, or its handle."""

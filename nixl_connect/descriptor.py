@@ -1,4 +1,4 @@
-"""One region of memory: where it is, what keeps it alive, and whether NIXL knows it."""
+"""One region of memory: where it is, what keeps it alive, and whether NIXL has registered it."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ _lock = threading.RLock()
 class Descriptor:
     """A region of memory to transfer from or to.
 
-    The memory stays alive, and a ``bytearray`` keeps its size, for as long as the descriptor
-    exists, and beyond that until no operation of it can touch the memory any more.
+    The memory stays alive, and a ``bytearray`` keeps its size, as long as the descriptor exists
+    and, after that, until none of its operations can touch the memory any more.
 
     Parameters
     ----------
     data : object
-        Any of: a bytes-like object (``bytes``, ``bytearray``, ``memoryview``, ``array``, ``mmap``);
+        One of: a bytes-like object (``bytes``, ``bytearray``, ``memoryview``, ``array``, ``mmap``);
         a NumPy array; an object with ``__array_interface__``, ``__cuda_array_interface__`` or
         ``__dlpack__``, on the host or a CUDA device; a torch tensor; ``(array, device)``;
-        ``(pointer, size)``, ``(pointer, size, device)`` or ``(pointer, size, device, owner)`` with
-        the size in bytes. A pointer is an int or a cuda-python ``CUdeviceptr``; without `owner`
-        the caller keeps the memory alive. Arrays must be contiguous, in C or Fortran order.
+        ``(pointer, size)``, ``(pointer, size, device)`` or ``(pointer, size, device, owner)``, with
+        the size in bytes. A pointer is an int or a cuda-python ``CUdeviceptr``; without `owner`,
+        the caller must keep the memory alive. Arrays must be contiguous, in C or Fortran order.
     stream : object, optional
         The CUDA stream whose work on the memory each operation waits for: an object with
-        ``__cuda_stream__``, or an integer handle. What the stream has been given when an operation
-        is made is done before a byte moves. By default the stream that the object names, if it
-        does; -1 to wait for nothing.
+        ``__cuda_stream__``, or an integer handle. Work queued on the stream by the time an
+        operation is created is finished before a byte moves. By default the stream that the object
+        names, if any; -1 to wait for nothing.
 
     Raises
     ------
     ArgumentError
-        Not contiguous, empty, null, or the device contradicts the data. A ValueError.
+        The data is empty, null or not contiguous, or contradicts the device. Also a ValueError.
     ArgumentTypeError
-        None of the above. A TypeError.
+        `data` is none of the above. Also a TypeError.
     LibraryError
-        It takes cuda-python, and there is none. An ImportError.
+        The data requires cuda-python, which is missing. Also an ImportError.
 
     Notes
     -----
-    Where there is cuda-python and a GPU, the driver is asked whether memory that is said to be a
-    device's is so, in all of its length.
+    If cuda-python and a GPU are present, the driver is asked to confirm that memory given as a
+    device's is on that device, over its whole length.
     """
 
     __slots__ = (
@@ -118,14 +118,15 @@ class Descriptor:
 
     @property
     def is_readonly(self) -> bool:
-        """Whether the memory is known to be read-only, so that nothing can be received in it."""
+        """Whether the memory is known to be read-only, so that it cannot receive data."""
         return self._memory.readonly
 
     @property
     def is_registered(self) -> bool:
         """Whether NIXL holds a registration of this memory.
 
-        Made by this descriptor; else in the connection of the last operation that used it.
+        Looks for this descriptor's own registration; if it has none, for one in the connection of
+        the last operation that used it.
         """
         if self._registration is not None:
             connection = self._connection
@@ -137,7 +138,7 @@ class Descriptor:
 
     @property
     def metadata(self) -> SerializedDescriptor:
-        """The descriptor as it goes over the wire."""
+        """The descriptor as it is sent to peers."""
         if self._metadata is None:
             self._metadata = SerializedDescriptor(
                 device=str(self._memory.device), ptr=self._memory.pointer, size=self._size
@@ -147,19 +148,19 @@ class Descriptor:
     def slice(self, offset: int, length: int) -> Descriptor:
         """Return a descriptor of a part of the memory, which shares this one's registration.
 
-        The part keeps this descriptor, and with it memory and registration, alive.
+        The part keeps this descriptor alive, and with it the memory and its registration.
 
         Parameters
         ----------
         offset, length : int
-            Bytes from the start, and how many.
+            Start and length of the part, in bytes.
 
         Raises
         ------
         ArgumentError
-            The part is empty or leaves the memory. A ValueError.
+            The part is empty or extends beyond the memory. Also a ValueError.
         ArgumentTypeError
-            Not integers. A TypeError.
+            An argument is not an integer. Also a TypeError.
         """
         offset, length = integer("offset", offset), integer("length", length)
         if offset < 0 or not 0 < length <= self._size - offset:
@@ -181,31 +182,32 @@ class Descriptor:
 
     @staticmethod
     def from_serialized(serialized: SerializedDescriptor) -> Descriptor:
-        """Return a descriptor of what `serialized` names, which is memory of its sender.
+        """Return a descriptor of the region that `serialized` names, which is its sender's memory.
 
         Raises
         ------
         ArgumentTypeError
-            Not a SerializedDescriptor.
+            `serialized` is not a SerializedDescriptor.
         """
         instance("serialized", serialized, SerializedDescriptor)
         return serialized.to_descriptor()
 
     def register_with_connector(self, connection: Connection) -> None:
-        """Register the memory for as long as the descriptor lives, or until it is deregistered.
+        """Register the memory for as long as the descriptor exists, or until it is deregistered.
 
-        Operations register what they need by themselves and release it when they end. What was
-        registered before stays: register buffers that are used again and again.
+        Operations register what they need and release it when they end. Memory that was already
+        registered stays registered, so register buffers that are used repeatedly.
 
         Parameters
         ----------
         connection : Connection
-            Where to register. Once is enough; again does nothing.
+            Connection to register with. Registering again does nothing.
 
         Raises
         ------
         RegistrationError
-            Registered with another connection, or NIXL refuses. A RuntimeError.
+            The descriptor is registered with another connection, or NIXL refuses. Also a
+            RuntimeError.
         """
         _check_connection(connection)
         if self._registered_with(connection):
@@ -252,7 +254,7 @@ class Descriptor:
         Raises
         ------
         RegistrationError
-            Registered with another connection.
+            The descriptor is registered with another connection.
         """
         _check_connection(connection)
         if not self._registered_with(connection):
@@ -263,12 +265,12 @@ class Descriptor:
             connection._engine.registrations.release(registration)
 
     def register_memory(self, connector: Connector) -> None:
-        """Register the memory with a connector's connection. Blocks, on first use, to open it.
+        """Register the memory with a connector's connection. The first use blocks to open it.
 
         Parameters
         ----------
         connector : Connector
-            As for `register_with_connector`.
+            Connector to register with; otherwise as for `register_with_connector`.
         """
         from nixl_connect.connector import Connector
 

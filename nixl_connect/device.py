@@ -32,7 +32,7 @@ class DeviceKind(IntEnum):
         Raises
         ------
         ArgumentError
-            For UNSPECIFIED, which has none.
+            The kind is UNSPECIFIED, which has none.
         """
         if self is DeviceKind.UNSPECIFIED:
             raise ArgumentError("DeviceKind.UNSPECIFIED has no NIXL memory type")
@@ -60,15 +60,16 @@ class Device:
     Parameters
     ----------
     metadata : str or (DeviceKind, int)
-        ``"cpu"`` or ``"host"``; ``"cuda"``, ``"gpu"`` or ``"xpu"``, with a number after a colon
-        unless it is 0; or the kind and the number. Case and surrounding blanks do not matter.
+        ``"cpu"`` or ``"host"``; ``"cuda"``, ``"gpu"`` or ``"xpu"``, followed by a colon and the
+        number unless that is 0; or the kind and the number. Case and surrounding whitespace do not
+        matter.
 
     Raises
     ------
     ArgumentError
         The text names no device, or the number is negative.
     ArgumentTypeError
-        Neither a string nor such a pair.
+        `metadata` is neither a string nor such a pair.
     """
 
     __slots__ = ("_id", "_kind")

@@ -1,13 +1,13 @@
 """Every error that this package raises on purpose.
 
-All derive from `NixlConnectError`, and each concrete one also from the built-in that a Python
-programmer would catch. The package's own bugs derive from `InternalError` alone, so that catching
-the base does not hide them.
+All derive from `NixlConnectError`, and each concrete error also from the built-in one that a Python
+programmer would expect to catch. The package's own bugs derive only from `InternalError`, so that
+catching the base class does not hide them.
 """
 
 
 class NixlConnectError(Exception):
-    """Base of the errors that callers, peers and machines cause."""
+    """Base class of the errors that callers, peers and machines cause."""
 
 
 class InternalError(Exception):
@@ -15,21 +15,21 @@ class InternalError(Exception):
 
 
 class ArgumentError(NixlConnectError, ValueError):
-    """An argument has a value that cannot be used; nothing was done."""
+    """An argument has an invalid value; nothing was done."""
 
 
 class ArgumentTypeError(NixlConnectError, TypeError):
-    """An argument is of a type that cannot be used; nothing was done."""
+    """An argument has the wrong type; nothing was done."""
 
 
 class PairingError(NixlConnectError, RuntimeError, ValueError):
-    """The operation does not pair with that of the metadata, such as a read with a writable."""
+    """The operation does not match the metadata's, such as a read of a writable operation."""
 
 
 class MetadataError(NixlConnectError, ValueError):
-    """Metadata is malformed, truncated or over a limit; nothing of it was used.
+    """Metadata is malformed, truncated or exceeds a limit; none of it was used.
 
-    The text, which may repeat some of the metadata, has no more than 500 characters.
+    The message, which may quote some of the metadata, has at most 500 characters.
     """
 
     def __init__(self, message: str) -> None:
@@ -53,7 +53,7 @@ class RegistrationError(NixlConnectError, RuntimeError):
 
 
 class QuarantineError(NixlConnectError, RuntimeError):
-    """Abandoned operations keep so much memory that no further one may be offered to peers."""
+    """Abandoned operations hold so much memory that no more may be offered to peers."""
 
 
 class OperationCancelledError(NixlConnectError, RuntimeError):
@@ -61,11 +61,11 @@ class OperationCancelledError(NixlConnectError, RuntimeError):
 
 
 class WaitTimeoutError(NixlConnectError, TimeoutError):
-    """The wait's timeout passed. The operation goes on."""
+    """The wait's timeout passed. The operation continues."""
 
 
 class PoolExhaustedError(NixlConnectError, TimeoutError):
-    """No memory of a pool came back in time."""
+    """No memory was returned to the pool in time."""
 
 
 class TransferError(NixlConnectError, RuntimeError):
@@ -74,9 +74,9 @@ class TransferError(NixlConnectError, RuntimeError):
     Attributes
     ----------
     status : str
-        NIXL's status, such as ``"ERR_BACKEND"``; empty where NIXL reported none.
+        NIXL's status, such as ``"ERR_BACKEND"``; empty if NIXL reported none.
     peer : str
-        Name of the peer; empty where it is not known.
+        Name of the peer; empty if it is not known.
     """
 
     def __init__(self, message: str, *, status: str = "", peer: str = "") -> None:
@@ -94,7 +94,7 @@ class TransferTimeoutError(TransferError, TimeoutError):
 
 
 class CudaError(NixlConnectError, RuntimeError):
-    """CUDA's driver refused something, or work on a descriptor's stream failed."""
+    """The CUDA driver refused something, or work on a descriptor's stream failed."""
 
 
 class BackendError(NixlConnectError, RuntimeError):

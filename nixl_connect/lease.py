@@ -1,4 +1,4 @@
-"""A block of a pool: registered memory of the host, lent out."""
+"""A block of a pool: registered host memory, lent out."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """A block of a pool, for as long as anybody needs it.
+    """A block of a pool, kept for as long as anything needs it.
 
-    The block goes back to the pool when the lease has been released or dropped, no descriptor,
-    `view`, array or copy of it is left, and no peer can touch it any more: also a late write, of a
-    peer that was slow, meets no other lease. Made by `HostPool.acquire`.
+    Created by `HostPool.acquire`. The block returns to the pool when the lease has been released or
+    dropped, no descriptor, `view`, array or copy of it is left, and no peer can touch it any more.
+    A slow peer's late write therefore never reaches another lease.
     """
 
     __slots__ = ("_descriptor", "_memory", "_nbytes")
@@ -34,12 +34,12 @@ class Lease:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that were asked for."""
+        """Number of bytes that were requested."""
         return self._nbytes
 
     @property
     def descriptor(self) -> Descriptor:
-        """The memory, for operations.
+        """Descriptor of the memory, for operations.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Lease:
 
     @property
     def view(self) -> memoryview:
-        """The memory, writable: for ``numpy.frombuffer``, say. Its content is whatever it was.
+        """Writable view of the memory, such as for ``numpy.frombuffer``. Not zeroed.
 
         Raises
         ------
@@ -66,31 +66,32 @@ class Lease:
     async def copy_from(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
-        """Fill the lease, from its start, with the bytes of other memory, of a device above all.
+        """Copy other memory, typically a device's, to the start of the lease.
 
-        Where the network does not reach a GPU's memory, this is half of the way around: copy to a
-        lease, and have the peer read from that.
+        If the network cannot reach a GPU's memory, go by way of the host: copy to a lease, and let
+        the peer read from that.
 
         Parameters
         ----------
         data : object
-            As for `Descriptor`. What its stream has been given is waited for first.
+            As for `Descriptor`. Work queued on its stream is waited for first.
         stream : object, optional
             As for `Descriptor`.
         timeout : float, optional
-            Most seconds to wait for the stream. A copy that has begun cannot be recalled: it keeps
-            both sides alive until it is done, whatever becomes of whoever waits for it.
+            Maximum seconds to wait for the stream; no limit by default. A copy that has begun
+            cannot be cancelled: it keeps both sides alive until it is done, even if nothing waits
+            for it any more.
 
         Raises
         ------
         ArgumentError
-            More bytes than the lease has. A ValueError.
+            The data has more bytes than the lease. Also a ValueError.
         CudaError
-            The driver refuses, or the work on the stream failed. A RuntimeError.
+            The driver refuses, or work on the stream failed. Also a RuntimeError.
         TransferTimeoutError
-            The stream's work was not done in time, and nothing was copied. A TimeoutError.
+            The stream's work was not done in time, and nothing was copied. Also a TimeoutError.
         LibraryError
-            The data is on a device, and there is no cuda-python to reach it. An ImportError.
+            The data is on a device, but there is no cuda-python to reach it. Also an ImportError.
         ClosedError
             The lease has been released.
         """
@@ -101,12 +102,12 @@ class Lease:
     ) -> None:
         """Fill other memory with the first bytes of the lease: the inverse of `copy_from`.
 
-        The bytes are there when it returns, for whatever is given to any stream from then on.
+        The bytes have arrived when it returns: work queued on any stream from then on sees them.
 
         Raises
         ------
         ArgumentError
-            More bytes than the lease has, or read-only. A ValueError.
+            The data has more bytes than the lease, or is read-only. Also a ValueError.
         CudaError, TransferTimeoutError, LibraryError, ClosedError
             As for `copy_from`.
         """
@@ -115,17 +116,17 @@ class Lease:
     def copy_from_blocking(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
-        """Fill the lease: `copy_from` without an event loop."""
+        """Fill the lease: the blocking form of `copy_from`."""
         Copy(self.descriptor, data, stream, outward=False).run(_permit(timeout))
 
     def copy_to_blocking(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
-        """Fill other memory: `copy_to` without an event loop."""
+        """Fill other memory: the blocking form of `copy_to`."""
         Copy(self.descriptor, data, stream, outward=True).run(_permit(timeout))
 
     def release(self) -> None:
-        """Give it up. Idempotent."""
+        """Release the lease. Idempotent."""
         self._memory = self._descriptor = None
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The life of a connector: its connection is opened at the first need, and closed once."""
+"""The life of a connector: its connection is opened when first needed, and closed once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from nixl_connect.statistics import (
 _Self = TypeVar("_Self", bound="Lifecycle")
 
 MONITOR = "NIXL_CONNECT_MONITOR"
-"""The variable that asks for a socket that tells of them, see `nixl_connect.monitor`."""
+"""Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""
 
 # By identity: connectors of one name are equal.
 _all: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
 
 
 class Lifecycle(ABC):
-    """Opens a connection, closes it, and tells what it does."""
+    """Opens a connection, closes it, and reports what it does."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -47,15 +47,15 @@ class Lifecycle(ABC):
         """Make the connection. May take long."""
 
     async def close(self) -> None:
-        """Cancel what is left, let transfers in flight end, and give everything back. Idempotent.
+        """Cancel what has not ended, drain transfers in flight, and release everything. Idempotent.
 
-        Waits at most the connector's `drain` for transfers in flight. Memory that is in quarantine
-        stays until that ends.
+        Waits for transfers in flight for at most the connector's `drain`. Memory in quarantine is
+        kept until its quarantine ends.
         """
         await on_thread(self.close_blocking)
 
     def close_blocking(self) -> None:
-        """Close: `close` without an event loop."""
+        """Close the connector: the blocking form of `close`."""
         with self._lock:
             self._closed = True
             connection = self._connection
@@ -68,8 +68,8 @@ class Lifecycle(ABC):
         Returns
         -------
         Statistics
-            A dict: counts of operations, registrations, peers and notifications; sizes in bytes;
-            durations in seconds. The documentation has a table.
+            A dict with counts of operations, registrations, peers and notifications. Sizes are in
+            bytes, durations in seconds. The documentation has a table of the keys.
         """
         connection = self._connection
         # The type leaves out the empty one: who asks first would have to look at every key.
@@ -83,14 +83,14 @@ class Lifecycle(ABC):
         Parameters
         ----------
         min_age : float
-            Only those that are so many seconds old.
+            Report only operations that are at least this many seconds old.
         limit : int, optional
-            Only so many, the oldest.
+            Report at most this many, choosing the oldest.
 
         Returns
         -------
         list of OperationReport
-            Oldest first. The text of each is a line for a log.
+            Oldest first. The `str` of each is a line for a log.
         """
         seconds("min_age", min_age)
         if limit is not None:

@@ -1,8 +1,7 @@
-"""The wire: what the passive side hands out and the active side needs.
+"""The wire format: what the passive side hands out and the active side needs.
 
-JSON of four fields, the same that ``dynamo.nixl_connect`` speaks, and beside it a compact binary
-form. Nothing here touches NIXL or a pointer: it decides whether a message is
-well-formed, and no more.
+JSON with four fields, the same as that of ``dynamo.nixl_connect``, and also a compact binary form.
+Nothing here touches NIXL or a pointer: this module only decides whether a message is well-formed.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class SerializedDescriptor(Model, frozen=True, kw_only=True):
             )
 
     def to_descriptor(self) -> Descriptor:
-        """Return a descriptor of the region. It names memory of the peer, not of this process."""
+        """Return a descriptor of the region. It names the peer's memory, not this process's."""
         from nixl_connect.descriptor import Descriptor
 
         return Descriptor._of_peer(self.ptr, self.size, self.device)
@@ -82,35 +81,35 @@ class SerializedDescriptor(Model, frozen=True, kw_only=True):
 
 
 class Group(NamedTuple):
-    """Blocks of one region, of which that of index i starts ``i * stride`` bytes from `ptr`."""
+    """Blocks of one region; the one with index i starts ``i * stride`` bytes from `ptr`."""
 
     device: str
     ptr: int
     size: int
-    """Bytes of each block."""
+    """Size of each block, in bytes."""
 
     stride: int
     width: int
-    """Bytes of an index, 4 or 8."""
+    """Bytes per index: 4 or 8."""
 
     indices: bytes
     """Little-endian."""
 
 
 class BlockDescriptors(Sequence[SerializedDescriptor]):
-    """The descriptors of blocks, each made when it is asked for. Immutable.
+    """The descriptors of blocks, each created on access. Immutable.
 
     Parameters
     ----------
     groups : list of Group
         The blocks.
     tables : list of Regions, optional
-        Their rows, where they are known.
+        Their rows, if known.
 
     Raises
     ------
     MetadataError
-        A device, an address or a size that cannot be.
+        A device, an address or a size is invalid.
     """
 
     __slots__ = ("groups", "tables")
@@ -128,7 +127,7 @@ class BlockDescriptors(Sequence[SerializedDescriptor]):
         return Regions.join(self.tables)
 
     def listed(self) -> bytes:
-        """Return ``;<device>,<ptr>,<size>`` of each row."""
+        """Return ``;<device>,<ptr>,<size>`` for each row."""
         pairs = zip(self.groups, self.tables, strict=True)
         return b"".join(table.listed(group.device.encode()) for group, table in pairs)
 
@@ -202,13 +201,13 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
     Parameters
     ----------
     descriptors : list of SerializedDescriptor
-        The regions, in the order of the operation's descriptors. Of blocks, a sequence that makes
-        each when it is asked for.
+        The regions, in the order of the operation's descriptors. For blocks, a sequence that
+        creates each one on access.
     nixl_metadata : str
         NIXL's own metadata of the regions: ``b64:`` and the base64 of a zlib stream, or (older
         peers) the stream in hexadecimal.
     notification_key : str
-        What the active side notifies the passive side with.
+        Key with which the active side notifies the passive side.
     operation_kind : int
         1 for memory to be read, 2 for memory to be written.
     """
@@ -239,12 +238,12 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "operation_kind", int(kind))
 
     def to_descriptors(self) -> Descriptor | list[Descriptor]:
-        """Return the regions: one Descriptor for one, a list for more.
+        """Return the regions: a Descriptor if there is one, a list if there are more.
 
         Raises
         ------
         MetadataError
-            There are none.
+            There are no regions.
         """
         if not self.descriptors:
             raise MetadataError("descriptors must not be empty")
@@ -252,7 +251,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         return described[0] if len(described) == 1 else described
 
     def to_bytes(self) -> bytes:
-        """Return the compact binary form: a msgpack array, for wires that need no JSON."""
+        """Return the compact binary form: a msgpack array, for channels that do not need JSON."""
         stream = stream_of(self.nixl_metadata)
         described = self.descriptors
         rows: Sequence[Any]
@@ -264,12 +263,12 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> RdmaMetadata:
-        """Make an instance of its binary form.
+        """Create an instance from its binary form.
 
         Raises
         ------
         MetadataError
-            Malformed, or of a version that this one does not read.
+            The data is malformed, or of a version that this release does not read.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ArgumentTypeError(f"data must be bytes, not {type(data).__name__}")

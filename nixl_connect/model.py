@@ -1,4 +1,4 @@
-"""What callers use of pydantic's models, for the types of the wire, without pydantic."""
+"""The part of pydantic's models that callers use, for the wire types, without pydantic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Self = TypeVar("_Self", bound="Model")
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The part of pydantic's interface that users of the reference call, without pydantic."""
+    """The part of pydantic's interface that users of ``dynamo.nixl_connect`` call."""
 
     def model_dump(
         self,
@@ -29,11 +29,11 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Parameters
         ----------
         mode
-            As for pydantic's; there is nothing for it to change.
+            Accepted for compatibility with pydantic; has no effect.
         include, exclude : set of str, optional
-            Names of the fields to return, and not to.
+            Names of the fields to include, and of those to leave out.
         **options
-            Those of pydantic's that have nothing to change: `by_alias`, `context`, `exclude_none`,
+            Options of pydantic that have no effect here: `by_alias`, `context`, `exclude_none`,
             `round_trip`, `serialize_as_any`, `warnings`.
         """
         _check_options(options, _DUMP_OPTIONS)
@@ -56,7 +56,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Parameters
         ----------
         indent : int, optional
-            Blanks for each level; in one line if not given.
+            Spaces per level; a single line by default.
         include, exclude, **options
             As for `model_dump`.
         """
@@ -73,25 +73,25 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         update: Mapping[str, Any] | None = None,
         deep: bool = False,  # noqa: ARG002
     ) -> _Self:
-        """Return an instance with some fields changed, which are validated, unlike pydantic's.
+        """Return an instance with some fields changed. Unlike pydantic, validates the changes.
 
         Parameters
         ----------
         update : mapping, optional
             The fields to change.
         deep : bool
-            As for pydantic's; nothing of an instance can change.
+            Accepted for compatibility with pydantic; has no effect, since instances are immutable.
         """
         return msgspec.structs.replace(self, **(update or {}))
 
     @classmethod
     def model_json_schema(cls) -> dict[str, Any]:
-        """Return the JSON schema, made by pydantic.
+        """Return the JSON schema, as pydantic generates it.
 
         Raises
         ------
         LibraryError
-            pydantic is not installed. An ImportError.
+            pydantic is not installed. Also an ImportError.
         """
         try:
             from pydantic import TypeAdapter
@@ -103,14 +103,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def model_validate(  # noqa: PYI019
         cls: type[_Self], obj: object, **options: Any
     ) -> _Self:
-        """Make an instance of a mapping of the fields, or return an instance as it is.
+        """Create an instance from a mapping of the fields, or return an instance unchanged.
 
         Parameters
         ----------
         obj : mapping
-            The fields. Always strictly: text is no number.
+            The fields. Validation is always strict: a string is not a number.
         **options
-            Those of pydantic's that have nothing to change: `strict`, `context`, `by_alias`,
+            Options of pydantic that have no effect here: `strict`, `context`, `by_alias`,
             `by_name`, `from_attributes`.
 
         Raises
@@ -130,7 +130,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def model_validate_json(  # noqa: PYI019
         cls: type[_Self], json_data: str | bytes | bytearray, **options: Any
     ) -> _Self:
-        """Make an instance of its JSON form.
+        """Create an instance from its JSON form.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Raises
         ------
         MetadataError
-            Not JSON, or as for `model_validate`.
+            The data is not JSON; otherwise as for `model_validate`.
         """
         _check_options(options, _VALIDATE_OPTIONS)
         try:
@@ -156,7 +156,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Let pydantic use the class as a field's type. Called by pydantic alone."""
+        """Let pydantic use the class as a field's type. Called only by pydantic."""
         from pydantic_core import core_schema
 
         mapping = cls._pydantic_mapping(core_schema)

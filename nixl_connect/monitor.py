@@ -1,10 +1,10 @@
-"""A local socket that tells what the connectors of this process do, for ``nixl-connect top``.
+"""A local socket that reports what this process's connectors do, for ``nixl-connect top``.
 
-It is opened only when asked: by `serve`, or, when the first connector opens, by the variable
-NIXL_CONNECT_MONITOR, which is 1 or the path of a folder. Whoever connects gets one line of JSON,
-`snapshot`, and then the end; nothing is read. The socket lies in a folder that only its user may
-enter, and only its user and root are answered. No metadata, no key and no byte of anybody's data is
-told.
+It is opened only on request: by `serve`, or when the first connector opens, if the environment
+variable NIXL_CONNECT_MONITOR is 1 or the path of a folder. A client that connects receives one line
+of JSON, the result of `snapshot`, and then the end of the stream; nothing is read from it. The
+socket is in a folder that only its user may enter, and it answers only its user and root. It
+reveals no metadata, no keys and no data.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ _asked = False
 
 
 def folders(user: int | None = None) -> list[Path]:
-    """Return where the sockets of a user's processes are, unless they are told otherwise.
+    """Return the folders in which a user's processes open their sockets by default.
 
     Parameters
     ----------
     user : int, optional
-        Number of the user; this process's by default.
+        Id of the user; by default that of this process.
 
     Returns
     -------
     list of Path
-        The first in which files can be made is used: ``/run/user/UID/nixl_connect``, which is there
-        while the user is logged in, and ``/tmp/nixl_connect-UID``.
+        ``/run/user/UID/nixl_connect``, which exists while the user is logged in, and
+        ``/tmp/nixl_connect-UID``. The first in which files can be created is used.
     """
     if user is None:
         user = os.getuid()
@@ -69,7 +69,7 @@ def folders(user: int | None = None) -> list[Path]:
 
 
 def sockets(folder: Path) -> dict[Path, int]:
-    """Return the sockets in a folder, and the processes that have made them."""
+    """Return the sockets in a folder, and the ids of the processes that created them."""
     found = {}
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir()):
@@ -80,15 +80,15 @@ def sockets(folder: Path) -> dict[Path, int]:
 
 
 def snapshot() -> dict[str, Any]:
-    """Return what the connectors of this process hold and do, ready for JSON.
+    """Return what the connectors of this process hold and do, in a form for JSON.
 
     Returns
     -------
     dict
-        ``version``, ``pid``, ``program``, ``time`` (seconds of the epoch), ``clock`` (monotonic
-        seconds, for rates), and ``connectors``: of each that is open an ``id``, its agent's
-        ``name``, its ``stats``, its oldest ``operations`` and its last used ``peers``, 100 of each
-        at most.
+        ``version``, ``pid``, ``program``, ``time`` (seconds since the epoch), ``clock`` (monotonic
+        seconds, for rates), and ``connectors``: for each one that is open, an ``id``, its agent's
+        ``name``, its ``stats``, its oldest ``operations`` and its most recently used ``peers``, at
+        most 100 of each.
     """
     told = [_connector(connector) for connector in connectors()]
     return {
@@ -125,12 +125,12 @@ def _connector(connector: Lifecycle) -> dict[str, Any] | None:
 
 
 class Monitor:
-    """An open socket, and the thread that answers there. Closed by `close`, or leaving ``with``.
+    """An open socket and the thread that answers on it. Closed by `close` or by leaving ``with``.
 
     Attributes
     ----------
     path : Path
-        Of the socket.
+        Path of the socket.
     """
 
     def __init__(self, path: Path, listening: socket.socket) -> None:
@@ -205,18 +205,18 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 def serve(path: str | os.PathLike[str] | None = None) -> Monitor:
-    """Open a socket that tells what the connectors of this process do.
+    """Open a socket that reports what the connectors of this process do.
 
     Parameters
     ----------
     path : str or PathLike, optional
-        The folder to make it in; one of `folders` by default. It is made if there is none, and must
-        belong to this user and be closed to others.
+        Folder for the socket; by default one of `folders`. It is created if it does not exist, and
+        must belong to this user and be inaccessible to others.
 
     Raises
     ------
     BackendError
-        The socket cannot be opened there, or no thread started. A RuntimeError.
+        The socket cannot be opened there, or its thread cannot be started. Also a RuntimeError.
     """
     *others, last = folders() if path is None else [Path(path)]
     for folder in others:

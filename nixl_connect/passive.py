@@ -18,7 +18,7 @@ from nixl_connect.status import OperationKind
 
 
 class PassiveOperation(AbstractOperation):
-    """Memory that waits for a peer's transfer."""
+    """Memory that is offered for a peer's transfer."""
 
     def __init__(
         self,
@@ -85,19 +85,19 @@ class PassiveOperation(AbstractOperation):
         ]
 
     def metadata(self, hex_encode: bool = False) -> RdmaMetadata:
-        """Return what the active side needs: this operation's memory and nothing else.
+        """Return what the active side needs. Describes this operation's memory and nothing else.
 
-        Made once and kept.
+        Created once and then kept.
 
         Parameters
         ----------
         hex_encode : bool
-            Use the older hexadecimal form in place of base64.
+            Use the older hexadecimal form instead of base64.
 
         Raises
         ------
         StateError
-            The operation has ended, and the metadata had not been made before.
+            The operation ended before its metadata was created.
         """
         native = self._begun()
         hex_encode = bool(hex_encode)
@@ -128,24 +128,24 @@ class ReadableOperation(PassiveOperation):
     Parameters
     ----------
     connection : Connection
-        Where to make it.
+        Connection to use.
     local_descriptors : Descriptor or sequence of Descriptor
-        The memory, all of one kind.
+        The memory, which must all be of one kind.
     timeout : float, optional
-        Seconds after which the operation fails; the connector's default if not given, infinity for
-        never.
+        Seconds after which the operation fails; by default the connector's `timeout`, infinity for
+        no deadline.
     """
 
     _kind = OperationKind.READ
 
 
 class WritableOperation(PassiveOperation):
-    """Memory that a peer may write to. Parameters as for `ReadableOperation`.
+    """Memory that a peer may write to. Takes the parameters of `ReadableOperation`.
 
     Raises
     ------
     ArgumentTypeError
-        An argument is of the wrong type. A TypeError.
+        An argument is of the wrong type. Also a TypeError.
     ArgumentError, RegistrationError, QuarantineError
         As for `Connector.create_writable`.
     """

@@ -1,4 +1,4 @@
-"""Host memory that is registered once and lent out again and again."""
+"""Host memory that is registered once and lent out repeatedly."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 
 
 class HostPool:
-    """Registered host memory, lent out in blocks. From every loop and thread.
+    """Registered host memory, lent out in blocks to any event loop or thread.
 
-    Registration is dear, above all where pages are pinned; memory of a pool is registered once. A
-    block has the next power of two of bytes, a page or more, and starts at a page. Memory is added
-    in slabs as it is needed, and given back by `trim` and `close`.
+    Registration is expensive, above all where pages are pinned, so a pool registers its memory only
+    once. The size of a block is the next power of two, at least a page, and blocks are
+    page-aligned. Memory is added in slabs as needed, and given back by `trim` and `close`.
 
     Parameters
     ----------
     connector : Connector
-        With which to register.
+        Connector to register the memory with.
     max_bytes : int
-        Most memory to have.
+        Maximum size of the pool, in bytes.
     slab_bytes : int
-        How much to add at a time; larger blocks have slabs of their own.
+        Bytes to add at a time. Larger blocks get slabs of their own.
     pin : bool, optional
-        Whether CUDA should know the memory as pinned, so that copies from and to a GPU are direct.
-        By default where there is a GPU and cuda-python.
+        Whether to register the memory with CUDA as pinned, so that copies to and from a GPU are
+        direct. By default, only if a GPU and cuda-python are present.
 
     Raises
     ------
     ArgumentError
-        A size is out of range. A ValueError.
+        A size is out of range. Also a ValueError.
     LibraryError
-        `pin` is True, and there is no GPU or no cuda-python. An ImportError.
+        `pin` is True, but there is no GPU or no cuda-python. Also an ImportError.
     """
 
     def __init__(
@@ -71,25 +71,25 @@ class HostPool:
         self._slabs = Slabs(connector, most, slab, pin=pin)
 
     async def acquire(self, nbytes: int, timeout: float | None = None) -> Lease:
-        """Lease a block, and wait for one if all are in use.
+        """Lease a block, waiting for one if all are in use.
 
         Parameters
         ----------
         nbytes : int
-            How many bytes.
+            Number of bytes.
         timeout : float, optional
-            Most seconds to wait; without end if not given.
+            Maximum seconds to wait; no limit by default.
 
         Raises
         ------
         PoolExhaustedError
-            None came back in time. A TimeoutError.
+            No block was returned in time. Also a TimeoutError.
         ArgumentError
-            More than the pool may ever have. A ValueError.
+            `nbytes` is more than the pool may ever have. Also a ValueError.
         RegistrationError
-            NIXL refuses more memory. A RuntimeError.
+            NIXL refuses to register more memory. Also a RuntimeError.
         ClosedError
-            The pool is closed. A RuntimeError.
+            The pool is closed. Also a RuntimeError.
         """
         import asyncio  # late: see `loops`
 
@@ -111,7 +111,7 @@ class HostPool:
             search.end()
 
     def acquire_blocking(self, nbytes: int, timeout: float | None = None) -> Lease:
-        """Lease a block: `acquire` without an event loop."""
+        """Lease a block: the blocking form of `acquire`."""
         search = _Search(self._slabs, nbytes, timeout)
         try:
             while True:
@@ -128,23 +128,23 @@ class HostPool:
             search.end()
 
     def trim(self) -> int:
-        """Give back slabs of which nothing is in use; return how many bytes."""
+        """Give back slabs of which nothing is in use, and return their size in bytes."""
         return self._slabs.trim()
 
     def stats(self) -> dict[str, int]:
-        """Return what the pool has.
+        """Return figures about the pool.
 
         Returns
         -------
         dict
             `bytes` and `slabs`: registered memory; `leases` and `leased_bytes`: blocks in use, and
-            their sizes; `free_bytes`; `waits`: leases that had to wait. A closed pool has nothing:
-            what is in use then is no longer its.
+            their sizes; `free_bytes`; `waits`: leases that had to wait. A closed pool has no
+            memory: blocks that are still in use no longer belong to it.
         """
         return self._slabs.stats()
 
     def close(self) -> None:
-        """Lend no more, and give back what is not in use; the rest as it comes back. Idempotent."""
+        """Stop lending, and give back what is not in use, the rest on its return. Idempotent."""
         self._slabs.close()
 
     def __enter__(self) -> Self:

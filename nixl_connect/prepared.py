@@ -1,4 +1,4 @@
-"""Prepared transfers: the same memory, moved again and again with one request."""
+"""Prepared transfers: the same memory, moved repeatedly with one request."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ _SLICE = 0.05
 
 
 class PreparedTransfer:
-    """A transfer that can be made again and again: a `PreparedRead` or a `PreparedWrite`.
+    """A repeatable transfer: a `PreparedRead` or a `PreparedWrite`.
 
-    All that an operation costs beside the transfer, from parsing to registration, is paid once. The
-    passive side makes one operation, with a timeout that lasts, and is told once, when this is
-    closed; how it learns of single transfers is the application's affair.
+    Everything that an operation costs besides the transfer, from parsing to registration, is paid
+    once. The passive side creates one operation, whose timeout should cover all transfers, and is
+    notified once, when the prepared transfer is closed. How it learns of single transfers is up to
+    the application.
 
-    One transfer at a time. Leaving a ``with`` block closes; with an exception it cancels, as
-    dropping the object does, and the passive side is told so.
+    Only one transfer can run at a time. Leaving a ``with`` block closes the prepared transfer.
+    Leaving it with an exception, or dropping the object, cancels it and tells the passive side so.
     """
 
     _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
@@ -93,11 +94,11 @@ class PreparedTransfer:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be transferred any more: closed, cancelled or failed."""
+        """Whether it is closed, cancelled or failed, so that nothing more can be transferred."""
         return self._native is None
 
     def transfer_blocking(self, timeout: float | None = None) -> None:
-        """Move the bytes, and block until all have arrived: `transfer` without an event loop."""
+        """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
         fence = self._operation._fence()
@@ -109,24 +110,24 @@ class PreparedTransfer:
     async def transfer(self, timeout: float | None = None) -> None:
         """Move the bytes, and wait until all have arrived.
 
-        If the task is cancelled the transfer goes on, and no other can be made before its end.
+        If the task is cancelled, the transfer continues, and no other can start before it ends.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds after which it fails; that of the preparation if not given.
+            Seconds after which the transfer fails; by default the timeout of the preparation.
 
         Raises
         ------
         TransferTimeoutError
-            It took longer. A TimeoutError.
+            The transfer took longer. Also a TimeoutError.
         PeerLostError
-            The peer is gone. A ConnectionError.
+            The peer is gone. Also a ConnectionError.
         TransferError
-            NIXL failed it. A RuntimeError.
+            NIXL failed the transfer. Also a RuntimeError.
         StateError
-            Closed, or another transfer is going on. After an error of a transfer that had begun it
-            is closed.
+            It is closed, or another transfer is in progress. A transfer that fails after it has
+            begun closes it.
         """
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
@@ -198,7 +199,7 @@ class PreparedTransfer:
             raise
 
     def _renew(self, permit: Permit) -> None:
-        """Wait for a thread that loads the peer; make the request anew for another connection."""
+        """Wait for a thread that loads the peer; recreate the request for another connection."""
         self._engine.refuse_after_fork()
         permit.need_patience()
         if not self._peer.broken:
@@ -285,16 +286,16 @@ class PreparedTransfer:
             self._engine.starter.unprepare(operation)
 
     def close(self) -> None:
-        """End it, and tell the passive side that its operation is complete. Idempotent.
+        """Close it, and tell the passive side that its operation is complete. Idempotent.
 
-        Blocks where the peer has to be connected again to be told.
+        Blocks if the peer has to be reconnected to be told.
 
         Raises
         ------
         StateError
-            A transfer is going on.
+            A transfer is in progress.
         TransferError
-            The peer could not be told. A RuntimeError.
+            The peer could not be told. Also a RuntimeError.
         """
         self._close(PATIENT)
 
@@ -326,15 +327,15 @@ class PreparedTransfer:
             raise error_of(operation, repr(self), self._peer.name, self._timeout)
 
     def cancel(self) -> None:
-        """End it, and tell the passive side that its operation is cancelled. Idempotent.
+        """Cancel it, and tell the passive side that its operation is cancelled. Idempotent.
 
-        A peer that was disconnected or connected anew since the last transfer may not be told: its
-        operation then ends by its own deadline.
+        A peer that was disconnected or reconnected since the last transfer may not be told. Its
+        operation then ends at its own deadline.
 
         Raises
         ------
         StateError
-            A transfer is going on.
+            A transfer is in progress.
         """
         if self._native is None or self._engine.forked:
             return
@@ -391,16 +392,16 @@ class PreparedTransfer:
 
 
 class PreparedRead(PreparedTransfer):
-    """A read from a peer's memory that can be made again and again."""
+    """A repeatable read from a peer's memory."""
 
     _kind = OperationKind.READ
 
     def results(self) -> list[Descriptor | Blocks]:
-        """Return the local descriptors, whose memory holds what the last transfer has read."""
+        """Return the local descriptors. Their memory holds what the last transfer read."""
         return list(self._operation._items)
 
 
 class PreparedWrite(PreparedTransfer):
-    """A write to a peer's memory that can be made again and again."""
+    """A repeatable write to a peer's memory."""
 
     _kind = OperationKind.WRITE

@@ -1,4 +1,4 @@
-"""Figures of connectors for Prometheus. Needs the package ``prometheus-client``.
+"""Statistics of connectors for Prometheus. Requires the package ``prometheus-client``.
 
 ::
 
@@ -49,24 +49,24 @@ _COUNTERS = (
 
 
 class Collector(_Collector):
-    """Collects the figures of connectors, labelled with their worker ids, whenever it is asked.
+    """Collects the statistics of connectors on each scrape, labelled with their worker ids.
 
     Parameters
     ----------
     *connectors : Connector
-        Those to tell of. Left out are closed ones, those that have had no operation, and in a child
-        those of its parent.
+        Connectors to report on. Left out are those that are closed, those that have had no
+        operation yet and, in a child process, those of its parent.
     """
 
     def __init__(self, *connectors: Connector) -> None:
         self._connectors = connectors
 
     def describe(self) -> list[Metric]:
-        """Return nothing: names are not checked in advance."""
+        """Return an empty list: names are not checked in advance."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return the figures of now: sizes in bytes, durations in seconds."""
+        """Return the current figures: sizes in bytes, durations in seconds."""
         seen = [(connector.name, _stats(connector)) for connector in self._connectors]
         seen = [(name, stats) for name, stats in seen if stats]
         for family, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):

@@ -1,4 +1,4 @@
-"""What a connector tells of itself: figures, the operations that it has, and its peers."""
+"""What a connector reports about itself: figures, its operations, and its peers."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ if TYPE_CHECKING:
     from nixl_connect.engine import Engine
 
 KINDS = ("readable", "writable", "read", "write", "repeated")
-"""Kinds of operations, in the order of the native layer; the last is the single transfers of
-prepared ones."""
+"""Kinds of operations, in the order of the native layer. The last one stands for the single
+transfers of prepared ones."""
 _PASSIVE = frozenset(KINDS[:2])
 BOUNDS = tuple(math.ldexp(1e-6, i) for i in range(29))
-"""Upper bounds of the durations that are counted apart, in seconds; what took longer comes last."""
+"""Upper bounds of the histogram of durations, in seconds; longer durations are counted last."""
 
 
 PHASES = ("offered", "waiting", "queued", "in flight", "draining", "quarantined")
-"""Of operations that there are, as `OperationReport.phase` has them."""
+"""Phases of operations, as in `OperationReport.phase`."""
 
 
 class OperationReport(NamedTuple):
     """An operation that has not ended, or whose memory a peer may still touch.
 
-    Its text is a line for a log.
+    Its `str` is a line for a log.
     """
 
     number: int
-    """Of its connection, from 1."""
+    """Number of the operation within its connection, from 1."""
 
     kind: str
     """``readable``, ``writable``, ``read``, ``write``, or ``repeated`` for a prepared transfer."""
 
     phase: str
     """``offered`` until its metadata is asked for, ``waiting`` for the peer, ``queued`` until it is
-    posted, ``in flight``, ``draining`` when it has been given up and is still in flight, or
-    ``quarantined`` when it is over and a slow peer may still touch its memory."""
+    posted, ``in flight``, ``draining`` if it was given up but is still in flight, or
+    ``quarantined`` if it is over but a slow peer may still touch its memory."""
 
     nbytes: int
-    """Of its memory."""
+    """Size of its memory, in bytes."""
 
     age: float
     """Seconds since it began."""
 
     left: float
-    """Seconds to its deadline, or to the end of its quarantine; infinity for none."""
+    """Seconds until its deadline, or until the end of its quarantine; infinity if there is none."""
 
     peer: str
-    """Name of the peer, where it is known."""
+    """Name of the peer, if it is known."""
 
     def __str__(self) -> str:
         peer = f", peer {self.peer!r}" if self.peer else ""
@@ -66,23 +66,23 @@ class PeerReport(NamedTuple):
     """A remote agent that a connector is connected to."""
 
     name: str
-    """The agent's."""
+    """Name of the agent."""
 
     regions: int
-    """Of its memory that are known here; all go when it is connected anew."""
+    """Regions of its memory that are known here; reconnecting discards all of them."""
 
     in_flight: int
     """Transfers to and from it that have not ended."""
 
     idle: float
-    """Seconds since the last of them ended; 0 while there are any."""
+    """Seconds since the last transfer ended; 0 while any is in flight."""
 
     near: bool
-    """Whether it was found on this host."""
+    """Whether the agent was found to be on this host."""
 
 
 def peers(engine: Engine) -> list[PeerReport]:
-    """Return the peers of an engine, the one last used first."""
+    """Return the peers of an engine, most recently used first."""
     engine.refuse_after_fork()
     now = time.monotonic()
     found: dict[str, PeerReport] = {}
@@ -101,7 +101,7 @@ def peers(engine: Engine) -> list[PeerReport]:
 
 
 def operations(engine: Engine, min_age: float, limit: int | None) -> list[OperationReport]:
-    """Return the oldest operations of an engine, each so many seconds old, oldest first."""
+    """Return an engine's oldest operations of at least `min_age` seconds, oldest first."""
     now = time.monotonic()
     return [
         OperationReport(
@@ -131,7 +131,7 @@ def _phase(kind: str, status: OperationStatus, *, exposed: bool) -> str:
 
 
 class OperationFigures(TypedDict):
-    """What a connector's operations are doing, and hold."""
+    """What a connector's operations are doing, and what they hold."""
 
     started: int
     waiting: int
@@ -145,7 +145,7 @@ class OperationFigures(TypedDict):
 
 
 class EndedFigures(TypedDict):
-    """What became of the operations of one kind."""
+    """How the operations of one kind ended."""
 
     complete: int
     cancelled: int
@@ -163,7 +163,7 @@ class RegistrationFigures(TypedDict):
 
 
 class LaneFigures(TypedDict):
-    """What the lanes have."""
+    """What the lanes hold."""
 
     registrations: int
     connections: int
@@ -179,7 +179,7 @@ class PeerFigures(TypedDict):
 
 
 class NotificationFigures(TypedDict):
-    """What peers have said."""
+    """Notifications from peers."""
 
     received: int
     unmatched: int
@@ -188,16 +188,16 @@ class NotificationFigures(TypedDict):
 
 
 class LibraryFigures(TypedDict):
-    """Which NIXL this is."""
+    """The NIXL library in use."""
 
     path: str
     version: str | None
 
 
 class Statistics(TypedDict):
-    """What `Connector.stats` returns, from the first operation on. The documentation has a table.
+    """Result of `Connector.stats`, from the first operation on. The documentation has a table.
 
-    All are plain dicts.
+    At run time, all of these types are plain dicts.
     """
 
     operations: OperationFigures

@@ -1,4 +1,4 @@
-"""What an operation does, and where it stands."""
+"""What an operation does, and which state it is in."""
 
 from enum import IntEnum
 
@@ -21,7 +21,7 @@ class OperationStatus(IntEnum):
     """Under construction."""
 
     INITIALIZED = 1
-    """Ready: a passive operation waits for its peer, a transfer is about to be posted."""
+    """Ready: a passive operation is waiting for its peer, a transfer is about to be posted."""
 
     IN_PROGRESS = 2
     """The transfer has been posted."""

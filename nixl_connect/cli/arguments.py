@@ -14,7 +14,7 @@ from nixl_connect.cli.perf import arguments as perf
 from nixl_connect.cli.top import arguments as top
 
 _DESCRIPTION = """\
-Move memory between processes with NVIDIA NIXL: see it work, and see what it works with.
+Try, diagnose, measure and watch transfers between processes with NVIDIA NIXL.
 
 Start with "nixl-connect doctor", which reports what this machine has and tries a transfer, then
 watch "nixl-connect demo" move a gibibyte between two processes and verify every byte.
@@ -22,12 +22,12 @@ watch "nixl-connect demo" move a gibibyte between two processes and verify every
 
 _EPILOG = """\
 examples:
-  nixl-connect doctor              what is here, whether it works, what would make it faster
+  nixl-connect doctor              what this machine has, whether it works, how to make it faster
   nixl-connect demo --size 64MiB   a short demonstration
   nixl-connect demo --help         what the demonstration does, in detail
   nixl-connect perf --help         measure the link between two machines
   nixl-connect top                 watch the connectors of running processes
-  nixl-connect completion --help   have the shell complete all this
+  nixl-connect completion --help   set up a shell to complete arguments
 
 exit status: 0 success; 1 failure; 2 it cannot run as asked, or something is not installed, but for
 doctor, which is there to say so; 130 interrupted

@@ -1,4 +1,4 @@
-"""The command ``nixl-connect completion``: has a shell complete arguments."""
+"""The command ``nixl-connect completion``: makes a shell complete arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nixl_connect.cli.errors import require_extra
 from nixl_connect.cli.parsing import teach
 
 _DESCRIPTION = """\
-Print a script with which a shell completes the arguments of nixl-connect.
+Print a script that makes a shell complete the arguments of nixl-connect.
 """
 
 _EPILOG = """\

@@ -29,7 +29,7 @@ def teach(
 
 
 def complete_files(action: argparse.Action) -> None:
-    """Have shells complete an argument with the names of files."""
+    """Make shells complete an argument with the names of files."""
     action.complete = _FILE  # type: ignore[attr-defined]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nixl_connect.cli.parsing import seconds, size, teach
 
 SMALLEST = 4096
-"""Bytes: the plan needs room for each of its shapes."""
+"""Smallest total, in bytes: the plan needs room for each of its shapes."""
 
 _DESCRIPTION = """\
 Move memory between two processes, and verify every byte.
@@ -18,16 +18,16 @@ loopback interface and move memory both ways: each reads from the other and writ
 with one descriptor and with many, small and large. The data goes from memory to memory through
 NIXL; HTTP carries metadata only.
 
-Each transfer has content of its own. Its SHA-256 is taken in the source before the transfer and in
-the target after it, and the two must agree. Times are taken by the process that moves the data,
-from begin_read or begin_write to completion; filling, hashing and HTTP are not included. Buffers
-are registered once, before the first transfer.
+Each transfer has its own content. Its SHA-256 is computed in the source before the transfer and in
+the target after it, and the two must agree. The process that moves the data takes the times, from
+begin_read or begin_write to completion; filling, hashing and HTTP are not included. Buffers are
+registered once, before the first transfer.
 """
 
 _EPILOG = """\
 examples:
   nixl-connect demo                          1 GiB in total
-  nixl-connect demo --size 64MiB             less
+  nixl-connect demo --size 64MiB             a smaller total
   nixl-connect demo --json > result.json     for programs
   UCX_TLS=tcp nixl-connect demo              the same over TCP, as between two machines
 

@@ -8,20 +8,20 @@ from typing import Any
 from nixl_connect.cli.parsing import teach
 
 _DESCRIPTION = """\
-Report what this machine has, try a transfer, and advise.
+Report what this machine has, try a transfer, and give advice.
 
 Lists NIXL's library, its plugins and transports, GPUs, RDMA devices, network, shared memory,
-permissions and limits. Then moves some bytes between two processes, measures that, and says in
-words what would make transfers faster. Changes nothing.
+permissions and limits. Then moves some bytes between two processes, measures it, and says what
+would make transfers faster. Changes nothing.
 """
 
 _EPILOG = """\
 examples:
-  nixl-connect doctor                        for people
+  nixl-connect doctor                        a report to read
   nixl-connect doctor --json                 for programs; the keys are stable
-  UCX_TLS=tcp nixl-connect doctor            what is left with TCP alone
+  UCX_TLS=tcp nixl-connect doctor            what works with TCP alone
   NIXL_CONNECT_LIBRARY=/usr/local/lib/libnixl_capi.so nixl-connect doctor
-                                             try a NIXL of your own
+                                             try another NIXL library
 
 exit status: 0 the transfer succeeded; 1 it did not, or NIXL is not installed
 """
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         _DESCRIPTION,
         _EPILOG,
         name="doctor",
-        help="report what is here, try a transfer, advise",
+        help="report what is here, try a transfer, give advice",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(run=_run)

@@ -10,40 +10,40 @@ from nixl_connect.cli.errors import require_extra
 from nixl_connect.cli.parsing import complete_files, seconds, size, teach
 
 DEFAULT_PORT = 18515
-"""That of the tools that measure RDMA, as ib_write_bw."""
+"""Port of tools that measure RDMA, such as ib_write_bw."""
 
 _DESCRIPTION = """\
-Measure the link between two processes, of one machine or of two.
+Measure the link between two processes, on one machine or on two.
 
-Latency by size, and throughput, of reads and of writes. One process runs the server, the other the
-client; the client names the server's host. Metadata goes over one TCP connection between them, the
-data through NIXL.
+Measures latency by size, and throughput, of reads and writes. One process runs the server, the
+other the client, which is given the server's host. Metadata goes over one TCP connection between
+them, the data through NIXL.
 """
 
 _EPILOG = """\
 examples:
-  nixl-connect perf server                   on this machine, for clients of this machine
-  nixl-connect perf client                   to that server
-  nixl-connect perf server --public          for clients of other machines
+  nixl-connect perf server                   for clients on this machine
+  nixl-connect perf client                   measure with that server
+  nixl-connect perf server --public          for clients on other machines
   nixl-connect perf client HOST              from another machine
-  UCX_TLS=tcp nixl-connect perf ...          on both sides: over TCP, whatever else there is
+  UCX_TLS=tcp nixl-connect perf ...          on both sides: over TCP only
 
-exit status: 0 success; 1 failure, wrong bytes among them; 2 it cannot run as asked, or something is
+exit status: 0 success; 1 failure, including wrong bytes; 2 it cannot run as asked, or something is
 not installed; 130 interrupted
 """
 
 _SERVER = """\
 Offer memory that clients read from and write to, until interrupted.
 
-Without --public it listens on the loopback interface, and refuses an address that other machines
-reach.
+Without --public, it listens on the loopback interface and refuses addresses that other machines
+can reach.
 """
 
 _SERVER_EPILOG = """\
 examples:
-  nixl-connect perf server                   for clients of this machine
+  nixl-connect perf server                   for clients on this machine
   nixl-connect perf server --public --key-file perf.key
-                                             for clients of other machines that have the key
+                                             for clients on other machines that have the key
   nixl-connect perf server --port 0 --json   on any free port, which the JSON names
 
 exit status: 0 interrupted; 1 failure; 2 it cannot run as asked, or something is not installed
@@ -52,18 +52,18 @@ exit status: 0 interrupted; 1 failure; 2 it cannot run as asked, or something is
 _CLIENT = """\
 Time transfers from and to a server's memory, one after the other.
 
-Each size is a prepared transfer, posted again and again and waited for each time: this is what the
-link and NIXL take. A transfer with an operation of its own takes longer, a small one many times as
-long; "nixl-connect demo" times those. The first transfer of each size is compared, every byte.
+Each size is a prepared transfer, posted repeatedly and waited for each time: this is the time that
+the link and NIXL take. A transfer with an operation of its own takes longer, a small one many times
+as long; "nixl-connect demo" times those. Every byte of the first transfer of each size is compared.
 """
 
 _CLIENT_EPILOG = """\
 examples:
-  nixl-connect perf client                   to a server on this machine
+  nixl-connect perf client                   measure with a server on this machine
   nixl-connect perf client HOST --json       for programs
   nixl-connect perf client HOST --plot link.svg --sizes 8,4KiB,1MiB,256MiB
 
-exit status: 0 success; 1 failure, wrong bytes among them; 2 it cannot run as asked, or something is
+exit status: 0 success; 1 failure, including wrong bytes; 2 it cannot run as asked, or something is
 not installed; 130 interrupted
 """
 
@@ -87,49 +87,57 @@ def _add_server(sides: Any) -> None:
         sides.add_parser, _SERVER, _SERVER_EPILOG, name="server", help="offer memory to clients"
     )
     server.add_argument(
-        "--host", metavar="ADDRESS", help="where to listen (default: loopback; all with --public)"
+        "--host",
+        metavar="ADDRESS",
+        help="address to listen on (default: loopback; all with --public)",
     )
     server.add_argument(
         "--port",
         type=_port,
         default=DEFAULT_PORT,
         metavar="N",
-        help=f"where to listen, 0 for any that is free (default: {DEFAULT_PORT})",
+        help=f"port to listen on, 0 for any free port (default: {DEFAULT_PORT})",
     )
     server.add_argument(
-        "--public", action="store_true", help="let other machines reach it; see --key-file"
+        "--public", action="store_true", help="let other machines reach the server; see --key-file"
     )
-    _add_key(server, "a key: clients without it are refused")
+    _add_key(server, "a key; clients without it are refused")
     server.add_argument(
         "--size",
         type=size,
         default="256MiB",
         metavar="SIZE",
-        help="most bytes of a transfer (default: 256MiB)",
+        help="largest transfer, in bytes (default: 256MiB)",
     )
     server.add_argument(
-        "--json", action="store_true", help="print as JSON where it listens, once it does"
+        "--json", action="store_true", help="once the server listens, print its address as JSON"
     )
     server.set_defaults(run=_run_server)
 
 
 def _add_client(sides: Any) -> None:
     client = teach(
-        sides.add_parser, _CLIENT, _CLIENT_EPILOG, name="client", help="time transfers with one"
+        sides.add_parser,
+        _CLIENT,
+        _CLIENT_EPILOG,
+        name="client",
+        help="time transfers with a server",
     )
-    client.add_argument("host", nargs="?", default="127.0.0.1", help="the server's (default: here)")
+    client.add_argument(
+        "host", nargs="?", default="127.0.0.1", help="the server's host (default: 127.0.0.1)"
+    )
     client.add_argument(
         "--port",
         type=_port,
         default=DEFAULT_PORT,
         metavar="N",
-        help=f"the server's (default: {DEFAULT_PORT})",
+        help=f"the server's port (default: {DEFAULT_PORT})",
     )
     client.add_argument(
         "--sizes",
         type=_sizes,
         metavar="SIZE,...",
-        help="bytes of a transfer (default: 8 to 128MiB)",
+        help="bytes per transfer (default: 8 to 128MiB)",
     )
     client.add_argument(
         "--direction",
@@ -142,7 +150,7 @@ def _add_client(sides: Any) -> None:
         type=seconds,
         default=1.0,
         metavar="SECONDS",
-        help="for each size and direction (default: 1)",
+        help="time for each size and direction (default: 1)",
     )
     client.add_argument(
         "--timeout",
@@ -154,7 +162,7 @@ def _add_client(sides: Any) -> None:
     _add_key(client, "the server's key")
     client.add_argument("--json", action="store_true", help="print the figures as JSON")
     plot = client.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw them, as SVG, PNG or PDF"
+        "--plot", type=Path, metavar="FILE", help="draw the figures, as SVG, PNG or PDF"
     )
     complete_files(plot)
     client.set_defaults(run=_run_client)

@@ -11,22 +11,22 @@ from nixl_connect.cli.parsing import complete_files, count, seconds, teach
 _DESCRIPTION = """\
 Show what the connectors of running processes do.
 
-Operations by phase, throughput, latency, memory, peers, and operations that are stuck. A process is
-shown if NIXL_CONNECT_MONITOR=1 is in its environment, or if it has called
-nixl_connect.monitor.serve(): it then opens a local socket, for its user alone.
+Shows operations by phase, throughput, latency, memory, peers, and operations that are stuck. A
+process is shown if NIXL_CONNECT_MONITOR=1 is in its environment, or if it has called
+nixl_connect.monitor.serve(): it then opens a local socket, for its user only.
 """
 
 _EPILOG = """\
 examples:
-  nixl-connect top                           all processes of this user, until q
+  nixl-connect top                           all processes of this user, until you press q
   nixl-connect top 4711                      one process
-  nixl-connect top --json --count 1          for programs: one line, of one second
+  nixl-connect top --json --count 1          for programs: one line, for one second
   nixl-connect top | cat                     one page, as plain text
 
-ops/s counts operations of all kinds; "moved" is what a connector read and wrote, "by peers" what
-they read from it and wrote to it; median and p99 are upper bounds, of its reads and writes.
+ops/s counts operations of all kinds; "moved" is what a connector read and wrote, "by peers" is
+what peers read from it and wrote to it; median and p99 are upper bounds for its reads and writes.
 
-exit status: 0 success, also when ended by q or Ctrl-C; 1 no process to show; 2 cannot run as asked
+exit status: 0 success, also if ended by q or Ctrl-C; 1 no process to show; 2 it cannot run as asked
 """
 
 
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "where",
         nargs="?",
         metavar="WHERE",
-        help="a process id, a socket, or a folder of sockets (default: this user's)",
+        help="a process id, a socket, or a folder of sockets (default: all of this user)",
     )
     complete_files(where)
     parser.add_argument(
@@ -51,13 +51,13 @@ def add(commands: Any) -> None:
         type=seconds,
         default=1.0,
         metavar="SECONDS",
-        help="between looks (default: 1)",
+        help="time between updates (default: 1)",
     )
     parser.add_argument(
         "--count",
         type=count,
         metavar="N",
-        help="end after so many looks (default: never; 1 for plain text into a pipe)",
+        help="exit after this many updates (default: never; 1 for plain text into a pipe)",
     )
     parser.add_argument(
         "--stuck",
@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
         metavar="SECONDS",
         help="list operations that are at least this old (default: 10)",
     )
-    parser.add_argument("--json", action="store_true", help="print each look as a line of JSON")
+    parser.add_argument("--json", action="store_true", help="print each update as a line of JSON")
     parser.set_defaults(run=_run)
 
 
