@@ -121,7 +121,7 @@ class ReadOperation(ActiveOperation):
         Connection to use.
     remote_metadata : RdmaMetadata
         Metadata of the peer's readable operation.
-    local_descriptors : Descriptor or sequence of Descriptor
+    local_descriptors : Descriptor, Blocks or a sequence of these
         Where to put the data: as many descriptors as the peer has, of the same sizes.
     timeout : float, optional
         Seconds after which the operation fails; by default the connector's `timeout`, infinity for
@@ -163,7 +163,7 @@ class WriteOperation(ActiveOperation):
     ----------
     connection : Connection
         Connection to use.
-    local_descriptors : Descriptor or sequence of Descriptor
+    local_descriptors : Descriptor, Blocks or a sequence of these
         The data: as many descriptors as the peer has, of the same sizes.
     remote_metadata : RdmaMetadata
         Metadata of the peer's writable operation.

@@ -24,7 +24,7 @@ _Operation = TypeVar("_Operation", bound=AbstractOperation)
 class Connector(BlockingTwins):
     """Creates operations. One per process is enough; every event loop and thread may use it.
 
-    Nothing is opened before the first operation. Every coroutine has a blocking twin, whose name
+    Nothing is opened before the first operation. Every coroutine that does something has a blocking twin, whose name
     ends in ``_blocking``, for programs without an event loop.
 
     Parameters
@@ -262,7 +262,9 @@ class Connector(BlockingTwins):
 
         Raises
         ------
-        PairingError, MetadataError, AuthenticationError, TransferError
+        PairingError, MetadataError, AuthenticationError, ArgumentTypeError, ArgumentError
+            As for `begin_read`.
+        CudaError, TransferError
             As for `begin_read`.
         """
         connection = await self._create_connection()
@@ -293,7 +295,9 @@ class Connector(BlockingTwins):
 
         Raises
         ------
-        PairingError, MetadataError, AuthenticationError, TransferError
+        PairingError, MetadataError, AuthenticationError, ArgumentTypeError, ArgumentError
+            As for `begin_read`.
+        CudaError, TransferError
             As for `begin_read`.
         """
         connection = await self._create_connection()

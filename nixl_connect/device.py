@@ -67,7 +67,7 @@ class Device:
     Raises
     ------
     ArgumentError
-        The text names no device, or the number is negative.
+        The text names no device, or the number is negative or above 99,999.
     ArgumentTypeError
         `metadata` is neither a string nor such a pair.
     """

@@ -102,4 +102,4 @@ class BackendError(NixlConnectError, RuntimeError):
 
 
 class LibraryError(NixlConnectError, ImportError):
-    """NIXL's C library is missing, cannot be loaded, or is too old."""
+    """NIXL's C library, or an optional package, is missing, cannot be loaded, or is too old."""

@@ -129,7 +129,7 @@ class ReadableOperation(PassiveOperation):
     ----------
     connection : Connection
         Connection to use.
-    local_descriptors : Descriptor or sequence of Descriptor
+    local_descriptors : Descriptor, Blocks or a sequence of these
         The memory, which must all be of one kind.
     timeout : float, optional
         Seconds after which the operation fails; by default the connector's `timeout`, infinity for

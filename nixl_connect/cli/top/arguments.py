@@ -13,7 +13,7 @@ Show what the connectors of running processes do.
 
 Shows operations by phase, throughput, latency, memory, peers, and operations that are stuck. A
 process is shown if NIXL_CONNECT_MONITOR=1 is in its environment, or if it has called
-nixl_connect.monitor.serve(): it then opens a local socket, for its user only.
+nixl_connect.monitor.serve(): it then opens a local socket, for its user and root.
 """
 
 _EPILOG = """\
