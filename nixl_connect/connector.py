@@ -24,8 +24,8 @@ _Operation = TypeVar("_Operation", bound=AbstractOperation)
 class Connector(BlockingTwins):
     """Creates operations. One per process is enough; every event loop and thread may use it.
 
-    Nothing is opened before the first operation. Every coroutine that does something has a blocking twin, whose name
-    ends in ``_blocking``, for programs without an event loop.
+    Nothing is opened before the first operation. Every coroutine that does something has a blocking
+    twin, whose name ends in ``_blocking``, for programs without an event loop.
 
     Parameters
     ----------
