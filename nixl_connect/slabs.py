@@ -22,11 +22,13 @@ class Slab:
     def __init__(self, connector: Connector, size: int, block: int, *, pin: bool) -> None:
         self.block = block
         self.size = size
-        self.memory = mmap.mmap(-1, size)
-        self.descriptor = Descriptor(self.memory)
-        self.pinned = cuda.Pinned(self.descriptor.ptr, size, self.memory) if pin else None
+        self.memory: mmap.mmap = mmap.mmap(-1, size)
+        self.descriptor: Descriptor = Descriptor(self.memory)
+        self.pinned: cuda.Pinned | None = (
+            cuda.Pinned(self.descriptor.ptr, size, self.memory) if pin else None
+        )
         self.descriptor.register_memory(connector)
-        self.free = list(range(size - block, -1, -block))
+        self.free: list[int] = list(range(size - block, -1, -block))
         """Offsets of the blocks that nobody has."""
 
     @property
