@@ -6,8 +6,9 @@ wait for that too. So an agent has a datagram socket in the abstract namespace, 
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
 byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
 host, it makes a thread look for a moment. The kernel says which user rang. Another user's rings
-that bring nothing are soon not listened to; one's own are, since a peer may need this side's look
-for transfers of which no notification tells.
+that bring nothing are soon not listened to. Those of the same user always are, if up to a
+millisecond late while others flood: a peer may need this side's look for transfers of which no
+notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 """
