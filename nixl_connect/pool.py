@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect import cuda
@@ -16,12 +13,10 @@ from nixl_connect.errors import ArgumentError, PoolExhaustedError
 from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
 from nixl_connect.permit import NotQuickError
-from nixl_connect.returns import Waiter
 from nixl_connect.slabs import Slabs
+from nixl_connect.waiter import AGAIN, TaskWaiter, ThreadWaiter, Waiter
 
 if TYPE_CHECKING:
-    import asyncio
-
     from typing_extensions import Self
 
 
@@ -78,7 +73,8 @@ class HostPool:
         nbytes : int
             Number of bytes.
         timeout : float, optional
-            Maximum seconds to wait; no limit by default.
+            Maximum seconds to wait; no limit by default. With 0 only what can be had at once. The
+            time that it takes to register more memory does not count.
 
         Raises
         ------
@@ -93,37 +89,32 @@ class HostPool:
         """
         import asyncio  # late: see `loops`
 
-        loop = asyncio.get_running_loop()
         search = _Search(self._slabs, nbytes, timeout)
+        waiter = TaskWaiter(search.block, asyncio.get_running_loop())
         try:
+            search.begin(waiter)
             while True:
-                woken: asyncio.Future[None] = loop.create_future()
-                search.join(partial(_wake_on_loop, loop, woken))
-                while not woken.done():
-                    try:
-                        search.look(grow=False)
-                    except NotQuickError:
-                        await on_thread(lambda: search.look(grow=True))
-                    if search.lease is not None:
-                        return search.lease
-                    await asyncio.wait((woken,), timeout=search.patience())
+                try:
+                    lease = search.look(grow=False)
+                except NotQuickError:
+                    lease = await on_thread(lambda: search.look(grow=True))
+                if lease is not None:
+                    return lease
+                await waiter.wait(search.patience())
         finally:
             search.end()
 
     def acquire_blocking(self, nbytes: int, timeout: float | None = None) -> Lease:
         """Lease a block: the blocking form of `acquire`."""
         search = _Search(self._slabs, nbytes, timeout)
+        waiter = ThreadWaiter(search.block)
         try:
+            search.begin(waiter)
             while True:
-                asleep = threading.Lock()
-                asleep.acquire()
-                search.join(partial(_wake_thread, asleep))
-                while True:
-                    search.look(grow=True)
-                    if search.lease is not None:
-                        return search.lease
-                    if asleep.acquire(timeout=search.patience()):
-                        break
+                lease = search.look(grow=True)
+                if lease is not None:
+                    return lease
+                waiter.wait(search.patience())
         finally:
             search.end()
 
@@ -160,98 +151,52 @@ class HostPool:
         return f"HostPool({self._slabs!r})"
 
 
-# How long (seconds) to wait for a wake-up at most before looking all the same: see `returns`.
-_AGAIN = 1.0
-
-
 class _Search:
-    """One caller's search for a block: `join`, `look`, wait to be woken, and so on, until `end`."""
+    """One caller's search for a block: `begin`, then `look` and wait by turns, then `end`."""
 
     def __init__(self, slabs: Slabs, nbytes: int, timeout: float | None) -> None:
         self._slabs = slabs
-        self._returns = slabs.returns
         self._nbytes = count("nbytes", nbytes)
-        self._block = _rounded(self._nbytes)
-        if self._block > slabs.most:
+        self.block: int = _rounded(self._nbytes)
+        """Bytes of the block."""
+        if self.block > slabs.most:
             raise ArgumentError(
-                f"a block of {self._block} bytes is more than the {slabs.most} in all"
+                f"a block of {self.block} bytes is more than the {slabs.most} in all"
             )
         self._timeout = timeout
         self._until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         self._waiter: Waiter | None = None
-        self._ended = False
-        self.lease: Lease | None = None
-        """What was found."""
+        self._has_waited = False
 
-    def join(self, wake: Callable[[], bool]) -> None:
-        """Have `wake` called, once, when it is worth to look again."""
-        if self._waiter is None:
-            self._waiter = Waiter(self._block, wake)
-            self._returns.join(self._waiter, first=False)
-        else:  # it has been woken
-            self._waiter.wake = wake
-            self._returns.join(self._waiter, first=True)
+    def begin(self, waiter: Waiter) -> None:
+        """Get in line."""
+        self._waiter = waiter
+        self._slabs.join(waiter)
 
-    def look(self, *, grow: bool) -> None:
-        """Take a block if there is one. Raises NotQuickError if not `grow` and that would help."""
-        waiter = self._waiter
-        assert waiter is not None
-        self._returns.look(waiter)
-        lease = self._slabs.take(waiter, self._nbytes, grow=grow)
-        self._returns.looked(waiter)
-        if lease is None:
-            self._returns.pass_on()
-        elif not self._ended:  # else the task has been cancelled, and this is another thread
-            self.lease = lease
+    def look(self, *, grow: bool) -> Lease | None:
+        """Return a block if there is one. Raises NotQuickError if that takes growing."""
+        assert self._waiter is not None
+        return self._slabs.take(self._waiter, self._nbytes, grow=grow)
 
     def patience(self) -> float:
         """Return for how many seconds to wait before the next look."""
-        assert self._waiter is not None
-        if not self._waiter.has_waited:
-            self._waiter.has_waited = True
+        if not self._has_waited:
+            self._has_waited = True
             self._slabs.note_wait()
         if self._until is None:
-            return _AGAIN
+            return AGAIN
         left = self._until - time.monotonic()
         if left <= 0:
             raise PoolExhaustedError(
-                f"no block of {self._block} bytes came back within {self._timeout} s: "
+                f"no block of {self.block} bytes came back within {self._timeout} s: "
                 f"{self._slabs!r}"
             )
-        return min(left, _AGAIN)
+        return min(left, AGAIN)
 
     def end(self) -> None:
-        """Wait no more. Others may, for what this has left, or was woken for and did not need.
-
-        What was found is its caller's alone from here on: a traceback may keep this.
-        """
-        self._ended = True
-        self.lease = None
+        """Wait no more."""
         if self._waiter is not None:
-            self._returns.leave(self._waiter)
-            self._slabs.share(self._block)
-            self._returns.pass_on()
-
-
-def _wake_thread(asleep: threading.Lock) -> bool:
-    asleep.release()
-    return True
-
-
-def _wake_on_loop(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> bool:
-    """Wake a task, if its loop has not been closed. In a finalizer, too."""
-
-    def finish() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(finish)
-    except RuntimeError:
-        if loop.is_closed():
-            return False
-        raise
-    return True
+            self._slabs.leave(self._waiter)
 
 
 def _rounded(nbytes: int) -> int:

@@ -1,11 +1,18 @@
-"""The memory of a pool: slabs of blocks of one size, and what of them is free."""
+"""The memory of a pool: slabs of blocks of one size, what of them is free, and who waits for it.
+
+A block that comes back does so from a finalizer, which runs on any thread at any point, within the
+methods here too. So that takes no lock: it is one `append` to a list of what is free in a slab, and
+everything else is worked out from these lists.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import threading
 import weakref
+from collections import deque
 
 from nixl_connect import cuda
 from nixl_connect.connector import Connector
@@ -13,7 +20,10 @@ from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.lease import Lease
 from nixl_connect.permit import NotQuickError
-from nixl_connect.returns import Returns, Waiter
+from nixl_connect.waiter import Waiter
+
+# In the place of who adds memory, and how much.
+_NOBODY: tuple[Waiter | None, int] = (None, 0)
 
 
 class Slab:
@@ -22,6 +32,7 @@ class Slab:
     def __init__(self, connector: Connector, size: int, block: int, *, pin: bool) -> None:
         self.block = block
         self.size = size
+        self.count: int = size // block
         self.memory: mmap.mmap = mmap.mmap(-1, size)
         self.descriptor: Descriptor = Descriptor(self.memory)
         self.pinned: cuda.Pinned | None = (
@@ -32,55 +43,16 @@ class Slab:
         """Offsets of the blocks that nobody has."""
 
     @property
-    def count(self) -> int:
-        """How many blocks it has."""
-        return self.size // self.block
-
-
-class _Kind:
-    """The slabs of one size of blocks."""
-
-    def __init__(self) -> None:
-        self.slabs: list[Slab] = []
-        self.open: list[Slab] = []  # of these, those with something free
-        self.free = 0  # blocks
-        self.coming = 0  # blocks that are being added, less those that are taken already
-
-    def add(self, slab: Slab) -> None:
-        """Add a slab of which nothing is in use."""
-        self.slabs.append(slab)
-        self.open.append(slab)
-        self.free += slab.count
-
-    def take(self) -> tuple[Slab, int]:
-        """Take a block."""
-        slab = self.open[-1]
-        offset = slab.free.pop()
-        if not slab.free:
-            self.open.pop()
-        self.free -= 1
-        return slab, offset
-
-    def put(self, slab: Slab, offset: int) -> None:
-        """Put one back."""
-        if not slab.free:
-            self.open.append(slab)
-        slab.free.append(offset)
-        self.free += 1
-
-    def unused(self) -> list[Slab]:
-        """Return the slabs of which nothing is in use."""
-        return [slab for slab in self.open if len(slab.free) == slab.count]
-
-    def drop(self, slab: Slab) -> None:
-        """Take a slab out, of which nothing is in use."""
-        self.slabs.remove(slab)
-        self.open.remove(slab)
-        self.free -= slab.count
+    def is_unused(self) -> bool:
+        """Whether all of it is free."""
+        return len(self.free) == self.count
 
 
 class Slabs:
     """The slabs of a pool. From every thread, and event loops.
+
+    Whoever waits for a block is in the line for its size. The first of a line takes what comes
+    back, and adds memory if there is room; whoever asks later comes after those who are in line.
 
     Parameters
     ----------
@@ -99,24 +71,43 @@ class Slabs:
         self._slab_bytes = slab_bytes
         self._pin = pin
         self.most = most
-        self.returns: Returns[tuple[Slab, int]] = Returns()
-        """Where blocks come back to."""
         self._lock = threading.RLock()  # a finalizer or a signal handler may come in between
-        self._kinds: dict[int, _Kind] = {}  # by the bytes of a block
-        self._growing = 0  # bytes that are being added
-        self._leased = self._leased_bytes = self._waits = 0
+        self._closed = False
+        # By the bytes of a block.
+        self._slabs: dict[int, list[Slab]] = {}
+        self._lines: dict[int, deque[Waiter]] = {}
+        self._growing: dict[int, tuple[Waiter, int]] = {}  # who adds how many bytes
+        self._waits = 0
+
+    def join(self, waiter: Waiter) -> None:
+        """Put somebody at the end of its line. To be called before it looks."""
+        with self._lock:
+            self._slabs.setdefault(waiter.size, [])
+            self._lines.setdefault(waiter.size, deque()).append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take somebody out of its line. The next may have what it leaves, or was woken for."""
+        waiter.is_gone = True
+        with self._lock, contextlib.suppress(ValueError):
+            self._lines[waiter.size].remove(waiter)
+        self._wake_those_who_can_go_on()
+
+    def note_wait(self) -> None:
+        """Count somebody who waits."""
+        with self._lock:
+            self._waits += 1
 
     def take(self, waiter: Waiter, nbytes: int, *, grow: bool) -> Lease | None:
-        """Return a lease; None where nothing is free, nor may be added.
+        """Return a lease; None where it is not its turn, nothing is free, and no more may be added.
 
         Parameters
         ----------
         waiter : Waiter
-            For whom. Has joined those who wait.
+            For whom, in line.
         nbytes : int
             How many bytes of the block to lend.
         grow : bool
-            Whether more memory may be added, which may take long.
+            Whether memory may be added, which may take long.
 
         Raises
         ------
@@ -124,136 +115,175 @@ class Slabs:
             Memory may be added, and `grow` is False.
         """
         block = waiter.size
-        while True:
-            dropped: list[Slab] = []  # unpinned and unmapped without the lock
-            with self._lock:
-                if self.returns.closed:
-                    raise ClosedError("the pool is closed")
-                self._sort()
-                kind = self._kinds.setdefault(block, _Kind())
-                if kind.free > (0 if waiter.is_entitled else self.returns.count_woken(block)):
-                    slab, offset = kind.take()
-                    self._leased += 1
-                    self._leased_bytes += block
-                    break
-                size = max(block, self._slab_bytes)
-                wanted = max(self.returns.count_waiting(block), 1)
-                over = self._registered + self._growing + size - self.most
-                in_the_way = self._unused(kind, over)
-                if wanted <= kind.coming or in_the_way is None:
+        while not waiter.is_gone:
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise ClosedError("the pool is closed")
+                    was_woken, waiter.woken_at = waiter.woken_at is not None, None
+                    lease = self._lend(waiter, nbytes)
+                    if lease is not None:
+                        return lease
+                    size = max(block, self._slab_bytes)
+                    in_the_way = self._room(waiter, size)
+                    if in_the_way is not None and not grow:
+                        raise NotQuickError
+                    if in_the_way is not None:
+                        self._growing[block] = waiter, size
+                        self._remove(in_the_way)
+                if in_the_way is None:
+                    waiter.has_looked = True
+                    if was_woken:
+                        self._wake_those_who_can_go_on(but=block)
                     return None
-                if not grow:
-                    raise NotQuickError
-                self._drop(in_the_way, dropped)
-                self._growing += size
-                kind.coming += size // block - 1
-            dropped.clear()
-            self._grow(kind, block, size)
+                in_the_way.clear()  # unpinned and unmapped without the lock
+                added = Slab(self._connector, size, block, pin=self._pin)
+                with self._lock:
+                    if not self._closed:
+                        self._slabs[block].append(added)
+                del added
+            finally:
+                if self._growing.get(block, _NOBODY)[0] is waiter:
+                    del self._growing[block]
+                    self._wake_first(block)
+        return None
+
+    def _lend(self, waiter: Waiter, nbytes: int) -> Lease | None:
+        """Return a lease if it is a waiter's turn and something is free. Lock held."""
+        if not self._is_first(waiter):
+            return None
+        # Whoever comes only now leaves a whole slab to another line that was woken for its room, or
+        # a loop that asks again and again would keep that from ever getting it.
+        polite = not waiter.has_looked and self._is_awaited_elsewhere(waiter)
+        for slab in self._slabs[waiter.size]:
+            if slab.free and not (polite and slab.is_unused):
+                offset = slab.free.pop()
+                break
+        else:
+            return None
         memory = (ctypes.c_ubyte * nbytes).from_buffer(slab.memory, offset)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
-        weakref.finalize(memory, self.returns.put, block, (slab, offset)).atexit = False
+        weakref.finalize(memory, self._put, slab, offset).atexit = False
         return Lease(memory, nbytes)
 
-    def _unused(self, kind: _Kind, over: int) -> list[Slab] | None:
-        """Return slabs of other kinds of which nothing is in use. Lock held.
+    def _put(self, slab: Slab, offset: int) -> None:
+        """Take a block back. From a finalizer."""
+        slab.free.append(offset)
+        if not self._wake_first(slab.block):
+            for size in list(self._lines):
+                self._wake_first(size)
 
-        Parameters
-        ----------
-        kind : _Kind
-            Whose are not meant.
-        over : int
-            How many bytes they have to have; None is returned if there are not so many.
+    def _is_first(self, waiter: Waiter) -> bool:
+        """Whether it is a waiter's turn. Lock held."""
+        for other in self._in_line(waiter.size):
+            if other is waiter:
+                return True
+            if not self._is_passed_over(other):
+                return False
+        return False
+
+    def _in_line(self, size: int) -> list[Waiter]:
+        """Return those who wait for blocks of a size, as of now."""
+        return list(self._lines.get(size, ()))
+
+    def _is_passed_over(self, waiter: Waiter) -> bool:
+        """Whether those behind a waiter need not wait for it."""
+        return waiter.is_passed_over or self._growing.get(waiter.size, _NOBODY)[0] is waiter
+
+    def _is_awaited_elsewhere(self, waiter: Waiter) -> bool:
+        """Whether the first of another line was woken, and is about to look. Lock held."""
+        return any(
+            first.is_awaited
+            for size in list(self._lines)
+            if size != waiter.size
+            for first in self._in_line(size)[:1]
+        )
+
+    def _room(self, waiter: Waiter, size: int) -> list[Slab] | None:
+        """Return which unused slabs have to go for so many bytes more. Lock held.
+
+        None if it is not a waiter's turn, or there is no room, or memory is being added already.
         """
-        found = []
-        for other in self._kinds.values():
-            for slab in other.unused() if other is not kind else ():
-                if over <= 0:
-                    break
-                found.append(slab)
-                over -= slab.size
-        return None if over > 0 else found
-
-    def _grow(self, kind: _Kind, block: int, size: int) -> None:
-        """Add what has been reserved. Without the lock, for which an event loop may wait."""
-        slab = None
-        try:
-            slab = Slab(self._connector, size, block, pin=self._pin)
-        finally:
-            with self._lock:
-                self._growing -= size
-                kind.coming -= size // block - 1
-                if slab is not None and not self.returns.closed:
-                    kind.add(slab)
-            self.returns.change(block)
+        if waiter.size in self._growing or not self._is_first(waiter):
+            return None
+        if any(slab.free for slab in self._slabs[waiter.size]):
+            return None  # which is another line's for the moment
+        over = self._registered + sum(held for _, held in self._growing.values()) + size - self.most
+        found: list[Slab] = []
+        for block, slabs in self._slabs.items():
+            for slab in slabs if block != waiter.size else ():
+                if over > 0 and slab.is_unused:
+                    found.append(slab)
+                    over -= slab.size
+        return found if over <= 0 else None
 
     @property
     def _registered(self) -> int:
-        return sum(slab.size for kind in self._kinds.values() for slab in kind.slabs)
+        return sum(slab.size for slabs in self._slabs.values() for slab in slabs)
 
-    def _sort(self) -> None:
-        """Put back what has come back. Lock held."""
-        while not self.returns.closed:
-            try:
-                slab, offset = self.returns.blocks.popleft()
-            except IndexError:
-                return
-            self._leased -= 1
-            self._leased_bytes -= slab.block
-            self._kinds[slab.block].put(slab, offset)
+    def _wake_first(self, size: int) -> bool:
+        """Wake the first in line for blocks of a size; return whether there is anybody.
 
-    def share(self, block: int) -> None:
-        """Wake those who wait for blocks of a size, as far as there are any for them."""
-        while self._spare(block) > 0 and self.returns.wake(block):
-            pass
+        In a finalizer, too. Those who are passed over are woken as well: they may be there again.
+        """
+        for waiter in self._in_line(size):
+            if waiter.wake() and not self._is_passed_over(waiter):
+                return True
+        return False
 
-    def _spare(self, block: int) -> int:
-        """Return how many blocks are free for which nobody has been woken."""
+    def _wake_those_who_can_go_on(self, but: int = 0) -> None:
+        """Wake the first of each line for which something is free or can be added."""
+        for size in list(self._lines):
+            if size != but and self._lines[size] and self._can_go_on(size):
+                self._wake_first(size)
+
+    def _can_go_on(self, size: int) -> bool:
         with self._lock:
-            self._sort()
-            kind = self._kinds.get(block)
-            return 0 if kind is None else kind.free - self.returns.count_woken(block)
+            if any(slab.free for slab in self._slabs[size]):
+                return True
+            for waiter in self._in_line(size):
+                if not self._is_passed_over(waiter):
+                    return self._room(waiter, max(size, self._slab_bytes)) is not None
+            return False
 
-    def note_wait(self) -> None:
-        """Count somebody who waits."""
-        with self._lock:
-            self._waits += 1
+    def _remove(self, slabs: list[Slab]) -> None:
+        """Take out slabs of which nothing is in use. Lock held."""
+        for slab in slabs:
+            self._slabs[slab.block].remove(slab)
 
     def trim(self) -> int:
         """Give back slabs of which nothing is in use; return how many bytes."""
-        dropped: list[Slab] = []
         with self._lock:
-            self._sort()
-            for kind in self._kinds.values():
-                self._drop(kind.unused(), dropped)
-        self.returns.change(0)  # of no size
+            dropped = [s for slabs in self._slabs.values() for s in slabs if s.is_unused]
+            self._remove(dropped)
+        self._wake_those_who_can_go_on()
         return sum(slab.size for slab in dropped)
-
-    def _drop(self, slabs: list[Slab], dropped: list[Slab]) -> None:
-        """Move slabs of which nothing is in use to a list, whose end is theirs. Lock held."""
-        for slab in slabs:
-            self._kinds[slab.block].drop(slab)
-            dropped.append(slab)
 
     def stats(self) -> dict[str, int]:
         """Return how much there is, and how much of it is in use."""
         with self._lock:
-            self._sort()
-            registered = self._registered
+            slabs = [slab for slabs in self._slabs.values() for slab in slabs]
+            used = [(slab.count - len(slab.free), slab.block) for slab in slabs]
+            registered = sum(slab.size for slab in slabs)
+            leased_bytes = sum(count * block for count, block in used)
             return {
                 "bytes": registered,
-                "slabs": sum(len(kind.slabs) for kind in self._kinds.values()),
-                "leases": self._leased,
-                "leased_bytes": self._leased_bytes,
-                "free_bytes": registered - self._leased_bytes,
+                "slabs": len(slabs),
+                "leases": sum(count for count, _ in used),
+                "leased_bytes": leased_bytes,
+                "free_bytes": registered - leased_bytes,
                 "waits": self._waits,
             }
 
     def close(self) -> None:
         """Lend no more, and give back what is not in use; the rest as it comes back."""
         with self._lock:
-            self.returns.close()
-            dropped, self._kinds = self._kinds, {}
-            self._leased = self._leased_bytes = 0
+            self._closed = True
+            dropped = list(self._slabs.values())
+            self._slabs = {size: [] for size in self._slabs}
+            waiting = [waiter for line in self._lines.values() for waiter in line]
+        for waiter in waiting:
+            waiter.wake()
         del dropped  # unpinned and unmapped without the lock
 
     def __repr__(self) -> str:
