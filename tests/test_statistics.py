@@ -206,6 +206,8 @@ def test_a_report_of_what_is_stuck(start_peer, connector):
     made = passive.do("passive", kind="readable", sizes=[1 << 20])
     passive.stop()
     begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[1 << 20])["id"]
+    # It is posted by another thread.
+    until(lambda: active.do("reports")["reports"][0]["phase"] != "queued")
     (report,) = active.do("reports")["reports"]
     assert (report["kind"], report["phase"], report["nbytes"]) == ("read", "in flight", 1 << 20)
     assert report["peer"]

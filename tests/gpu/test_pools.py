@@ -22,7 +22,7 @@ def test_by_way_of_the_host(gpu, data):
     async def main():
         async with nc.Connector() as owner, nc.Connector() as mover:
             ours, theirs = nc.HostPool(owner), nc.HostPool(mover)
-            assert ours._pin
+            assert ours._slabs._pin
             with await ours.acquire(SIZE) as lease:
                 await lease.copy_from(source)
                 readable = await owner.create_readable(lease.descriptor)
