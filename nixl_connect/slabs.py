@@ -144,7 +144,8 @@ class Slabs:
                 del added
             finally:
                 if self._growing.get(block, _NOBODY)[0] is waiter:
-                    del self._growing[block]
+                    with self._lock:  # others add these up
+                        del self._growing[block]
                     self._wake_first(block)
         return None
 
@@ -208,9 +209,14 @@ class Slabs:
             return None
         if any(slab.free for slab in self._slabs[waiter.size]):
             return None  # which is another line's for the moment
-        over = self._registered + sum(held for _, held in self._growing.values()) + size - self.most
+        over = (
+            self._registered
+            + sum(held for _, held in list(self._growing.values()))
+            + size
+            - self.most
+        )
         found: list[Slab] = []
-        for block, slabs in self._slabs.items():
+        for block, slabs in list(self._slabs.items()):
             for slab in slabs if block != waiter.size else ():
                 if over > 0 and slab.is_unused:
                     found.append(slab)
@@ -219,7 +225,7 @@ class Slabs:
 
     @property
     def _registered(self) -> int:
-        return sum(slab.size for slabs in self._slabs.values() for slab in slabs)
+        return sum(slab.size for slabs in list(self._slabs.values()) for slab in slabs)
 
     def _wake_first(self, size: int) -> bool:
         """Wake the first in line for blocks of a size; return whether there is anybody.
@@ -254,7 +260,7 @@ class Slabs:
     def trim(self) -> int:
         """Give back slabs of which nothing is in use; return how many bytes."""
         with self._lock:
-            dropped = [s for slabs in self._slabs.values() for s in slabs if s.is_unused]
+            dropped = [s for slabs in list(self._slabs.values()) for s in slabs if s.is_unused]
             self._remove(dropped)
         self._wake_those_who_can_go_on()
         return sum(slab.size for slab in dropped)
@@ -262,7 +268,7 @@ class Slabs:
     def stats(self) -> dict[str, int]:
         """Return how much there is, and how much of it is in use."""
         with self._lock:
-            slabs = [slab for slabs in self._slabs.values() for slab in slabs]
+            slabs = [slab for slabs in list(self._slabs.values()) for slab in slabs]
             used = [(slab.count - len(slab.free), slab.block) for slab in slabs]
             registered = sum(slab.size for slab in slabs)
             leased_bytes = sum(count * block for count, block in used)
@@ -281,7 +287,7 @@ class Slabs:
             self._closed = True
             dropped = list(self._slabs.values())
             self._slabs = {size: [] for size in self._slabs}
-            waiting = [waiter for line in self._lines.values() for waiter in line]
+            waiting = [waiter for size in list(self._lines) for waiter in self._in_line(size)]
         for waiter in waiting:
             waiter.wake()
         del dropped  # unpinned and unmapped without the lock
