@@ -237,6 +237,17 @@ def test_nothing_listens_for_other_machines(serve):
     assert set(listening) == {"0100007F"}  # 127.0.0.1
 
 
+def test_a_picture_that_cannot_be_drawn(serve, tmp_path):
+    """The figures are there all the same, as one document."""
+    _, port = serve()
+    (tmp_path / "a.svg").mkdir()
+    options = ("--json", "--sizes", "8", "--seconds", "0.01", "--plot", str(tmp_path / "a.svg"))
+    status, out, err = client("--port", port, *options)
+    assert status == 1
+    assert json.loads(out)["rows"]
+    assert err.startswith("nixl-connect: --plot: ")
+
+
 def test_what_cannot_be(serve, tmp_path):
     """Said in one line each, before anything is measured."""
     _, port = serve()

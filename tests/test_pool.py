@@ -1,10 +1,12 @@
 """A pool of registered memory: leases that come back when nobody needs them, and no earlier."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import mmap
 import random
+import sys
 import threading
 import time
 import weakref
@@ -469,6 +471,86 @@ def test_an_acquire_that_was_cancelled_keeps_no_block(make_pool, monkeypatch):
         assert isinstance(kept[0], asyncio.CancelledError)
 
     asyncio.run(main())
+
+
+def test_everything_at_once(make_pool):
+    """Threads and tasks, sizes that are in each other's way, cancellations, trims: none hangs."""
+    pool = make_pool(max_bytes=MIB, slab_bytes=128 * 1024)
+
+    class Guarded(dict):
+        """What others add up while it changes, unless that is under the lock."""
+
+        def __setitem__(self, key, value):
+            assert pool._slabs._lock._is_owned()
+            super().__setitem__(key, value)
+
+        def __delitem__(self, key):
+            assert pool._slabs._lock._is_owned()
+            super().__delitem__(key)
+
+    pool._slabs._growing = Guarded()
+    sizes = (100, 5000, 60_000, 200_000, MIB)
+    end = time.monotonic() + 2
+    lent, failures = set(), []
+
+    @contextlib.contextmanager
+    def used(lease):
+        with lease:
+            at = lease.descriptor.ptr
+            assert at not in lent
+            lent.add(at)
+            try:
+                yield
+            finally:
+                lent.remove(at)
+
+    def use_one(nbytes, timeout):
+        try:
+            with used(pool.acquire_blocking(nbytes, timeout)):
+                time.sleep(0)
+        except nc.PoolExhaustedError:
+            pool.trim()
+
+    def run(seed):
+        rng = random.Random(seed)
+        try:
+            while time.monotonic() < end:
+                use_one(rng.choice(sizes), rng.choice((0, 0.01, 5)))
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    async def task(rng):
+        while time.monotonic() < end:
+            with used(await pool.acquire(rng.choice(sizes))):
+                await asyncio.sleep(0)
+
+    async def main():
+        rng = random.Random(0)
+        tasks = [asyncio.ensure_future(task(rng)) for _ in range(6)]
+        while time.monotonic() < end:
+            await asyncio.sleep(0.002)
+            number = rng.randrange(6)
+            tasks[number].cancel()
+            await asyncio.wait([tasks[number]], timeout=DEADLINE)
+            tasks[number] = asyncio.ensure_future(task(rng))
+        _, pending = await asyncio.wait(tasks, timeout=DEADLINE)
+        assert not pending
+        assert not [task for task in tasks if task.exception()]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        asyncio.run(main())
+        for thread in threads:
+            thread.join(DEADLINE)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+    until(lambda: pool.stats()["leases"] == 0, collect=True)
 
 
 def test_loops_that_are_closed_keep_no_block(make_pool):

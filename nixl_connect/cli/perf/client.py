@@ -53,12 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
                 rows = _measure(server, connector, plan, arguments.seconds, advance)
     except NixlConnectError as error:
         raise failure(error) from None
-    if plot is not None:
-        plot(rows)
     if arguments.json:
         view.print_json(rows, arguments.host, arguments.port)
     else:
         view.print_table(rows)
+    if plot is not None:
+        try:
+            plot(rows)
+        except CommandError as error:
+            error.is_shown = True  # the figures are, and JSON is one document
+            raise
     return 0
 
 
