@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterable
 
+from nixl_connect._native.envelope import names
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
@@ -72,6 +73,10 @@ class ActiveOperation(AbstractOperation):
         blob, described = read_nixl_metadata(
             remote_metadata.nixl_metadata, options.max_metadata_bytes
         )
+        if not names(described.sections, regions, device.mem_type):
+            raise MetadataError(
+                f"the descriptors name memory that peer {described.agent!r} did not register"
+            )
         local = self._local
         if (
             isinstance(remote_metadata.descriptors, BlockDescriptors)

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
 from typing import Any
 
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.peer import PeerState
-from nixl_connect._native.ranges import RangeMap
+from nixl_connect.ledger import Ledger, Verdict
 from nixl_connect.messenger import Acquaintance
 
-# So much of a key says how it is read: which parts it has, and for which kind of memory. The rest
-# are numbers. See `ucp_rkey_pack_common` of UCX.
-_KEY_HEAD = 9
-
-
-class Verdict(Enum):
-    """What a connection is to metadata: it knows all, can be loaded with more, or is of no use."""
-
-    KNOWN = 0
-    NEW = 1
-    CONFLICT = 2
+# Where nothing was exchanged for so long (seconds), the connection is looked at before it is used.
+_QUIET = 0.05
 
 
 class Peer(PeerState):
@@ -39,26 +29,24 @@ class Peer(PeerState):
         "acquaintance",
         "alias",
         "connections",
+        "lanes_failed",
         "last_used",
-        "ledgers",
+        "ledger",
         "name",
         "near",
-        "regions",
-        "shapes",
     )
 
     def __init__(self, name: str, alias: bytes) -> None:
         self.name: str = name
         self.alias: bytes = alias
         self.connections: dict[str, bytes] = {}
-        self.ledgers: dict[tuple[str, int], dict[int, RangeMap]] = {}
-        """What is loaded, with the keys: by backend and memory type, and device number."""
-        self.regions: int = 0
-        self.shapes: set[tuple[str, int, int, bytes]] = set()
-        """What keys look like that NIXL has accepted."""
+        self.ledger: Ledger = Ledger()
+        """What is loaded over it."""
         self.last_used: float = time.monotonic()
         self.near: bool = False
         """Whether it had a doorbell on this host when it was connected."""
+        self.lanes_failed: int = 0
+        """How often lanes could not transfer with it, which the connection then did."""
         self.acquaintance: Acquaintance | None = None
         """How the messenger knows it."""
 
@@ -67,55 +55,25 @@ class Peer(PeerState):
         self.last_used = time.monotonic()
         super().leave(hold)
 
-    def compare(self, envelope: Envelope, limit: int) -> Verdict:
-        """Compare metadata with what is loaded."""
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has been exchanged for a while."""
+        return self.in_flight == 0 and time.monotonic() > self.last_used + _QUIET
+
+    def compare(self, envelope: Envelope, limit: int) -> tuple[Verdict, list[Section]]:
+        """Compare metadata with what is loaded; see `Ledger.compare`."""
         if self.broken:
-            return Verdict.CONFLICT
-        verdict = Verdict.KNOWN
+            return Verdict.CONFLICT, []
+        verdict, missing = self.ledger.compare(envelope.sections, limit)
         for backend, info in envelope.connections.items():
             known_info = self.connections.get(backend)
-            if known_info is None:
+            if known_info is None and verdict is Verdict.KNOWN:
                 verdict = Verdict.NEW
-            elif known_info != info:
-                return Verdict.CONFLICT
-        fresh = 0
-        for section in envelope.sections:
-            ledgers = self.ledgers.get((section.backend, section.mem_type), {})
-            accepted = None
-            for address, length, device, key in section.regions:
-                ledger = ledgers.get(device)
-                if ledger is not None:
-                    end = address + length
-                    if ledger.get(address, end) == key:
-                        continue
-                    if not ledger.admits(address, end, key):
-                        return Verdict.CONFLICT
-                # Where NIXL refuses one key of a peer it frees them all, in use or not.
-                if key != accepted:
-                    if self.regions and _shape(section, key) not in self.shapes:
-                        return Verdict.CONFLICT
-                    accepted = key
-                verdict = Verdict.NEW
-                fresh += 1
-                if self.regions and self.regions + fresh > limit:
-                    return Verdict.CONFLICT
-        return verdict
+            elif known_info is not None and known_info != info:
+                return Verdict.CONFLICT, []
+        return verdict, missing
 
-    def note(self, envelope: Envelope) -> None:
-        """Note that metadata has been loaded."""
+    def note(self, envelope: Envelope, loaded: list[Section]) -> None:
+        """Note that metadata has been loaded, as `compare` returned it."""
         self.connections.update(envelope.connections)
-        for section in envelope.sections:
-            ledgers = self.ledgers.setdefault((section.backend, section.mem_type), {})
-            noted = None
-            for address, length, device, key in section.regions:
-                if key != noted:
-                    self.shapes.add(_shape(section, key))
-                    noted = key
-                ledger = ledgers.setdefault(device, RangeMap())
-                if ledger.get(address, address + length) is None:
-                    ledger.add(address, address + length, key)
-                    self.regions += 1
-
-
-def _shape(section: Section, key: bytes) -> tuple[str, int, int, bytes]:
-    return section.backend, section.mem_type, len(key), key[:_KEY_HEAD]
+        self.ledger.note(loaded)

@@ -9,9 +9,10 @@ of what has been loaded and compares before NIXL sees anything:
 - nothing new: no call;
 - new regions that meet no region of another key, and whose keys look like those that NIXL has
   accepted: load;
-- a conflict, other connection info (a restarted peer), a broken connection, or a ledger at its
-  limit: another connection. What is in flight ends over the old one, which is taken down later.
-  Other peers notice nothing.
+- a conflict: another connection, beside the first;
+- other connection info (a restarted peer), a broken connection, or a ledger at its limit: another
+  connection in its place. What is in flight ends over the old one, which is taken down later. Other
+  peers notice nothing.
 
 To NIXL each connection is another agent, with an alias for a name: so two may exist at a time, and
 a name that NIXL or UCX has spoilt is not needed again.
@@ -29,13 +30,12 @@ from typing import Any
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError, status_name
-from nixl_connect._native.envelope import Envelope, alias_of, renamed
-from nixl_connect._native.packing import Regions
-from nixl_connect._native.ranges import coverings
+from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, write
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.files import require_files
+from nixl_connect.ledger import Verdict
 from nixl_connect.messenger import Messenger
-from nixl_connect.peer import Peer, Verdict
+from nixl_connect.peer import Peer
 from nixl_connect.permit import Permit
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ _IDLE = 600.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
+# Most connections to one peer whose regions conflict with each other.
+_MOST_BESIDE = 4
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -59,17 +61,26 @@ class _Claim:
         The peer that there is; busy. None where there is nothing to load.
     peer : Peer
         Where to load it: the same, or one that is to take its place if that succeeds.
+    missing : list of Section
+        What to load.
+    beside : bool
+        Whether both are to stay.
     loaded : bool
         Whether it has succeeded.
+    quiet : bool
+        Whether nothing was exchanged with the peer for a while.
     """
 
-    __slots__ = ("loaded", "peer", "taken")
+    __slots__ = ("beside", "loaded", "missing", "peer", "quiet", "taken")
 
     peer: Peer
 
     def __init__(self) -> None:
         self.taken: Peer | None = None
+        self.missing: list[Section] = []
+        self.beside = False
         self.loaded = False
+        self.quiet = False
 
 
 class Peers:
@@ -177,11 +188,16 @@ class Peers:
                 self._claim(claim, envelope, blob, end, permit=permit, hold=hold)
                 peer = claim.peer
                 if claim.taken is None:
-                    return peer
+                    if not claim.quiet or self.reaches(peer):
+                        return peer
+                    self.mark_broken(peer)
+                    peer.leave(hold)
+                    continue
+                head = renamed(blob[: envelope.sections_at], peer.alias)
                 if peer.connections:
-                    claim.loaded = self._load_more(peer, blob)
+                    claim.loaded = self._load_more(peer, write(head, claim.missing))
                 else:
-                    self._load(peer, envelope, blob)
+                    self._load(peer, envelope, blob, write(head, claim.missing))
                     claim.loaded = True
             finally:
                 # Whatever a signal handler raises, a peer that was made busy does not stay so.
@@ -209,44 +225,55 @@ class Peers:
             permit.need_patience()  # to compare it, too
         with self._lock:
             old = self._settled(envelope.agent, end, permit)
-            if old is not None and old.connections != envelope.connections:
-                old = self._swapped(old, envelope)
-            verdict = Verdict.CONFLICT if old is None else old.compare(envelope, self._limit)
+            verdict = Verdict.CONFLICT
+            if old is not None:
+                old, verdict, claim.missing = self._best(old, envelope)
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
+                claim.quiet = old.is_quiet
                 old.join(hold)
                 return
             if old is not None and verdict is Verdict.NEW:
-                if old.regions == 0:
+                if old.ledger.regions == 0:
                     permit.need_patience()
                 claim.peer = old
                 old.busy, claim.taken = True, old
                 return
             permit.need_patience()
             new = Peer(envelope.agent, alias_of(envelope.agent, next(self._aliases)))
+            _, claim.missing = new.compare(envelope, self._limit)
             if old is None:
                 old = self._peers[envelope.agent] = new
             elif old.connections == envelope.connections:
                 if old.broken and old.near and not self._is_near(old.name.encode()):
                     raise PeerLostError(f"peer {old.name!r} is gone", peer=old.name)
-                new.shapes |= old.shapes
+                new.ledger.trust(old.ledger)
+                claim.beside = verdict is Verdict.CONFLICT and not old.broken
             claim.peer = new
             old.busy, claim.taken = True, old
 
-    def _swapped(self, peer: Peer, envelope: Envelope) -> Peer:
-        """Return the connection to the agent of this metadata, if two share a name. Lock held."""
+    def _best(self, peer: Peer, envelope: Envelope) -> tuple[Peer, Verdict, list[Section]]:
+        """Return which connection to a peer suits metadata best, and puts it first. Lock held.
+
+        There are several where its regions conflict with each other, or where two agents have one
+        name.
+        """
+        verdict, missing = peer.compare(envelope, self._limit)
+        if verdict in (Verdict.KNOWN, Verdict.NEW):
+            return peer, verdict, missing
         for other in self._given_up:
             if (
                 other.name == peer.name
                 and other.connections == envelope.connections
-                and not other.broken
                 and not other.busy
             ):
-                self._given_up.remove(other)
-                self._given_up.append(peer)
-                self._peers[peer.name] = other
-                return other
-        return peer
+                theirs, missing = other.compare(envelope, self._limit)
+                if theirs in (Verdict.KNOWN, Verdict.NEW):
+                    self._given_up.remove(other)
+                    self._given_up.append(peer)
+                    self._peers[peer.name] = other
+                    return other, theirs, missing
+        return peer, verdict, []
 
     def _settle(self, claim: _Claim, envelope: Envelope, hold: Any) -> None:
         """End what `_claim` began: give back what was taken, or put another in its place."""
@@ -257,7 +284,7 @@ class Peers:
         with self._lock:
             if claim.loaded and old is not new:
                 logger.debug("%s: peer %s has another connection", self._name, old.name)
-                if old.connections == envelope.connections:
+                if old.connections == envelope.connections and not claim.beside:
                     old.broken = True  # else there may be two agents of that name
                 self._given_up.append(old)
                 self._peers[new.name] = new
@@ -268,10 +295,23 @@ class Peers:
                     del self._peers[old.name]
             # Else it is as it was.
             if claim.loaded:
-                new.note(envelope)
+                new.note(envelope, claim.missing)
                 new.join(hold)
+                self._thin_out(new)
             old.busy, claim.taken = False, None
             self._changed.notify_all()
+
+    def _thin_out(self, peer: Peer) -> None:
+        """Give up the connection that was used least of too many to one agent. Lock held."""
+        beside = [
+            other
+            for other in self._given_up
+            if other.name == peer.name
+            and other.connections == peer.connections
+            and not other.broken
+        ]
+        if len(beside) >= _MOST_BESIDE:
+            min(beside, key=lambda other: other.last_used).broken = True
 
     @contextlib.contextmanager
     def _long_call(self) -> Iterator[None]:
@@ -292,15 +332,6 @@ class Peers:
                 return peer
             permit.need_patience()
             self._wait(end, peer)
-
-    def covers(self, peer: Peer, regions: Regions, mem_type: int) -> bool:
-        """Whether what is loaded of a peer holds all of `regions`."""
-        with self._lock:
-            return peer.name == self._name or any(
-                coverings(ledgers, regions) is not None
-                for (_, kind), ledgers in peer.ledgers.items()
-                if kind == mem_type
-            )
 
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
@@ -378,11 +409,12 @@ class Peers:
         large = len(blob) > _QUICK_BYTES
         try:
             with self._long_call() if large else contextlib.nullcontext():
-                return self._agent.load_more(peer.alias, renamed(blob, peer.alias))
+                return self._agent.load_more(peer.alias, blob)
         except NativeError as error:
             raise _refused(peer.name, error) from None
 
-    def _load(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
+    def _load(self, peer: Peer, envelope: Envelope, blob: bytes, missing: bytes) -> None:
+        """Connect a peer; `missing` is what to load of its metadata, under its alias."""
         require_files(24, f"connecting peer {peer.name!r}")
         met = None
         try:
@@ -390,7 +422,7 @@ class Peers:
                 met = self._messenger.meet(envelope, blob, peer.alias)
             with self._long_call():
                 self._evict_idle()
-                name = self._agent.load_remote(renamed(blob, peer.alias))
+                name = self._agent.load_remote(missing)
             if name != peer.alias:
                 raise MetadataError(f"NIXL read the peer's name as {name!r}, not {peer.alias!r}")
         except BaseException as error:

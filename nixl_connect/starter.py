@@ -6,16 +6,24 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from enum import Enum
 from typing import NamedTuple
 
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native import prepared as native_prepared
 from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
+from nixl_connect._native.envelope import row_by_row
 from nixl_connect._native.operation import Operation, Stage
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
-from nixl_connect.errors import InternalError, MetadataError, QuarantineError, TransferError
+from nixl_connect.errors import (
+    InternalError,
+    PeerLostError,
+    QuarantineError,
+    RegistrationError,
+    TransferError,
+)
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
@@ -35,6 +43,27 @@ _CLEAN = int(Stage.CLEAN)
 _HOST = 0
 # Calls to NIXL for more than this may copy for a millisecond and longer.
 LARGE_BYTES = 1024 * 1024
+
+
+# How often lanes may fail with a peer's connection before it goes without.
+_MOST_FAILURES = 2
+
+
+class _LaneError(Exception):
+    """A lane cannot take its part."""
+
+
+class _Way(Enum):
+    """How to make a transfer, each after those before it were refused."""
+
+    AT_BEST = 0
+    """With lanes, if it is one for lanes."""
+    CONNECTION = 1
+    """By the connection's own agent."""
+    ROW_BY_ROW = 2
+    """Its rows loaded as regions of their own."""
+    ANEW = 3
+    """Over another connection."""
 
 
 class Part(NamedTuple):
@@ -217,11 +246,13 @@ class Starter:
         *,
         claimed: bool = False,
     ) -> tuple[Operation, Peer]:
-        """Make an operation and start it, over a new connection where the old one is of no use."""
-        for last in (False, True):
-            made = self._attempt(plan, permit, start, claimed=claimed, last=last)
-            if made is not None:
+        """Make an operation and start it, by whichever way NIXL does not refuse."""
+        way: _Way | None = _Way.AT_BEST
+        while way is not None:
+            made = self._attempt(plan, permit, start, way, claimed=claimed)
+            if isinstance(made, tuple):
                 return made
+            way = made
             permit.need_patience()
         raise InternalError("a transfer was neither started nor refused")
 
@@ -230,11 +261,11 @@ class Starter:
         plan: Plan,
         permit: Permit,
         start: Callable[[Operation], None] | None,
+        way: _Way,
         *,
         claimed: bool,
-        last: bool,
-    ) -> tuple[Operation, Peer] | None:
-        """Make and start an operation; None where NIXL refuses it, but may not the next time."""
+    ) -> tuple[Operation, Peer] | _Way:
+        """Make and start an operation; return the next way where NIXL refuses this one."""
         operation: Operation | None = None
         hold = Hold([], plan.local.memory, plan.local.regions.nbytes, None)
         kept = False
@@ -248,9 +279,15 @@ class Starter:
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
             self._reactor.announce(target.described.agent.encode())
-            peer = self._peers.admit(target.described, target.blob, plan.timeout, permit, hold)
+            described = target.described
+            if way is _Way.ROW_BY_ROW:
+                described = described._replace(
+                    sections=row_by_row(described.sections, target.regions, target.mem_type)
+                )
+            peer = self._peers.admit(described, target.blob, plan.timeout, permit, hold)
             # A prepared one lasts, and holds no lane.
-            lanes = [] if start is None else self._lanes_for(plan, permit)
+            at_best = start is not None and way is _Way.AT_BEST
+            lanes = self._lanes_for(plan, peer, permit) if at_best else []
             operation = self._request(plan, hold, permit, lanes)
             with permit.lock:
                 permit.check()
@@ -260,9 +297,12 @@ class Starter:
             kept = True
             return operation, peer
         except NativeError as error:
-            self._keeper.break_lanes(hold)
-            self._explain(error, peer, target, last=last)
-            return None
+            return self._next_way(way, error, peer)
+        except _LaneError as error:
+            # They do not know what the connection's agent knows; and that can do it, too.
+            peer.lanes_failed += 1
+            logger.debug("%s: peer %s: no lanes: %s", self._reactor.name, peer.name, error)
+            return _Way.CONNECTION
         finally:
             # Whatever a signal handler raises: what was started keeps what it holds.
             if not kept and (operation is None or not operation.is_started):
@@ -272,6 +312,22 @@ class Starter:
                 self._keeper.release(hold)
                 if not claimed:
                     self._used.give_back(target.key)
+
+    def _next_way(self, way: _Way, error: NativeError, peer: Peer) -> _Way:
+        """Return what to try when the connection's own agent has refused a request."""
+        if way in (_Way.AT_BEST, _Way.CONNECTION):
+            # Older regions of the peer may hide the wanted ones: NIXL looks at neighbours alone.
+            return _Way.ROW_BY_ROW
+        if way is _Way.ROW_BY_ROW:
+            # Or NIXL has dropped the peer behind our back, when another transfer broke.
+            self._peers.mark_broken(peer)
+            return _Way.ANEW
+        status = status_name(error.status)
+        raise TransferError(
+            f"NIXL refused the transfer with peer {peer.name!r}: {status}",
+            status=status,
+            peer=peer.name,
+        ) from None
 
     def _request(self, plan: Plan, hold: Hold, permit: Permit, lanes: list[Lane]) -> Operation:
         """Make an operation of a plan, with what `hold` has to hold for it."""
@@ -294,16 +350,17 @@ class Starter:
             raise
         return operation
 
-    def _lanes_for(self, plan: Plan, permit: Permit) -> list[Lane]:
+    def _lanes_for(self, plan: Plan, peer: Peer, permit: Permit) -> list[Lane]:
         """Return the lanes for a transfer: none, but for long copies within this host."""
-        peer = plan.target.described.agent.encode()
+        name = peer.name.encode()
         if (
             plan.local.regions.nbytes < max(LEAST_BYTES, LEAST_PIECE * len(plan.local.regions))
             or not plan.local.mem_type == plan.target.mem_type == _HOST
             or sum(len(section.regions) for section in plan.target.described.sections) > FEW
-            or peer == self._reactor.name
+            or name == self._reactor.name
+            or peer.lanes_failed >= _MOST_FAILURES
             or not self._lanes.exist
-            or not self._reactor.is_near(peer)
+            or not self._reactor.is_near(name)
         ):
             return []
         if not self._lanes.all:
@@ -324,7 +381,8 @@ class Starter:
         local = plan.local.regions.split(len(lanes))
         remote = plan.target.regions.split(len(lanes))
         for lane, here, there in zip(lanes, local, remote, strict=True):
-            peer = lane.peers.admit(plan.target.described, plan.target.blob, plan.timeout, permit)
+            target = plan.target._replace(regions=there)
+            peer = self._lane_peer(lane, target, plan.timeout, permit)
             held: list[Registration] = []
             hold.parts.append((lane, peer, held))
             # What is registered as a whole here is so there, however many rows are in it.
@@ -332,13 +390,33 @@ class Starter:
             self._registrations.acquire_covering(here, plan.local.mem_type, hold.registrations)
             whole = hold.registrations[held_before:]
             rows = list({known.row: None for known in whole})
-            if rows:
-                with self._entered(lane.registrations, permit):
-                    lane.registrations.acquire(
-                        Regions(rows), plan.local.mem_type, held, patient=permit.patient
-                    )
             part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
-            self._add_part(operation, plan, part, here, permit)
+            try:
+                if rows:
+                    with self._entered(lane.registrations, permit):
+                        lane.registrations.acquire(
+                            Regions(rows), plan.local.mem_type, held, patient=permit.patient
+                        )
+                self._add_part(operation, plan, part, here, permit)
+            except NativeError as error:
+                lane.peers.mark_broken(peer)
+                raise _LaneError(str(error)) from None
+            except RegistrationError as error:
+                raise _LaneError(str(error)) from None
+
+    def _lane_peer(self, lane: Lane, target: Target, timeout: float, permit: Permit) -> Peer:
+        """Return a lane's connection to a peer, with what is wanted loaded row by row.
+
+        So nothing that was loaded before can hide it: see `_Way.ROW_BY_ROW`. It is not much: `FEW`.
+        """
+        described = target.described
+        sections = row_by_row(described.sections, target.regions, target.mem_type)
+        try:
+            return lane.peers.admit(
+                described._replace(sections=sections), target.blob, timeout, permit
+            )
+        except PeerLostError as error:
+            raise _LaneError(str(error)) from None
 
     def _add_part(
         self, operation: Operation, plan: Plan, part: Part, registered: Regions, permit: Permit
@@ -361,20 +439,3 @@ class Starter:
                 plan.target.mem_type,
             )
             table.acquire_covering(part.local, mem_type, part.held)
-
-    def _explain(self, error: NativeError, peer: Peer, target: Target, *, last: bool) -> None:
-        """Say why NIXL refused a request, or prepare the second attempt."""
-        if not self._peers.covers(peer, target.regions, target.mem_type):
-            raise MetadataError(
-                f"the descriptors name memory that peer {peer.name!r} did not register"
-            ) from None
-        if last:
-            status = status_name(error.status)
-            raise TransferError(
-                f"NIXL refused the transfer with peer {peer.name!r}: {status}",
-                status=status,
-                peer=peer.name,
-            ) from None
-        # NIXL has dropped the peer behind our back, when another transfer broke; or an older region
-        # of the peer hides the wanted one.
-        self._peers.mark_broken(peer)

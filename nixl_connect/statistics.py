@@ -69,7 +69,7 @@ class PeerReport(NamedTuple):
     """Name of the agent."""
 
     regions: int
-    """Regions of its memory that are known here; reconnecting discards all of them."""
+    """Regions of its memory that NIXL has loaded here; one stands for all memory, where it can."""
 
     in_flight: int
     """Transfers to and from it that have not ended."""
@@ -94,7 +94,8 @@ def peers(engine: Engine) -> list[PeerReport]:
         in_flight = peer.in_flight + (other.in_flight if other else 0)
         idle = 0.0 if in_flight else max(now - peer.last_used, 0.0)
         if other is None:
-            found[peer.name] = PeerReport(peer.name, peer.regions, in_flight, idle, peer.near)
+            regions = peer.ledger.regions
+            found[peer.name] = PeerReport(peer.name, regions, in_flight, idle, peer.near)
         else:
             found[peer.name] = other._replace(in_flight=in_flight, idle=min(idle, other.idle))
     return sorted(found.values(), key=lambda report: (report.idle, report.name))

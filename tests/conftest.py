@@ -20,7 +20,7 @@ import pytest
 from processes import Peer, open_files
 
 import nixl_connect as nc
-from nixl_connect import engine
+from nixl_connect import engine, ledger
 from nixl_connect._native import operation
 
 # A shell that starts something in the background has it ignore Ctrl-C, which processes inherit.
@@ -67,6 +67,12 @@ def pythons() -> dict[str, str]:
         if "CI" in os.environ:
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def keys_name_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are taken for those of network devices, each of which says which memory it is for."""
+    monkeypatch.setattr(ledger, "names_none", lambda key: False)
 
 
 @pytest.fixture

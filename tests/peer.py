@@ -60,6 +60,18 @@ class Peer:
         self.connector = nc.Connector(name, **options)
         return {"pid": os.getpid()}
 
+    def array(self, size: int, seed: int) -> dict:
+        """Make an array, of which `parts` offers some."""
+        self.whole = self._buffer(size, seed)
+        return {}
+
+    def parts(self, kind: str, parts: list[tuple[int, int]]) -> dict:
+        """Offer parts of the array, each by its start and length."""
+        make = getattr(self.connector, f"create_{kind}_blocking")
+        arrays = [self.whole[start : start + length] for start, length in parts]
+        operation = make([nc.Descriptor(array) for array in arrays])
+        return self._keep(operation, arrays) | {"metadata": operation.metadata().model_dump()}
+
     def passive(
         self,
         kind: str,

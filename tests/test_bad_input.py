@@ -12,6 +12,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect import codec
+from nixl_connect._native import envelope
 from nixl_connect.codec import decode_nixl_metadata
 
 
@@ -304,6 +305,9 @@ def test_what_inflates_is_not_remembered(connector, told):
                 field(b"nixlSecElms", (0).to_bytes(8, "little")),
             )
         )
+        (item,) = told[0].descriptors
+        named = envelope.Section("UCX", 0, [(item.ptr, item.size, 0, b"key")])
+        blob = envelope.write(blob[: envelope.parse(blob).sections_at], [named])
         text = "b64:" + base64.b64encode(zlib.compress(blob, 9)).decode()
         assert len(text) < 4096
         fields = told[0].model_dump() | {"nixl_metadata": text}

@@ -370,3 +370,46 @@ def test_not_bytes(blob):
 def test_errors_say_where():
     with pytest.raises(ValueError, match=rf"'Conns' at byte {len(MAGIC) + 5 + 8 + 6 + 1}"):
         envelope.parse(MAGIC + field(b"Agent", b"worker") + field(b"Nope", bytes(8)) + tail([]))
+
+
+def test_written_is_read(agent, memory):
+    """What is written is what NIXL writes, byte for byte."""
+    blob = agent.metadata()
+    described = envelope.parse(blob)
+    assert described.sections
+    assert envelope.write(blob[: described.sections_at], described.sections) == blob
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20), st.integers(0, 1)), min_size=1)
+
+
+@given(regions=ROWS, rows=ROWS, mem_type=st.integers(0, 1))
+def test_what_names_hold(regions, rows, mem_type):
+    """Against a search through all regions for each row."""
+    named = [(*region, b"key %d" % i) for i, region in enumerate(regions)]
+    sections = [Section("POSIX", mem_type, named[:1]), Section("UCX", 0, named)]
+    expected = [
+        section
+        for section in sections
+        if section.mem_type == 0
+        and all(
+            any(
+                start <= row[0] and row[0] + row[1] <= start + length and row[2] == device
+                for start, length, device, _ in section.regions
+            )
+            for row in rows
+        )
+    ]
+    assert envelope.names(sections, Regions(rows), 0) == bool(expected)
+    found = envelope.row_by_row(sections, Regions(rows), 0)
+    assert [item.backend for item in found] == [section.backend for section in expected]
+    for item, section in zip(found, expected, strict=True):
+        assert {region[:3] for region in item.regions} == set(rows)
+        for start, length, device, key in item.regions:
+            assert any(
+                known[3] == key
+                and known[0] <= start
+                and start + length <= known[0] + known[1]
+                and known[2] == device
+                for known in section.regions
+            )

@@ -10,6 +10,7 @@ from processes import told, until
 
 import nixl_connect as nc
 from nixl_connect import lanes
+from nixl_connect._native.capi import NativeError
 from nixl_connect._native.packing import Regions
 from nixl_connect.metadata import BlockDescriptors, Group
 
@@ -302,6 +303,89 @@ def test_a_dead_peer_and_its_successor(connector, start_peer, content):
         read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
         read.wait_for_completion_blocking(20)
         assert (array == content(seed, LARGE)).all()
+
+
+def pieces(peer, kind, parts):
+    """Return what a peer offers of one array, as one operation for each list of parts."""
+    peer.do("array", size=8 * LARGE, seed=6)
+    return [peer.do("parts", kind=kind, parts=part) for part in parts]
+
+
+PARTS = [
+    [(LARGE, 2 * LARGE)],
+    [(0, 8 * LARGE)],
+    [(0, 8 * LARGE), (LARGE + 64, LARGE)],
+    [(LARGE + 64, LARGE), (0, 8 * LARGE)],
+    [(3 * LARGE, LARGE), (5 * LARGE, 2 * LARGE)],
+    [(2 * LARGE + 4096 * i, 4096 * 3) for i in range(0, 400, 5)],
+]
+
+
+@pytest.mark.parametrize("keys", ["that name no memory", "that name memory"])
+def test_parts_of_one_array_in_any_order(connector, start_peer, content, request, keys):
+    """What was met before hides nothing, and costs no connection."""
+    if keys == "that name memory":
+        request.getfixturevalue("keys_name_memory")
+    peer = start_peer()
+    made = pieces(peer, "readable", PARTS * 3)
+    expected = content(6, 8 * LARGE)
+    for parts, one in zip(PARTS * 3, made, strict=True):
+        arrays = [np.zeros(length, np.uint8) for _, length in parts]
+        read = connector.begin_read_blocking(told(one), [nc.Descriptor(a) for a in arrays])
+        read.wait_for_completion_blocking(20)
+        for (start, length), array in zip(parts, arrays, strict=True):
+            assert (array == expected[start : start + length]).all()
+        peer.do("wait", number=one["id"])
+    figures = connector.stats()["peers"]
+    assert (figures["connections"], figures["reloads"]) == (1, 0)
+    for lane in engine_of(connector)._lanes.all:
+        assert (lane.peers.connections, lane.peers.reloads) == (1, 0)
+    (known,) = engine_of(connector).peers.known()
+    assert known.lanes_failed == 0
+
+
+@pytest.mark.parametrize("kind", ["readable", "writable"])
+@pytest.mark.parametrize("fault", ["connection", "request", "registration"])
+def test_what_fails_in_a_lane_the_connection_does(
+    connector, peer, content, digest, monkeypatch, kind, fault
+):
+    """At once, with the lane's connection made anew; after a few of these it is not tried again."""
+    opened = engine_of(connector)._lanes.open()
+    tried = []
+
+    def refuse(error):
+        def refused(*_, **__):
+            tried.append(1)
+            raise error
+
+        return refused
+
+    for lane in opened[-1:]:
+        if fault == "connection":
+            monkeypatch.setattr(lane.peers, "admit", refuse(nc.PeerLostError("not reached")))
+        elif fault == "registration":
+            refused = refuse(nc.RegistrationError("refused"))
+            monkeypatch.setattr(lane.registrations, "acquire", refused)
+        else:
+            refused = refuse(NativeError(-2, "create_xfer_req"))
+            monkeypatch.setattr(lane.registrations, "acquire_covering", refused)
+    for seed in range(6):
+        made = peer.do("passive", kind=kind, sizes=[LARGE], seed=seed)
+        if kind == "readable":
+            array = np.zeros(LARGE, np.uint8)
+            operation = connector.begin_read_blocking(told(made), nc.Descriptor(array))
+        else:
+            array = content(seed, LARGE)
+            operation = connector.begin_write_blocking(nc.Descriptor(array), told(made))
+        operation.wait_for_completion_blocking(20)
+        peer.do("wait", number=made["id"])
+        if kind == "readable":
+            assert (array == content(seed, LARGE)).all()
+        else:
+            assert peer.do("digests", number=made["id"])["digests"] == [digest(array)]
+    assert len(tried) == 2
+    assert connector.stats()["peers"]["reloads"] == 0
+    assert counts(connector) == (0, 0)
 
 
 @given(

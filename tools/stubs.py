@@ -37,6 +37,9 @@ SLOTS = {
 # this. Each by module, class, function and parameter ("return" for the result).
 PRECISE = {
     "agent.Agent.create_backend.parameters": "dict[bytes, bytes]",
+    "envelope.write.sections": "list[Section]",
+    "envelope.names.sections": "list[Section]",
+    "envelope.row_by_row.sections": "list[Section]",
     "packing.Regions.join.tables": "list[Regions]",
     "packing.coalesce.edges": "list[int]",
     "ranges.take.found": "list[Registration] | list[object]",  # those of a map, too

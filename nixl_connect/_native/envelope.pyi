@@ -24,6 +24,8 @@ A blob is the magic and then fields: tag, 8-byte little-endian length, payload, 
 
 from typing import NamedTuple
 
+from nixl_connect._native.packing import Regions
+
 class Section(NamedTuple):
     """The regions of one backend and memory type.
 
@@ -73,6 +75,26 @@ def parse(blob: bytes) -> Envelope:
     ------
     ValueError
         Anything at all is not as NIXL writes it, a byte too many included; the text says where.
+    """
+
+def write(head: bytes, sections: list[Section]) -> bytes:
+    """Return metadata with these sections: the inverse of `parse`.
+
+    Parameters
+    ----------
+    head : bytes
+        Metadata up to its sections, ``blob[:sections_at]``, which has been parsed.
+    sections : list of Section
+        What follows.
+    """
+
+def names(sections: list[Section], regions: Regions, mem_type: int) -> bool:
+    """Whether a section of this memory type names memory that holds each of the rows."""
+
+def row_by_row(sections: list[Section], regions: Regions, mem_type: int) -> list[Section]:
+    """Return sections whose regions are these rows, each with the key of a region that holds it.
+
+    Of the sections that hold all of them: see `names`.
     """
 
 def alias_of(name: str, number: int) -> bytes:

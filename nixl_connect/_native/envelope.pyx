@@ -21,9 +21,12 @@ A blob is the magic and then fields: tag, 8-byte little-endian length, payload, 
             (empty tag)  address, length, device (8 bytes each), then the key, opaque
 """
 
-from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from nixl_connect._native.packing cimport Regions
+
+from bisect import bisect_right
 from typing import NamedTuple
 
 cdef bytes _MAGIC = b"nixlSerDes|"
@@ -178,6 +181,126 @@ def parse(bytes blob not None) -> Envelope:
     if reader.at != reader.size:
         raise ValueError(f"{reader.size - reader.at} bytes follow its end")
     return Envelope(agent, connections, sections, sections_at)
+
+
+cdef bytes _field(bytes tag, bytes payload):
+    cdef uint64_t length = len(payload)
+    return tag + (<char*>&length)[:8] + payload + b"|"
+
+
+cdef bytes _number(uint64_t value):
+    return (<char*>&value)[:8]
+
+
+def write(bytes head not None, list sections not None) -> bytes:
+    """Return metadata with these sections: the inverse of `parse`.
+
+    Parameters
+    ----------
+    head : bytes
+        Metadata up to its sections, ``blob[:sections_at]``, which has been parsed.
+    sections : list of Section
+        What follows.
+    """
+    cdef uint64_t[3] row
+    cdef uint32_t mem_type
+    cdef list parts = [head, _field(b"", b"MemSection")]
+    parts.append(_field(b"nixlSecElms", _number(len(sections))))
+    for section in sections:
+        mem_type = section.mem_type
+        parts.append(_field(b"bknd", section.backend.encode()))
+        parts.append(_field(b"nixlDList", b"nixlSDList"))
+        parts.append(_field(b"t", (<char*>&mem_type)[:4]))
+        parts.append(_field(b"n", _number(len(section.regions))))
+        for address, length, device, key in section.regions:
+            row[0], row[1], row[2] = address, length, device
+            parts.append(_field(b"", (<char*>row)[:24] + <bytes>key))
+    return b"".join(parts)
+
+
+cdef bint _holds(tuple region, uint64_t* row):
+    cdef uint64_t start = region[0]
+    cdef uint64_t length = region[1]
+    return (
+        region[2] == row[2] and start <= row[0] and row[1] <= length
+        and row[0] - start <= length - row[1]
+    )
+
+
+cdef class _Holders:
+    """Finds which of some regions holds a row, at the next one first: most lists agree in order."""
+
+    cdef list regions
+    cdef Py_ssize_t at          # the one that held the last
+    cdef dict by_device         # starts in order, and for each who ends last of those up to there
+
+    def __cinit__(self, list regions not None):
+        self.regions = regions
+
+    cdef tuple of(self, uint64_t* row):
+        """Return a region that holds a row, or None."""
+        cdef Py_ssize_t i
+        for i in range(self.at, min(self.at + 2, len(self.regions))):
+            if _holds(self.regions[i], row):
+                self.at = i
+                return self.regions[i]
+        if self.by_device is None:
+            self._sort()
+        starts, reaching = self.by_device.get(row[2], ((), ()))
+        i = bisect_right(starts, row[0]) - 1
+        return reaching[i] if i >= 0 and _holds(reaching[i], row) else None
+
+    cdef int _sort(self) except -1:
+        longest = {}
+        self.by_device = {}
+        for region in sorted(self.regions):
+            known = longest.get(region[2])
+            if known is None or known[0] + known[1] <= region[0] + region[1]:
+                longest[region[2]] = known = region
+            starts, reaching = self.by_device.setdefault(region[2], ([], []))
+            starts.append(region[0])
+            reaching.append(known)
+        return 0
+
+
+def names(list sections not None, Regions regions not None, int mem_type) -> bool:
+    """Whether a section of this memory type names memory that holds each of the rows."""
+    cdef Py_ssize_t i
+    cdef _Holders holders
+    for section in sections:
+        if section.mem_type == mem_type:
+            holders = _Holders(section.regions)
+            for i in range(regions.count):
+                if holders.of(&regions.rows[3 * i]) is None:
+                    break
+            else:
+                return True
+    return False
+
+
+def row_by_row(list sections not None, Regions regions not None, int mem_type) -> list[Section]:
+    """Return sections whose regions are these rows, each with the key of a region that holds it.
+
+    Of the sections that hold all of them: see `names`.
+    """
+    cdef Py_ssize_t i
+    cdef _Holders holders
+    cdef uint64_t* row
+    found = []
+    for section in sections:
+        if section.mem_type != mem_type:
+            continue
+        holders = _Holders(section.regions)
+        rows = {}
+        for i in range(regions.count):
+            row = &regions.rows[3 * i]
+            holder = holders.of(row)
+            if holder is None:
+                break
+            rows[row[0], row[1], row[2], holder[3]] = None
+        else:
+            found.append(Section(section.backend, mem_type, list(rows)))
+    return found
 
 
 def alias_of(str name not None, int number) -> bytes:

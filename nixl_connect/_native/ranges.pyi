@@ -34,12 +34,6 @@ class RangeMap:
     def remove(self, start: int, end: int) -> None:
         """Remove a range that is in the map."""
 
-    def admits(self, start: int, end: int, value: object) -> bool:
-        """Whether no range that has an address in common with this one has another value.
-
-        Also False where so many ranges lie there that to look at all of them would take long.
-        """
-
     def covering(self, start: int, end: int) -> list[object]:
         """Return the values of the ranges that hold all of this one."""
 
@@ -49,6 +43,20 @@ class RangeMap:
         Only the first range that is not less and the last that is less are looked at, as NIXL does
         (``nixlSecDescList::getCoveringIndex``).
         """
+
+class Spans:
+    """How far ranges with the same value reach together: disjoint spans, however many ranges.
+
+    A span on which ranges with different values have met has the value None.
+    """
+
+    def __new__(cls) -> Spans: ...
+    def __len__(self) -> int: ...
+    def admits(self, start: int, end: int, value: object) -> bool:
+        """Whether no span that has an address in common with this range has another value."""
+
+    def add(self, start: int, end: int, value: object) -> None:
+        """Add a range: the spans that it meets become one."""
 
 def take(found: list[Registration] | list[object], held: list[Registration]) -> None:
     """Count each of these values as held once more, and append it: in one step, for other threads

@@ -13,11 +13,6 @@ cdef extern from *:
     int nc_bits(uint64_t n) nogil
 
 
-cdef enum:
-    # Ranges that are looked at for one. Registrations of one memory meet a few; more are a puzzle.
-    MOST_MET = 512
-
-
 cdef bint _less(const Range* a, uint64_t start, uint64_t end) noexcept nogil:
     return a.start < start or (a.start == start and a.end < end)
 
@@ -146,25 +141,6 @@ cdef class RangeMap:
             raise KeyError((start, end))
         group.remove(i)
 
-    def admits(self, uint64_t start, uint64_t end, value: object) -> bool:
-        """Whether no range that has an address in common with this one has another value.
-
-        Also False where so many ranges lie there that to look at all of them would take long.
-        """
-        cdef Class group
-        cdef Py_ssize_t i
-        cdef int left = MOST_MET
-        for group in self.classes:
-            i = group.last_before(end)
-            while i >= 0 and (
-                group.ranges[i].start >= start or start - group.ranges[i].start <= group.reach
-            ):
-                left -= 1
-                if left < 0 or (group.ranges[i].end > start and group.values[i] != value):
-                    return False
-                i -= 1
-        return True
-
     cdef bint add_covering(self, uint64_t start, uint64_t end, list found) except -1:
         """Append the values of the ranges that hold all of this one; whether there are any."""
         cdef Class group
@@ -214,6 +190,51 @@ cdef class RangeMap:
         if before is not NULL and before.start <= start and before.end >= end:
             return value_before
         return None
+
+
+cdef class Spans:
+    """How far ranges with the same value reach together: disjoint spans, however many ranges.
+
+    A span on which ranges with different values have met has the value None.
+    """
+
+    cdef Class spans
+
+    def __cinit__(self):
+        self.spans = Class(64)
+
+    def __len__(self) -> int:
+        return self.spans.count
+
+    cdef Py_ssize_t first_beyond(self, uint64_t start) noexcept nogil:
+        """Return the index of the first span that ends beyond an address."""
+        cdef Py_ssize_t i = self.spans.lower_bound(start, 0)
+        return i - 1 if i and self.spans.ranges[i - 1].end > start else i
+
+    def admits(self, uint64_t start, uint64_t end, value: object) -> bool:
+        """Whether no span that has an address in common with this range has another value."""
+        cdef Py_ssize_t i = self.first_beyond(start)
+        while i < self.spans.count and self.spans.ranges[i].start < end:
+            if self.spans.values[i] != value:
+                return False
+            i += 1
+        return True
+
+    def add(self, uint64_t start, uint64_t end, value: object) -> None:
+        """Add a range: the spans that it meets become one."""
+        cdef Py_ssize_t i = self.first_beyond(start)
+        if i and self.spans.ranges[i - 1].end == start and self.spans.values[i - 1] == value:
+            i -= 1
+        while i < self.spans.count and (
+            self.spans.ranges[i].start < end
+            or (self.spans.ranges[i].start == end and self.spans.values[i] == value)
+        ):
+            if self.spans.values[i] != value:
+                value = None
+            start = min(start, self.spans.ranges[i].start)
+            end = max(end, self.spans.ranges[i].end)
+            self.spans.remove(i)
+        self.spans.insert(start, end, value)
 
 
 def take(list found not None, list held not None) -> None:
