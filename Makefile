@@ -90,6 +90,9 @@ test-nixl-versions: $(INSTALLED) $(TEST_READY) ## the core of the tests with eve
 soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="--seconds 600"
 	$(BIN)/python tests/soak.py $(ARGS)
 
+varying: $(INSTALLED) $(TEST_READY) ## fresh memory of varying sizes for each operation; ARGS="--operations 200000"
+	$(BIN)/python tests/varying.py $(ARGS)
+
 hammer: $(INSTALLED) $(TEST_READY) ## threads and loops that do everything at once; ARGS="--seconds 600"
 	$(UNDER_$(SANITIZE)) $(BIN)/python tests/hammer.py $(ARGS)
 

@@ -2,10 +2,10 @@
 
     python hammer.py --seconds 20 --threads 16 --loops 4
 
-Each picks at random: whole transfers, blocking and on a loop, whose bytes are compared; operations
-that are cancelled, dropped, or left to their deadline; prepared transfers; figures and reports;
-and connectors that are closed while others use them. Prints how often each was done, as JSON. What
-is not expected ends it with a traceback.
+Each picks at random: whole transfers, blocking and on a loop, of one array and of many, whose bytes
+are compared; operations that are cancelled, dropped, or left to their deadline; prepared transfers;
+figures and reports; forks; and connectors that are closed while others use them. Prints how often
+each was done, as JSON. What is not expected ends it with a traceback.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import random
+import signal
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from holding import held
 
 import nixl_connect as nc
+from nixl_connect import lanes
+
+# As on machines with more processors.
+lanes.COUNT = 2
+# Up to this power of two bytes are arrays that are to go by lanes.
+LANES = 20
 
 PATIENCE = 60.0
 # However fast operations are made, what they held is let go of as fast.
@@ -91,12 +100,23 @@ class Worker:
     def __init__(self, hammer: Hammer, seed: int) -> None:
         self.hammer = hammer
         self.rng = random.Random(seed)
+        # One thread alone: forking stops all others for a moment.
+        self.forks = seed % 1000 == 0
 
     def arrays(self) -> tuple[Any, Any]:
         """Return some bytes, and as many zeros."""
         size = int(2 ** self.rng.uniform(0, 20))
         source = np.frombuffer(bytearray(self.rng.randbytes(size)), np.uint8)
         return source, np.zeros(size, np.uint8)
+
+    def lists(self) -> tuple[list[Any], list[Any]]:
+        """Return arrays of varying sizes, and as many zeros; now and then enough for lanes."""
+        most = LANES if self.rng.random() < 0.05 else 16
+        sizes = [int(2 ** self.rng.uniform(0, most)) for _ in range(self.rng.randint(1, 16))]
+        if most is LANES:
+            sizes.append(lanes.LEAST_BYTES)
+        sources = [np.frombuffer(bytearray(self.rng.randbytes(size)), np.uint8) for size in sizes]
+        return sources, [np.zeros(size, np.uint8) for size in sizes]
 
     def sides(self) -> tuple[nc.Connector, nc.Connector]:
         """Return who offers and who moves."""
@@ -124,6 +144,64 @@ class Worker:
             write.wait_for_completion_blocking(PATIENCE)
             offered.wait_for_completion_blocking(PATIENCE)
         assert (source == target).all()
+
+    def vary(self) -> None:
+        """A whole transfer of many arrays, either way."""
+        passive, active = self.sides()
+        sources, targets = self.lists()
+        theirs, ours = sources, targets
+        offer, begin = passive.create_readable_blocking, active.begin_read_blocking
+        if self.rng.random() < 0.5:
+            theirs, ours = targets, sources
+            offer = passive.create_writable_blocking
+
+            def begin(told: Any, local: Any) -> Any:
+                return active.begin_write_blocking(local, told)
+
+        with offer([nc.Descriptor(array) for array in theirs]) as offered:
+            moved = begin(offered.metadata(), [nc.Descriptor(array) for array in ours])
+            moved.wait_for_completion_blocking(PATIENCE)
+            offered.wait_for_completion_blocking(PATIENCE)
+        for source, target in zip(sources, targets, strict=True):
+            assert (source == target).all()
+
+    def fork(self) -> None:
+        """Fork: the child is refused, drops what it has, and ends; nobody here notices."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        with passive.create_readable_blocking(nc.Descriptor(source)) as offered:
+            with warnings.catch_warnings():  # that other threads are not in the child
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                self.in_child(offered)
+            read = active.begin_read_blocking(offered.metadata(), nc.Descriptor(target))
+            read.wait_for_completion_blocking(PATIENCE)
+            offered.wait_for_completion_blocking(PATIENCE)
+        assert (source == target).all()
+        end = time.monotonic() + PATIENCE
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise AssertionError("a child hangs")
+            time.sleep(0.001)
+        assert ended[1] == 0
+
+    def in_child(self, offered: nc.AbstractOperation) -> None:
+        """Be a forked child, in which no thread but this one goes on."""
+        try:
+            for connector in self.hammer.pair:
+                try:
+                    connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
+                except nc.ClosedError:
+                    continue
+                os._exit(1)
+            offered.__exit__(None, None, None)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(2)
 
     def repeat(self) -> None:
         """A prepared transfer, made a few times."""
@@ -209,6 +287,7 @@ class Worker:
         acts = [
             self.read,
             self.write,
+            self.vary,
             self.repeat,
             self.cancel,
             self.drop,
@@ -216,6 +295,8 @@ class Worker:
             self.look,
             self.mortal,
         ]
+        if self.forks:
+            acts.append(self.fork)
         while not self.hammer.is_over():
             act = self.rng.choice(acts)
             act()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import functools
 import gc
 import json
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from holding import held
+from holding import footprint, held
 from peer import content, digest
 from processes import Peer
 
@@ -45,18 +44,6 @@ QUARANTINE = 1.0
 SOCKETS = 2 * PEERS
 FAULTS = ("cancel", "drop", "alter", "withdraw", "stop", "kill")
 LOST = (nc.PeerLostError, nc.TransferError)
-
-
-def footprint() -> dict[str, int]:
-    """Return what the process holds: bytes, threads, and file descriptors."""
-    # What the allocator keeps for later is as much as there once was at the same time.
-    ctypes.CDLL(None).malloc_trim(0)
-    status = Path("/proc/self/status").read_text()
-    return {
-        "memory": int(status.partition("VmRSS:")[2].split()[0]) * 1024,
-        "threads": len(list(Path("/proc/self/task").iterdir())),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-    }
 
 
 class Soak:
