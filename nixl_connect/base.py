@@ -140,7 +140,7 @@ class AbstractOperation(ABC):
             WaitTimeoutError.
         """
         if timeout is not None:
-            seconds("timeout", timeout)
+            timeout = seconds("timeout", timeout)
         native = self._begun()
         if not native.has_ended and not await self._connection._engine.wait(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
@@ -149,7 +149,7 @@ class AbstractOperation(ABC):
     def wait_for_completion_blocking(self, timeout: float | None = None) -> None:
         """Block until the operation is complete: the blocking form of `wait_for_completion`."""
         if timeout is not None:
-            seconds("timeout", timeout)
+            timeout = seconds("timeout", timeout)
         native = self._begun()
         if not native.has_ended and not self._connection._engine.wait_blocking(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")

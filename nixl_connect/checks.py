@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -17,15 +18,24 @@ def instance(name: str, value: object, kind: type, article: str = "a ") -> None:
         )
 
 
-def seconds(name: str, value: float, longest: float = math.inf) -> float:
-    """Return `value` if it is a duration: a number of seconds, not negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentTypeError(f"{name} must be a number of seconds, not {value!r}")
-    if math.isnan(value) or value < 0:
-        raise ArgumentError(f"{name} must not be negative, but is {value!r}")
-    if value > longest:
-        raise ArgumentError(f"{name} must be at most {longest:g} seconds, not {value!r}")
-    return float(value)
+def seconds(name: str, value: Any, longest: float = math.inf) -> float:
+    """Return `value`, a real number, as seconds if it is a duration: not negative.
+
+    What is beyond a float, as a large int is, counts as infinity. Callers go on with what is
+    returned, never with `value`: clocks do not add every number.
+    """
+    # The first two are those that come, and the third is slow.
+    if isinstance(value, bool) or not isinstance(value, (float, int, Real)):
+        raise ArgumentTypeError(f"{name} must be a number of seconds, not {value!r:.80}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = -math.inf if value < 0 else math.inf
+    if math.isnan(number) or number < 0:
+        raise ArgumentError(f"{name} must not be negative, but is {number!r}")
+    if number > longest:
+        raise ArgumentError(f"{name} must be at most {longest:g} seconds, not {number!r}")
+    return number
 
 
 def integer(name: str, value: Any) -> int:

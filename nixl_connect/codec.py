@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import struct
+import sys
 import zlib
 
 from nixl_connect._native import envelope
@@ -57,7 +58,7 @@ def inflate(stream: bytes, limit: int) -> bytes:
     """Decompress one zlib stream of at most `limit` bytes, whose checksum must hold."""
     inflater = zlib.decompressobj()
     try:
-        blob = inflater.decompress(stream, limit)
+        blob = inflater.decompress(stream, min(limit, sys.maxsize))
     except zlib.error as error:
         raise MetadataError(f"nixl_metadata is not a zlib stream: {error}") from None
     if not inflater.eof:

@@ -92,7 +92,7 @@ class Lifecycle(ABC):
         list of OperationReport
             Oldest first. The `str` of each is a line for a log.
         """
-        seconds("min_age", min_age)
+        min_age = seconds("min_age", min_age)
         if limit is not None:
             limit = count("limit", limit)
         connection = self._connection

@@ -57,10 +57,10 @@ class Options:
         self.quarantine: float = seconds("quarantine", quarantine, _LONGEST)
         self.drain: float = seconds("drain", drain, _LONGEST)
         self.progress_interval: float = seconds("progress_interval", progress_interval, _LONGEST)
-        if 0 < progress_interval < _SHORTEST_INTERVAL:
+        if 0 < self.progress_interval < _SHORTEST_INTERVAL:
             raise ArgumentError(
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
-                f"not {progress_interval!r}"
+                f"not {self.progress_interval!r}"
             )
         self.max_descriptors: int = count("max_descriptors", max_descriptors)
         self.max_metadata_bytes: int = count("max_metadata_bytes", max_metadata_bytes)
@@ -70,7 +70,7 @@ class Options:
             if max_quarantine_bytes is None
             else count("max_quarantine_bytes", max_quarantine_bytes)
         )
-        self.seal: Seal | None = None if keys is None else Seal(keys, seal_lifetime)
+        self.seal: Seal | None = None if keys is None else Seal(keys, self.seal_lifetime)
         self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(backends)
 
 

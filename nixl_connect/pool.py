@@ -163,8 +163,8 @@ class _Search:
             raise ArgumentError(
                 f"a block of {self.block} bytes is more than the {slabs.most} in all"
             )
-        self._timeout = timeout
-        self._until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
+        self._timeout = None if timeout is None else seconds("timeout", timeout)
+        self._until = None if self._timeout is None else time.monotonic() + self._timeout
         self._waiter: Waiter | None = None
         self._has_waited = False
 

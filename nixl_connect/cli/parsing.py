@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from nixl_connect.cli import text
 
+_LONGEST = 1e9
 # How shtab is told that an argument is a file.
 _FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 
@@ -52,11 +53,11 @@ def count(given: str) -> int:
 
 
 def seconds(given: str) -> float:
-    """Return a duration, above 0."""
+    """Return a duration, above 0 and short enough for clocks: some thirty years."""
     try:
         found = float(given)
     except ValueError:
         found = math.nan
-    if not 0 < found < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {given!r}")
+    if not 0 < found <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {given!r:.80}")
     return found
