@@ -8,13 +8,13 @@ everything else is worked out from these lists.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import threading
 import weakref
 from collections import deque
 
 from nixl_connect import cuda
+from nixl_connect._native.block import Block
 from nixl_connect.connector import Connector
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
@@ -162,7 +162,7 @@ class Slabs:
                 break
         else:
             return None
-        memory = (ctypes.c_ubyte * nbytes).from_buffer(slab.memory, offset)
+        memory = Block(slab.memory, offset, nbytes)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
         weakref.finalize(memory, self._put, slab, offset).atexit = False
         return Lease(memory, nbytes)

@@ -653,6 +653,23 @@ def test_bad_sizes(make_pool):
         nc.HostPool("connector")
 
 
+def test_sizes_of_leases_leave_nothing(make_pool):
+    """Not even with the garbage collector off, as servers have it."""
+    pool = make_pool()
+    pool.acquire_blocking(1).release()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getallocatedblocks()
+        for nbytes in range(2, 2000):
+            with pool.acquire_blocking(nbytes) as lease:
+                assert len(lease.view) == nbytes
+            del lease
+        assert sys.getallocatedblocks() - before < 200
+    finally:
+        gc.enable()
+
+
 def test_pinning_takes_a_gpu(connector):
     if nc.Connector().is_cuda_available:
         pytest.skip("there is a GPU")
