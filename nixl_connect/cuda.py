@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -164,6 +165,7 @@ class Pinned:
 
     def __init__(self, pointer: int, size: int, memory: Any) -> None:
         self._pointer: int | None = None
+        self._process = os.getpid()
         self._memory = memory
         self._context = _primary_context(0)
         with _current(self._context):
@@ -171,7 +173,8 @@ class Pinned:
         self._pointer = pointer
 
     def __del__(self) -> None:
-        if self._pointer is not None:
+        # A forked child has pinned nothing, and has no driver to speak to.
+        if self._pointer is not None and self._process == os.getpid():
             with contextlib.suppress(Exception), _current(self._context):
                 _call("cuMemHostUnregister", self._pointer)
 

@@ -68,6 +68,10 @@ class PoolExhaustedError(NixlConnectError, TimeoutError):
     """No memory was returned to the pool in time."""
 
 
+class PoolMemoryError(NixlConnectError, MemoryError):
+    """The system has no more memory for the pool, or none in one piece."""
+
+
 class TransferError(NixlConnectError, RuntimeError):
     """The transfer failed.
 

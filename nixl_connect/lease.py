@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.checks import seconds
@@ -25,11 +26,12 @@ class Lease:
     A slow peer's late write therefore never reaches another lease.
     """
 
-    __slots__ = ("_descriptor", "_memory", "_nbytes")
+    __slots__ = ("_descriptor", "_memory", "_nbytes", "_refuse_after_fork")
 
-    def __init__(self, memory: Any, nbytes: int) -> None:
+    def __init__(self, memory: Any, nbytes: int, refuse_after_fork: Callable[[], None]) -> None:
         self._memory = memory
         self._nbytes = nbytes
+        self._refuse_after_fork = refuse_after_fork
         self._descriptor: Descriptor | None = Descriptor(memory)
 
     @property
@@ -93,9 +95,10 @@ class Lease:
         LibraryError
             The data is on a device, but there is no cuda-python to reach it. Also an ImportError.
         ClosedError
-            The lease has been released.
+            The lease has been released, or is of the process that this one was forked from. Also a
+            RuntimeError.
         """
-        await _copied(Copy(self.descriptor, data, stream, outward=False), _permit(timeout))
+        await _copied(self._copy(data, stream, outward=False), _permit(timeout))
 
     async def copy_to(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
@@ -111,19 +114,24 @@ class Lease:
         CudaError, TransferTimeoutError, LibraryError, ClosedError
             As for `copy_from`.
         """
-        await _copied(Copy(self.descriptor, data, stream, outward=True), _permit(timeout))
+        await _copied(self._copy(data, stream, outward=True), _permit(timeout))
 
     def copy_from_blocking(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
         """Fill the lease: the blocking form of `copy_from`."""
-        Copy(self.descriptor, data, stream, outward=False).run(_permit(timeout))
+        self._copy(data, stream, outward=False).run(_permit(timeout))
 
     def copy_to_blocking(
         self, data: Data, *, stream: Stream | None = None, timeout: float | None = None
     ) -> None:
         """Fill other memory: the blocking form of `copy_to`."""
-        Copy(self.descriptor, data, stream, outward=True).run(_permit(timeout))
+        self._copy(data, stream, outward=True).run(_permit(timeout))
+
+    def _copy(self, data: Data, stream: Stream | None, *, outward: bool) -> Copy:
+        """Return a copy to be made."""
+        self._refuse_after_fork()
+        return Copy(self.descriptor, data, stream, outward=outward)
 
     def release(self) -> None:
         """Release the lease. Idempotent."""

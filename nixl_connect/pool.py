@@ -27,6 +27,9 @@ class HostPool:
     once. The size of a block is the next power of two, at least a page, and blocks are
     page-aligned. Memory is added in slabs as needed, and given back by `trim` and `close`.
 
+    A forked child of a process whose connector was open is refused; only `close` does nothing
+    there. Leases that it inherited have zeros of its own, which no peer sees.
+
     Parameters
     ----------
     connector : Connector
@@ -82,10 +85,15 @@ class HostPool:
             No block was returned in time. Also a TimeoutError.
         ArgumentError
             `nbytes` is more than the pool may ever have. Also a ValueError.
+        PoolMemoryError
+            The system has no more memory. Also a MemoryError.
         RegistrationError
             NIXL refuses to register more memory. Also a RuntimeError.
+        CudaError
+            CUDA refuses to pin more memory. Also a RuntimeError.
         ClosedError
-            The pool is closed. Also a RuntimeError.
+            The pool is closed, or of the process that this one was forked from. Also a
+            RuntimeError.
         """
         import asyncio  # late: see `loops`
 

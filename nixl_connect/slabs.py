@@ -1,4 +1,4 @@
-"""The memory of a pool: slabs of blocks of one size, what of them is free, and who waits for it.
+"""What of a pool's slabs is free, and who waits for it.
 
 A block that comes back does so from a finalizer, which runs on any thread at any point, within the
 methods here too. So that takes no lock: it is one `append` to a list of what is free in a slab, and
@@ -8,44 +8,22 @@ everything else is worked out from these lists.
 from __future__ import annotations
 
 import contextlib
-import mmap
+import os
 import threading
 import weakref
 from collections import deque
 
-from nixl_connect import cuda
 from nixl_connect._native.block import Block
 from nixl_connect.connector import Connector
-from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import ClosedError
 from nixl_connect.lease import Lease
 from nixl_connect.permit import NotQuickError
+from nixl_connect.slab import Slab
 from nixl_connect.waiter import Waiter
 
 # In the place of who adds memory, and how much.
 _NOBODY: tuple[Waiter | None, int] = (None, 0)
-
-
-class Slab:
-    """Memory of one mapping, cut into blocks of one size. Goes when the last of them is gone."""
-
-    def __init__(self, connector: Connector, size: int, block: int, *, pin: bool) -> None:
-        self.block = block
-        self.size = size
-        self.count: int = size // block
-        self.memory: mmap.mmap = mmap.mmap(-1, size)
-        self.descriptor: Descriptor = Descriptor(self.memory)
-        self.pinned: cuda.Pinned | None = (
-            cuda.Pinned(self.descriptor.ptr, size, self.memory) if pin else None
-        )
-        self.descriptor.register_memory(connector)
-        self.free: list[int] = list(range(size - block, -1, -block))
-        """Offsets of the blocks that nobody has."""
-
-    @property
-    def is_unused(self) -> bool:
-        """Whether all of it is free."""
-        return len(self.free) == self.count
+_all: weakref.WeakSet[Slabs] = weakref.WeakSet()
 
 
 class Slabs:
@@ -78,9 +56,29 @@ class Slabs:
         self._lines: dict[int, deque[Waiter]] = {}
         self._growing: dict[int, tuple[Waiter, int]] = {}  # who adds how many bytes
         self._waits = 0
+        self._inherited = False
+        _all.add(self)
+
+    def _after_fork(self) -> None:
+        """Be harmless in the child of a fork; of use, if the connector was not open before."""
+        # A thread that is not in the child may have held it, and been in line or adding memory.
+        self._lock = threading.RLock()
+        self._lines = {size: deque() for size in self._lines}
+        self._growing = {}
+        self._inherited = self._connector._connection is not None
+
+    def refuse_after_fork(self) -> None:
+        """Raise ClosedError in a child of the process that the memory belongs to."""
+        if self._inherited:
+            raise ClosedError(
+                "the pool was in use before this process was forked, and its memory is the "
+                "parent's; make pools in children only, or start processes with "
+                "multiprocessing's 'spawn' or 'forkserver'"
+            )
 
     def join(self, waiter: Waiter) -> None:
         """Put somebody at the end of its line. To be called before it looks."""
+        self.refuse_after_fork()
         with self._lock:
             self._slabs.setdefault(waiter.size, [])
             self._lines.setdefault(waiter.size, deque()).append(waiter)
@@ -88,7 +86,7 @@ class Slabs:
     def leave(self, waiter: Waiter) -> None:
         """Take somebody out of its line. The next may have what it leaves, or was woken for."""
         waiter.is_gone = True
-        with self._lock, contextlib.suppress(ValueError):
+        with self._lock, contextlib.suppress(KeyError, ValueError):  # it may not have got there
             self._lines[waiter.size].remove(waiter)
         self._wake_those_who_can_go_on()
 
@@ -116,6 +114,7 @@ class Slabs:
         """
         block = waiter.size
         while not waiter.is_gone:
+            self.refuse_after_fork()  # in the middle of it, too
             try:
                 with self._lock:
                     if self._closed:
@@ -165,10 +164,12 @@ class Slabs:
         memory = Block(slab.memory, offset, nbytes)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
         weakref.finalize(memory, self._put, slab, offset).atexit = False
-        return Lease(memory, nbytes)
+        return Lease(memory, nbytes, self.refuse_after_fork)
 
     def _put(self, slab: Slab, offset: int) -> None:
         """Take a block back. From a finalizer."""
+        if self._inherited:
+            return  # nobody waits but in the parent, whose event loops this could wake
         slab.free.append(offset)
         if not self._wake_first(slab.block):
             for size in list(self._lines):
@@ -259,6 +260,7 @@ class Slabs:
 
     def trim(self) -> int:
         """Give back slabs of which nothing is in use; return how many bytes."""
+        self.refuse_after_fork()
         with self._lock:
             dropped = [s for slabs in list(self._slabs.values()) for s in slabs if s.is_unused]
             self._remove(dropped)
@@ -267,6 +269,7 @@ class Slabs:
 
     def stats(self) -> dict[str, int]:
         """Return how much there is, and how much of it is in use."""
+        self.refuse_after_fork()
         with self._lock:
             slabs = [slab for slabs in list(self._slabs.values()) for slab in slabs]
             used = [(slab.count - len(slab.free), slab.block) for slab in slabs]
@@ -293,5 +296,15 @@ class Slabs:
         del dropped  # unpinned and unmapped without the lock
 
     def __repr__(self) -> str:
+        if self._inherited:
+            return "of the parent process"
         figures = self.stats()
         return f"{figures['bytes']} of {self.most} bytes, {figures['leased_bytes']} in use"
+
+
+def _after_fork_in_child() -> None:
+    for slabs in list(_all):
+        slabs._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -21,6 +21,7 @@ BUILT_INS = {
     "PairingError": [RuntimeError, ValueError],
     "PeerLostError": [ConnectionError, RuntimeError, errors.TransferError],
     "PoolExhaustedError": [TimeoutError],
+    "PoolMemoryError": [MemoryError],
     "QuarantineError": [RuntimeError],
     "RegistrationError": [RuntimeError],
     "StateError": [RuntimeError],

@@ -653,6 +653,23 @@ def test_bad_sizes(make_pool):
         nc.HostPool("connector")
 
 
+def test_memory_that_the_system_does_not_have(make_pool):
+    """Nor has anybody: the pool is as it was, and lends what there is."""
+    pool = make_pool(max_bytes=(1 << 64) - 1)
+    for nbytes in (1 << 50, 1 << 63):
+        with pytest.raises(nc.PoolMemoryError, match=f"{nbytes} bytes") as caught:
+            pool.acquire_blocking(nbytes)
+        assert isinstance(caught.value, MemoryError)
+        with pytest.raises(nc.PoolMemoryError):
+            asyncio.run(pool.acquire(nbytes))
+    with pytest.raises(nc.ArgumentError):
+        pool.acquire_blocking((1 << 63) + 1)
+    assert pool.stats()["bytes"] == 0
+    pool.acquire_blocking(100).release()
+    with pytest.raises(nc.PoolMemoryError):
+        make_pool(max_bytes=1 << 63, slab_bytes=1 << 63).acquire_blocking(1)
+
+
 def test_sizes_of_leases_leave_nothing(make_pool):
     """Not even with the garbage collector off, as servers have it."""
     pool = make_pool()

@@ -382,6 +382,7 @@ def errors(transfer: nc.TransferError) -> None:
         nc.PairingError,
         nc.PeerLostError,
         nc.PoolExhaustedError,
+        nc.PoolMemoryError,
         nc.QuarantineError,
         nc.RegistrationError,
         nc.StateError,
@@ -407,8 +408,18 @@ def errors(transfer: nc.TransferError) -> None:
         nc.WaitTimeoutError,
     ]
     others: tuple[
-        type[TypeError], type[PermissionError], type[ImportError], type[ConnectionError]
-    ] = (nc.ArgumentTypeError, nc.AuthenticationError, nc.LibraryError, nc.PeerLostError)
+        type[TypeError],
+        type[PermissionError],
+        type[ImportError],
+        type[ConnectionError],
+        type[MemoryError],
+    ] = (
+        nc.ArgumentTypeError,
+        nc.AuthenticationError,
+        nc.LibraryError,
+        nc.PeerLostError,
+        nc.PoolMemoryError,
+    )
     bug: type[Exception] = nc.InternalError
     print(value, state, late, others, bug)
 
