@@ -219,6 +219,7 @@ class Descriptor:
                 (memory.pointer, memory.size, memory.device.id),
                 memory.device.mem_type,
                 registration,
+                memory.hold,
             )
             with _lock:
                 if self._registration is None:
@@ -227,10 +228,10 @@ class Descriptor:
                     return
         except BaseException:
             if self._registration is not registration:
-                connection._engine.registrations.release(registration)
+                connection._engine.deregister(registration)
             raise
         # Another thread was faster; with another connection, that is an error.
-        connection._engine.registrations.release(registration)
+        connection._engine.deregister(registration)
         self._registered_with(connection)
 
     def _registered_with(self, connection: Connection) -> bool:
@@ -262,7 +263,7 @@ class Descriptor:
         with _lock:
             registration, self._registration, self._connection = self._registration, None, None
         if registration is not None:
-            connection._engine.registrations.release(registration)
+            connection._engine.deregister(registration)
 
     def register_memory(self, connector: Connector) -> None:
         """Register the memory with a connector's connection. The first use blocks to open it.

@@ -153,10 +153,17 @@ class Engine:
 
     # --- operations -------------------------------------------------------------------------
 
-    def register(self, row: Row, mem_type: int, held: list[Registration]) -> None:
+    def register(self, row: Row, mem_type: int, held: list[Registration], owner: object) -> None:
         """Register one region, or share a registration that holds it, which is put into `held`."""
         with self._usable:
-            self.registrations.acquire(Regions([row]), mem_type, held)
+            self.registrations.acquire(Regions([row]), mem_type, held, owners=[owner])
+
+    def deregister(self, held: list[Registration]) -> None:
+        """Undo `register`, now or, for signal handlers, in a moment."""
+        if self.keeper.is_held_here:
+            self.keeper.release_later(held, None)
+        else:
+            self.registrations.release(held)
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info, compressed.
@@ -211,7 +218,7 @@ class Engine:
     def registers(self, row: Row, mem_type: int) -> bool:
         """Whether NIXL holds a registration of this region now."""
         open_here = not self.closed and not self.forked
-        return open_here and self.registrations.covers(row, mem_type)
+        return open_here and self.registrations.covers(Regions([row]), mem_type)
 
     def cancel(self, operation: Operation) -> None:
         """Cancel an operation, unless it has ended."""

@@ -23,7 +23,7 @@ from nixl_connect.errors import TransferTimeoutError
 from nixl_connect.lanes import Lane
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
-from nixl_connect.permit import NotQuickError, Permit
+from nixl_connect.permit import NotQuickError, Permit, interruption
 from nixl_connect.registrations import Registration, Registrations
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -47,10 +47,11 @@ _LONGEST_JOIN = 10.0
 class Hold:
     """What one operation holds: registrations, memory, and a place in its peer's count.
 
-    And `parts`, for each lane that it uses: the lane, the peer there, and registrations there.
+    And `parts`, for each lane that it uses: the lane, the peer there, and registrations there; and
+    `owners`, the memory of registrations that ended with it, which goes when the hold goes.
     """
 
-    __slots__ = ("memory", "nbytes", "parts", "peer", "registrations")
+    __slots__ = ("memory", "nbytes", "owners", "parts", "peer", "registrations")
 
     def __init__(
         self, registrations: list[Registration], memory: list[Any], nbytes: int, peer: Peer | None
@@ -59,6 +60,7 @@ class Hold:
         self.memory: list[Any] = memory
         self.nbytes: int = nbytes
         self.peer: Peer | None = peer
+        self.owners: list[Any] = []
         self.parts: list[tuple[Lane, Peer, list[Registration]]] = []
 
 
@@ -150,14 +152,33 @@ class Keeper:
     @property
     def is_held_here(self) -> bool:
         """Whether this thread is in the middle of letting go, or of a change to what it needs."""
+        return self._collecting.is_held_here or self._is_amid
+
+    @property
+    def _is_amid(self) -> bool:
+        """Whether this thread is in the middle of a change to registrations or peers."""
         return (
-            self._collecting.is_held_here
-            or self._registrations.is_held_here
+            self._registrations.is_held_here
             or self._peers.is_held_here
             or any(
                 lane.registrations.is_held_here or lane.peers.is_held_here for lane in self._lanes
             )
         )
+
+    def refuse_amid(self) -> None:
+        """Refuse a signal handler, or a finalizer, what would see a change half done.
+
+        It runs in the middle of a call of the same thread, which cannot go on before it returns: so
+        there is nothing to wait for. The garbage collector may run a finalizer inside the steps of
+        `ranges`, too.
+
+        Raises
+        ------
+        StateError
+            This thread is in the middle of a change to registrations or peers.
+        """
+        if self._is_amid:
+            raise interruption("changes what is registered or connected")
 
     def _would_wait(self) -> bool:
         """Whether another thread is in a call to NIXL that may take long."""
@@ -206,9 +227,10 @@ class Keeper:
             self.end(*self.ended[0])
             self.ended.popleft()
         while self._deferred:
-            registration, owner = self._deferred.popleft()
+            registration, owner = self._deferred[0]
             memory.append(owner)
-            self._registrations.release(registration)
+            self._registrations.release(registration, memory)
+            self._deferred.popleft()
         return patient or not self.ended
 
     def end(self, number: int, stage: int, reason: int) -> None:
@@ -220,7 +242,7 @@ class Keeper:
             stage_name, reason_name = Stage(stage).name, Reason(reason).name
             logger.debug("operation %d: ended, %s, memory %s", number, reason_name, stage_name)
         if stage == Stage.QUARANTINED:
-            self._registrations.release(hold.registrations)
+            self._registrations.release(hold.registrations, hold.owners)
             return
         if reason in _LOST and hold.peer is not None:
             self._peers.mark_broken(hold.peer)
@@ -234,7 +256,7 @@ class Keeper:
 
     def release(self, hold: Hold) -> None:
         """Give back a hold's registrations and its place in the peer's count."""
-        self._registrations.release(hold.registrations)
+        self._registrations.release(hold.registrations, hold.owners)
         if hold.peer is not None:
             hold.peer.leave(hold)
         while hold.parts:

@@ -10,9 +10,17 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from nixl_connect._native.lock import NotQuickError
-from nixl_connect.errors import OperationCancelledError
+from nixl_connect.errors import OperationCancelledError, StateError
 
-__all__ = ["HASTY", "PATIENT", "NotQuickError", "Permit"]
+__all__ = ["HASTY", "PATIENT", "NotQuickError", "Permit", "interruption"]
+
+
+def interruption(doing: str) -> StateError:
+    """Return the error of who runs in the middle of a call of its own thread, and needs its end."""
+    return StateError(
+        f"a signal handler or a finalizer has interrupted its thread while that {doing}: it cannot "
+        "use the connector for this now; leave it to a task or to another thread"
+    )
 
 
 class Permit:

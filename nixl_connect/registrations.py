@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,12 +34,14 @@ Row = tuple[int, int, int]
 class Registration:
     """One region that is registered with NIXL, and how many need it."""
 
-    __slots__ = ("holders", "mem_type", "row")
+    __slots__ = ("holders", "mem_type", "owner", "row")
 
-    def __init__(self, row: Row, mem_type: int) -> None:
+    def __init__(self, row: Row, mem_type: int, owner: Any) -> None:
         self.row: Row = row
         """Exactly as registered."""
         self.mem_type: int = mem_type
+        self.owner: Any = owner
+        """What keeps the region alive, if that is known: whoever holds this holds the memory."""
         self.holders: int = 0
 
 
@@ -49,7 +52,8 @@ class Registrations:
     to registrations, so that none of these sees another half done; NIXL serialises them anyway.
     `_maps_lock` guards the maps alone and is never held across a call into NIXL. Both are
     reentrant, since the garbage collector may run a finalizer, and with it anything, in any thread
-    that holds them; but what would change them then waits (see `Keeper.collect`).
+    that holds them; but what would change them then is refused (see `Keeper.refuse_amid`) or waits
+    (see `Keeper.collect`).
 
     Parameters
     ----------
@@ -102,10 +106,10 @@ class Registrations:
         owned: bool = self._maps_lock._is_owned()  # type: ignore[attr-defined]
         return owned or self.lock.is_held_here
 
-    def covers(self, row: Row, mem_type: int) -> bool:
-        """Whether a registration holds this region now."""
+    def covers(self, regions: Regions, mem_type: int) -> bool:
+        """Whether each of these regions is within a registration now."""
         with self._maps_lock:
-            return coverings(self._maps.get(mem_type, {}), Regions([row])) is not None
+            return coverings(self._maps.get(mem_type, {}), regions) is not None
 
     def acquire(
         self,
@@ -113,6 +117,7 @@ class Registrations:
         mem_type: int,
         held: list[Registration],
         *,
+        owners: Sequence[Any] = (),
         patient: bool = True,
     ) -> None:
         """Append to `held` what holds each of these regions, made where there is nothing.
@@ -122,6 +127,18 @@ class Registrations:
         An existing registration is shared where NIXL would find it. It looks no further than at the
         neighbours of a region in its list, and so may overlook one that covers it; then the region
         gets a registration of its own, which NIXL does find.
+
+        Parameters
+        ----------
+        regions, mem_type
+            What is needed.
+        held : list
+            Takes the registrations.
+        owners : sequence
+            What keeps the first regions alive, or all. New registrations keep it, too: whoever
+            shares one may need it for longer than whoever made it.
+        patient : bool
+            Whether to register what takes long.
 
         Raises
         ------
@@ -136,7 +153,7 @@ class Registrations:
             try:
                 # What was registered for one row may hide what another one shares.
                 while None in (found := self._found(regions, mem_type)):
-                    self._make(regions, found, mem_type, made, patient=patient)
+                    self._make(regions, found, mem_type, made, owners, patient=patient)
                     if len(found) == 1:
                         found = made
                         break
@@ -163,20 +180,23 @@ class Registrations:
         found: list[Any],
         mem_type: int,
         made: list[Registration],
+        owners: Sequence[Any],
         *,
         patient: bool,
     ) -> None:
         """Register the regions for which nothing was found, yet without holders. `lock` held."""
+        owners = [*owners, *[None] * (len(found) - len(owners))]
         if len(found) == 1:
-            rows, missing = [regions[0]], regions
+            owned, missing = {regions[0]: owners[0]}, regions
         else:
-            rows = list({regions[i]: None for i, known in enumerate(found) if known is None})
-            missing = regions if len(rows) == len(found) else Regions(rows)
+            owned = {regions[i]: owners[i] for i, known in enumerate(found) if known is None}
+            missing = regions if len(owned) == len(found) else Regions(list(owned))
+        rows = list(owned)
         large = self._pins and missing.nbytes > _QUICK_BYTES
         slow = large or len(rows) > _QUICK_ROWS
         if slow and not patient:
             raise NotQuickError
-        fresh = [Registration(row, mem_type) for row in rows]
+        fresh = [Registration(row, mem_type, owner) for row, owner in owned.items()]
         done: list[bool] = []
         self.lock.is_late = slow
         try:
@@ -200,16 +220,26 @@ class Registrations:
         with self._maps_lock:
             take(coverings(self._maps.get(mem_type, {}), regions) or [], held)
 
-    def release(self, registrations: list[Registration]) -> None:
+    def release(self, registrations: list[Registration], owners: list[Any] | None = None) -> None:
         """Give up what was acquired, emptying the list; the last holder deregisters. Never raises.
 
         But for what a signal handler raises: then somebody else deregisters what is left.
+
+        Parameters
+        ----------
+        registrations : list of Registration
+            What to give up.
+        owners : list, optional
+            Takes the owners of what is deregistered, for those who hold locks: their memory may
+            have finalizers.
         """
         if not registrations:
             return  # without the lock, for which an event loop might have to wait
+        if owners is None:
+            owners = []
         with self.lock:
             with self._maps_lock:
-                give_up(registrations, self._maps, self._idle)
+                give_up(registrations, self._maps, self._idle, owners)
             self._deregister_idle()
 
     def _deregister_idle(self) -> None:
@@ -226,16 +256,17 @@ class Registrations:
             self._idle.pop(mem_type, None)
             # Not the error itself, whose frames a log record would keep alive.
             text = str(error) or "out of memory"
-            logger.warning("NIXL keeps %s registered: %s", _text(rows, mem_type), text)
             if not isinstance(error, NativeError) or error.status != _NOT_FOUND:
                 self._keep(mem_type, rows)
+            # Last: what a filter raises comes when all is done.
+            logger.warning("NIXL keeps %s registered: %s", _text(rows, mem_type), text)
         else:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("deregistered %s", _text(rows, mem_type))
 
     def _keep(self, mem_type: int, rows: list[Row]) -> None:
         """Have who needs these regions share them: NIXL has them, and may not have one twice."""
-        kept = [Registration(row, mem_type) for row in rows]
+        kept = [Registration(row, mem_type, None) for row in rows]
         with self._maps_lock:
             put(kept, self._maps.setdefault(mem_type, {}), [])
 

@@ -137,6 +137,7 @@ class Starter:
                     local.registered,
                     local.mem_type,
                     hold.registrations,
+                    owners=local.memory,
                     patient=permit.patient,
                 )
 
@@ -425,10 +426,16 @@ class Starter:
 
         NIXL picks, for each row, any registration that covers it, and the request refers to that
         one for as long as it lives. So all that cover a row are held, from before any could leave.
+        Within this agent that is so on both sides, and the memory of both is here: what is held
+        keeps it alive, too, whatever becomes of the passive operation.
         """
         table, mem_type = part.registrations, plan.local.mem_type
+        within = part.peer == self._reactor.name
         with self._entered(table, permit):
-            table.acquire(registered, mem_type, part.held, patient=permit.patient)
+            if within:
+                registered = self._with_own(plan, part, registered, permit)
+            owners = plan.local.memory if part.lane is None else []
+            table.acquire(registered, mem_type, part.held, owners=owners, patient=permit.patient)
             operation.add_part(
                 part.lane,
                 part.peer,
@@ -439,3 +446,28 @@ class Starter:
                 plan.target.mem_type,
             )
             table.acquire_covering(part.local, mem_type, part.held)
+            if within:
+                table.acquire_covering(part.remote, plan.target.mem_type, part.held)
+
+    def _with_own(self, plan: Plan, part: Part, registered: Regions, permit: Permit) -> Regions:
+        """Return what a transfer within this agent has to acquire. The table's lock held.
+
+        With the passive side's regions: NIXL has to find them as it has to find the others, and
+        what is registered for one may hide another.
+
+        Raises
+        ------
+        TransferError
+            They are not registered: nothing keeps that memory alive.
+        """
+        mem_type = plan.target.mem_type
+        if not part.registrations.covers(part.remote, mem_type):
+            raise TransferError(
+                "the descriptors name memory of this connector that is not registered; the "
+                "operation that they are from has ended",
+                peer=plan.target.described.agent,
+            )
+        if mem_type == plan.local.mem_type:
+            return Regions.join([registered, part.remote])
+        part.registrations.acquire(part.remote, mem_type, part.held, patient=permit.patient)
+        return registered

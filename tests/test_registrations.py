@@ -65,7 +65,7 @@ def give(registrations, registration):
 
 
 def covers(registrations, address, size, device):
-    return registrations.covers((address, size, device.id), device.mem_type)
+    return registrations.covers(regions((address, size, device)), device.mem_type)
 
 
 def covering(registrations, address, size, device):

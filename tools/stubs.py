@@ -50,6 +50,7 @@ PRECISE = {
     "ranges.give_up.held": "list[Registration]",
     "ranges.give_up.maps": "dict[int, dict[int, RangeMap]]",
     "ranges.give_up.idle": "dict[int, list[tuple[int, int, int]]]",
+    "ranges.give_up.owners": "list[object]",
     "ranges.neighbours.maps": "dict[int, RangeMap]",
     "ranges.coverings.maps": "dict[int, RangeMap]",
     "waker.Waker.drain.return": "list[int]",

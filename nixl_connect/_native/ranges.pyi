@@ -69,17 +69,21 @@ def give_up(
     held: list[Registration],
     maps: dict[int, dict[int, RangeMap]],
     idle: dict[int, list[tuple[int, int, int]]],
+    owners: list[object],
 ) -> None:
     """Undo `take`, emptying `held`, in one step. What nobody holds is taken out.
 
     Parameters
     ----------
     held : list
-        Values with `row`, the start, length and device number of their range, and `mem_type`.
+        Values with `row`, the start, length and device number of their range, `mem_type`, and
+        `owner`, what keeps that memory alive.
     maps : dict of int to dict of int to RangeMap
         Where they are, by `mem_type` and device number.
     idle : dict of int to list
         Takes the rows of those that nobody holds, by `mem_type`.
+    owners : list
+        Takes their owners.
     """
 
 def neighbours(maps: dict[int, RangeMap], regions: Regions) -> list[object]:

@@ -257,17 +257,22 @@ def put(list fresh not None, dict maps not None, list made not None) -> None:
         made.append(value)
 
 
-def give_up(list held not None, dict maps not None, dict idle not None) -> None:
+def give_up(
+    list held not None, dict maps not None, dict idle not None, list owners not None
+) -> None:
     """Undo `take`, emptying `held`, in one step. What nobody holds is taken out.
 
     Parameters
     ----------
     held : list
-        Values with `row`, the start, length and device number of their range, and `mem_type`.
+        Values with `row`, the start, length and device number of their range, `mem_type`, and
+        `owner`, what keeps that memory alive.
     maps : dict of int to dict of int to RangeMap
         Where they are, by `mem_type` and device number.
     idle : dict of int to list
         Takes the rows of those that nobody holds, by `mem_type`.
+    owners : list
+        Takes their owners.
     """
     cdef RangeMap ranges
     while held:
@@ -278,6 +283,7 @@ def give_up(list held not None, dict maps not None, dict idle not None) -> None:
             ranges = maps[value.mem_type][device]
             ranges.remove(start, start + length)
             idle.setdefault(value.mem_type, []).append(value.row)
+            owners.append(value.owner)
 
 
 # The same for whole tables, with a map for each device number. Rows of a device without a map have
