@@ -156,6 +156,7 @@ class Engine:
     def register(self, row: Row, mem_type: int, held: list[Registration], owner: object) -> None:
         """Register one region, or share a registration that holds it, which is put into `held`."""
         with self._usable:
+            self.keeper.refuse_amid()
             self.registrations.acquire(Regions([row]), mem_type, held, owners=[owner])
 
     def deregister(self, held: list[Registration]) -> None:
@@ -192,6 +193,7 @@ class Engine:
     def meet(self, described: Envelope, blob: bytes) -> None:
         """Load a peer's metadata."""
         with self._usable:
+            self.keeper.refuse_amid()
             self.peers.admit(described, blob, self.options.timeout, Permit()).leave()
 
     def plugins(self) -> list[str]:

@@ -83,6 +83,7 @@ class Lanes:
         self._make = make
         # Reentrant: a signal handler may begin a large transfer in the middle of it.
         self._lock = threading.RLock()
+        self._opening = False
         self._stopped = False
         self.all: list[Lane] = []
         """Those that are open."""
@@ -95,6 +96,8 @@ class Lanes:
     def open(self) -> list[Lane]:
         """Return the lanes: none where they cannot be opened, and from then on.
 
+        Nor for a signal handler that interrupts this.
+
         Raises
         ------
         AgentClosedError
@@ -103,21 +106,26 @@ class Lanes:
         with self._lock:
             if self._stopped:
                 raise AgentClosedError
-            if not self.all and self.exist:
-                made: list[Lane] = []
+            if not self.all and self.exist and not self._opening:
+                self._opening = True
                 try:
-                    made.extend(self._start(number) for number in range(1, COUNT + 1))
-                except (BackendError, MemoryError) as error:
-                    self._plugins = {}
-                    text = str(error)
-                    logger.warning("%s: large transfers hold up others: %s", self._name, text)
-                    _close(made)
-                else:
-                    if self.all:
-                        _close(made)  # a signal handler was faster
-                    else:
-                        self.all = made
+                    self._open()
+                finally:
+                    self._opening = False
             return self.all
+
+    def _open(self) -> None:
+        """Start them all, or none. Lock held."""
+        made: list[Lane] = []
+        try:
+            made.extend(self._start(number) for number in range(1, COUNT + 1))
+        except (BackendError, MemoryError) as error:
+            self._plugins = {}
+            _close(made)
+            text = str(error)
+            logger.warning("%s: large transfers hold up others: %s", self._name, text)
+        else:
+            self.all = made
 
     def _start(self, number: int) -> Lane:
         return self._make(start_agent(f"{self._name}/lane-{number}", self._plugins))

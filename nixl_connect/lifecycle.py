@@ -12,7 +12,7 @@ from nixl_connect.checks import count, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread
-from nixl_connect.permit import PATIENT, Permit
+from nixl_connect.permit import PATIENT, Permit, interruption
 from nixl_connect.statistics import (
     OperationReport,
     PeerReport,
@@ -39,6 +39,7 @@ class Lifecycle(ABC):
         self._lock = threading.RLock()
         self._beginnings = Beginnings()
         self._connection: Connection | None = None
+        self._opening = False
         self._closed = False
         _all[id(self)] = self
 
@@ -122,10 +123,15 @@ class Lifecycle(ABC):
         with self._lock:
             if self._closed:
                 raise ClosedError(f"{self!r} is closed")
+            if self._opening:
+                raise interruption("opens the connector")
             if self._connection is None:
-                connection = self._connect()
-                # A signal handler may have closed the connector meanwhile, or opened it.
-                if self._closed or self._connection is not None:
+                self._opening = True
+                try:
+                    connection = self._connect()
+                finally:
+                    self._opening = False
+                if self._closed:  # by a signal handler, meanwhile
                     connection._engine.close()
                     return self._open()
                 self._connection = connection

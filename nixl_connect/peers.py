@@ -36,7 +36,7 @@ from nixl_connect.files import require_files
 from nixl_connect.ledger import Verdict
 from nixl_connect.messenger import Messenger
 from nixl_connect.peer import Peer
-from nixl_connect.permit import Permit
+from nixl_connect.permit import Permit, interruption
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class Peers:
                 if old.ledger.regions == 0:
                     permit.need_patience()
                 claim.peer = old
-                old.busy, claim.taken = True, old
+                claim.taken, old.busy = old, True
                 return
             permit.need_patience()
             new = Peer(envelope.agent, alias_of(envelope.agent, next(self._aliases)))
@@ -250,7 +250,7 @@ class Peers:
                 new.ledger.trust(old.ledger)
                 claim.beside = verdict is Verdict.CONFLICT and not old.broken
             claim.peer = new
-            old.busy, claim.taken = True, old
+            claim.taken, old.busy = old, True  # in this order: see `admit`
 
     def _best(self, peer: Peer, envelope: Envelope) -> tuple[Peer, Verdict, list[Section]]:
         """Return which connection to a peer suits metadata best, and puts it first. Lock held.
@@ -379,6 +379,8 @@ class Peers:
 
     def _wait(self, end: float, peer: Peer) -> None:
         """Wait for a change. Lock held."""
+        if peer.is_busy_here:
+            raise interruption(f"connects peer {peer.name!r}")
         left = end - time.monotonic()
         if left <= 0:
             raise TransferTimeoutError(

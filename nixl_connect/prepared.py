@@ -201,6 +201,7 @@ class PreparedTransfer:
     def _renew(self, permit: Permit) -> None:
         """Wait for a thread that loads the peer; recreate the request for another connection."""
         self._engine.refuse_after_fork()
+        self._engine.keeper.refuse_amid()
         permit.need_patience()
         if not self._peer.broken:
             self._engine.peers.wait_until_free(self._peer, self._timeout, permit)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from nixl_connect._native.capi import NativeError
@@ -46,7 +47,7 @@ class Scout:
         self._plugins = plugins
         self._no_sections = no_sections
         self._lock = threading.RLock()  # reentrant: for signal handlers
-        self._failed: dict[_Who, tuple[float, int, str]] = {}
+        self._failed: OrderedDict[_Who, tuple[float, int, str]] = OrderedDict()
 
     def note(self, peer: Envelope, error: NativeError) -> None:
         """Note that a peer could not be connected just now."""
@@ -56,7 +57,7 @@ class Scout:
             # Not the error itself, which holds frames.
             self._failed[who] = time.monotonic() + _PAUSE, error.status, error.call
             if len(self._failed) > _MOST:
-                del self._failed[next(iter(self._failed))]
+                self._failed.popitem(last=False)  # in one step: a signal handler may do so, too
 
     def look(self, peer: Envelope, blob: bytes) -> None:
         """Return at once for a peer of which nothing is noted; else try to connect.

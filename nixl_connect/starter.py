@@ -130,6 +130,7 @@ class Starter:
                 f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
             )
         with self._usable:
+            self._keeper.refuse_amid()
             self._keeper.keep_up(permit)
             with self._entered(self._registrations, permit):
                 permit.check()
@@ -271,6 +272,7 @@ class Starter:
         hold = Hold([], plan.local.memory, plan.local.regions.nbytes, None)
         kept = False
         target = plan.target
+        self._keeper.refuse_amid()
         self._keeper.keep_up(permit)
         # A beginning that came too late may still have the key, until the peer is connected.
         if not self.is_free or self._peers.is_busy(target.described.agent):

@@ -26,6 +26,52 @@ def test_exceptions_of_a_handler_leave_nothing_locked_and_nothing_held():
     assert int(told[1]) > 500
 
 
+@pytest.mark.parametrize(
+    ("points", "work", "step"),
+    [
+        ("lines", "register", "5"),
+        ("lines", "transfer", "11"),
+        ("lines", "prepare", "13"),
+        ("lines", "meet", "97"),
+        ("lines", "share", "211"),
+        ("opcodes", "register", "23"),
+        ("opcodes", "transfer", "83"),
+        ("objects", "register", "1"),
+        ("objects", "transfer", "1"),
+        ("objects", "prepare", "1"),
+    ],
+)
+def test_a_handler_or_finalizer_that_uses_the_connector(points, work, step):
+    """At so many points of its own code; it is served or refused, and nobody else notices."""
+    run = run_python(str(HERE / "reentered.py"), points, work, step)
+    told = re.search(r"points=(\d+).* served=(\d+)", run.stdout)
+    assert told is not None
+    assert int(told[1]) > 50
+    assert int(told[2]) > 20
+
+
+def test_a_handler_is_told_that_it_has_interrupted_a_change(make_connector, monkeypatch):
+    connector = make_connector(quarantine=0)
+    registrations = connector._open()._engine.registrations
+    make = registrations._make
+    refused = []
+
+    def interrupted(*arguments, **options):
+        make(*arguments, **options)
+        for call in (
+            lambda: connector.create_readable_blocking(nc.Descriptor(b"other bytes")),
+            lambda: nc.Descriptor(b"other bytes").register_memory(connector),
+        ):
+            with pytest.raises(nc.StateError, match="interrupted its thread while that changes"):
+                call()
+            refused.append(call)
+
+    monkeypatch.setattr(registrations, "_make", interrupted)
+    connector.create_readable_blocking(nc.Descriptor(b"some bytes")).cancel()
+    assert len(refused) == 2
+    assert len(registrations) == 0
+
+
 def make_forever(connector):
     while True:
         connector.create_readable_blocking(nc.Descriptor(bytearray(8)))

@@ -13,7 +13,7 @@ class PeerState:
     Attributes
     ----------
     busy : bool
-        A thread is making it, or loading more over it; others wait.
+        A thread, the one that sets this, is making it or loading more over it; others wait.
     broken : bool
         It is known to be lost, or has been given up: another is to be made. For good.
     in_flight : int
@@ -23,6 +23,10 @@ class PeerState:
     busy: bool
     broken: bool
     in_flight: Final[int]
+
+    @property
+    def is_busy_here(self) -> bool:
+        """Whether this thread made it busy: it is a signal handler's, or a finalizer's, now."""
 
     def join(self, hold: object | None = None) -> None:
         """Count a transfer in, and note in `hold.peer`, if there is one, that it is to leave."""

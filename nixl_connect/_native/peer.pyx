@@ -4,6 +4,8 @@ Each method is one step to all other threads: it holds the GIL from its beginnin
 fields that more than one thread changes are changed through methods alone.
 """
 
+from cpython.pythread cimport PyThread_get_thread_ident
+
 
 cdef class PeerState:
     """Whether transfers may begin over a connection to a peer, and how many are in flight.
@@ -11,16 +13,31 @@ cdef class PeerState:
     Attributes
     ----------
     busy : bool
-        A thread is making it, or loading more over it; others wait.
+        A thread, the one that sets this, is making it or loading more over it; others wait.
     broken : bool
         It is known to be lost, or has been given up: another is to be made. For good.
     in_flight : int
         Transfers that were let in and have not left.
     """
 
-    cdef public bint busy
+    cdef bint _busy
+    cdef unsigned long _thread  # which made it busy
     cdef public bint broken
     cdef readonly Py_ssize_t in_flight
+
+    @property
+    def busy(self) -> bool:
+        return self._busy
+
+    @busy.setter
+    def busy(self, bint busy):
+        self._busy = busy
+        self._thread = PyThread_get_thread_ident()
+
+    @property
+    def is_busy_here(self) -> bool:
+        """Whether this thread made it busy: it is a signal handler's, or a finalizer's, now."""
+        return self._busy and self._thread == PyThread_get_thread_ident()
 
     def join(self, hold: object = None) -> None:
         """Count a transfer in, and note in `hold.peer`, if there is one, that it is to leave."""
@@ -30,14 +47,14 @@ cdef class PeerState:
 
     def enter(self) -> bool:
         """Count a transfer in, if the connection stands and nothing is being loaded."""
-        if self.busy or self.broken:
+        if self._busy or self.broken:
             return False
         self.in_flight += 1
         return True
 
     def claim(self) -> bool:
         """Make it busy, if it is not and nothing is in flight."""
-        if self.busy or self.in_flight:
+        if self._busy or self.in_flight:
             return False
         self.busy = True
         return True
