@@ -7,7 +7,6 @@ Finalizers leave all their work to it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -16,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nixl_connect._native.lock import Gate
+from nixl_connect._native.lock import Gate, persist
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
 from nixl_connect.errors import TransferTimeoutError
@@ -101,7 +100,10 @@ class Keeper:
         self._lanes: list[Lane] = []
         self.holds: dict[int, Hold] = {}
         """By the operation's number."""
-        self._reaper = threading.Thread(target=self._reap, name="nixl-reaper", daemon=True)
+        # It holds whatever nobody else lets go of, and so ends only when all is done.
+        self._reaper = threading.Thread(
+            target=persist, args=(self._reap, _report), name="nixl-reaper", daemon=True
+        )
         self._reaper.start()
 
     @property
@@ -220,12 +222,17 @@ class Keeper:
         for _ in range(_STRETCH):
             if not self.ended:
                 break
-            hold = self.holds.get(self.ended[0][0])
+            number, stage, reason = self.ended[0]
+            hold = self.holds.get(number)
             if hold is not None and len(hold.registrations) > _QUICK_REGISTRATIONS and not patient:
                 return False
             memory.append(hold)
-            self.end(*self.ended[0])
+            self.end(number, stage, reason)
             self.ended.popleft()
+            # Last: what a filter raises comes when all is done.
+            if hold is not None and logger.isEnabledFor(logging.DEBUG):
+                names = Reason(reason).name, Stage(stage).name
+                logger.debug("operation %d: ended, %s, memory %s", number, *names)
         while self._deferred:
             registration, owner = self._deferred[0]
             memory.append(owner)
@@ -238,9 +245,6 @@ class Keeper:
         hold = self.holds.get(number)
         if hold is None:
             return
-        if logger.isEnabledFor(logging.DEBUG):
-            stage_name, reason_name = Stage(stage).name, Reason(reason).name
-            logger.debug("operation %d: ended, %s, memory %s", number, reason_name, stage_name)
         if stage == Stage.QUARANTINED:
             self._registrations.release(hold.registrations, hold.owners)
             return
@@ -294,25 +298,17 @@ class Keeper:
             self._reaper.join(_LONGEST_JOIN)
 
     def _reap(self) -> None:
-        # Whatever there is no memory for comes again.
-        while True:
-            with contextlib.suppress(MemoryError):
-                self._reap_garbage()
-                break
-        while True:
-            with contextlib.suppress(MemoryError):
-                self._reap_quarantine()
-                break
-
-    def _reap_garbage(self) -> None:
-        """Collect until the engine has stopped."""
-        while self._reactor.wait_garbage():
-            if self._close_requested:
-                self._close()
-                break
-            self._stopping.wait(_GRACE)
-            self.collect(patient=True)
+        """Collect until the engine has stopped, and then keep quarantine. May be repeated."""
+        alive = True
+        while alive and not self._close_requested:
+            self.collect(patient=True)  # what was left when this was interrupted, for a start
+            alive = self._reactor.wait_garbage()
+            if alive and not self._close_requested:
+                self._stopping.wait(_GRACE)
+        if self._close_requested:
+            self._close()
         self._stopping.wait()
+        self._reap_quarantine()
 
     def _reap_quarantine(self) -> None:
         """Keep what is in quarantine, and let go."""
@@ -328,3 +324,9 @@ class Keeper:
             del hold
             if left > 0:
                 time.sleep(left)
+
+
+def _report(error: BaseException) -> None:
+    """Log what the reaper has met, such as an error of a program's logging filter."""
+    # Not the error itself, whose frames a log record would keep alive.
+    logger.error("letting go was interrupted, and is tried again: %s", repr(error))

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nixl_connect._native.lock import persist
 from nixl_connect._version import __version__
 from nixl_connect.errors import BackendError, NixlConnectError
 from nixl_connect.lifecycle import MONITOR, Lifecycle, connectors
@@ -139,7 +140,7 @@ class Monitor:
         self._client: socket.socket | None = None
         self._closed = False
         self._thread = threading.Thread(
-            target=self._answer, name="nixl_connect-monitor", daemon=True
+            target=persist, args=(self._answer, _report), name="nixl_connect-monitor", daemon=True
         )
 
     def _start(self) -> None:
@@ -160,10 +161,9 @@ class Monitor:
                     self._tell(client)
                 except OSError:
                     pass  # it is gone, or slow
-                except Exception:
-                    logger.exception("%s: no snapshot", self.path)
-                self._client = None
-                _hang_up(client)
+                finally:
+                    self._client = None
+                    _hang_up(client)
 
     def _tell(self, client: socket.socket) -> None:
         told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -196,6 +196,10 @@ class Monitor:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _report(error: BaseException) -> None:
+    logger.error("no snapshot", exc_info=error)
 
 
 def _hang_up(connection: socket.socket) -> None:

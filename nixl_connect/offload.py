@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nixl_connect._native.lock import persist
 from nixl_connect.errors import TransferTimeoutError
 from nixl_connect.permit import HASTY, NotQuickError, Permit
 
@@ -80,6 +81,14 @@ async def on_thread(
         waiting.clear()
 
 
+def _nothing() -> None:
+    """Stand for the job that runs."""
+
+
+def _lose(error: BaseException) -> None:
+    """Have nobody know what another thread raised here: it concerns no beginning."""
+
+
 class Beginnings:
     """Begins what may take long: of all that concerns one peer one at a time, on one thread.
 
@@ -128,19 +137,27 @@ class Beginnings:
                 return
             queue = self._queues[peer] = deque([job])
             try:
-                start_thread(lambda: self._work(peer, queue))
+                start_thread(lambda: persist(lambda: self._work(peer, queue), _lose))
             except BaseException:
                 self._queues.pop(peer, None)
                 raise
 
     def _work(self, peer: str, queue: deque[Job]) -> None:
-        """Run jobs until there are none. What runs stays in the queue: that has a thread."""
-        while queue:
-            # What a job cannot say to whoever waits for it, for want of memory, is lost; not those
+        """Run jobs until there are none. While one runs, the queue is not empty: it has a thread.
+
+        May be repeated.
+        """
+        while True:
+            with self._lock:
+                if queue and queue[0] is _nothing:
+                    queue.popleft()
+                if not queue:
+                    if self._queues.get(peer) is queue:
+                        del self._queues[peer]
+                    return
+                job, queue[0] = queue[0], _nothing  # it is not run again, whatever comes
+            # What it cannot say to whoever waits for it, for want of memory, is lost; not those
             # behind it.
             with contextlib.suppress(BaseException):
-                queue[0]()
-            with self._lock:
-                queue.popleft()
-                if not queue and self._queues.get(peer) is queue:
-                    del self._queues[peer]
+                job()
+            del job

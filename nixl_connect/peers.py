@@ -283,7 +283,6 @@ class Peers:
         new = claim.peer
         with self._lock:
             if claim.loaded and old is not new:
-                logger.debug("%s: peer %s has another connection", self._name, old.name)
                 if old.connections == envelope.connections and not claim.beside:
                     old.broken = True  # else there may be two agents of that name
                 self._given_up.append(old)
@@ -300,6 +299,8 @@ class Peers:
                 self._thin_out(new)
             old.busy, claim.taken = False, None
             self._changed.notify_all()
+        if claim.loaded and old is not new:
+            logger.debug("%s: peer %s has another connection", self._name, old.name)
 
     def _thin_out(self, peer: Peer) -> None:
         """Give up the connection that was used least of too many to one agent. Lock held."""
@@ -335,9 +336,10 @@ class Peers:
 
     def mark_broken(self, peer: Peer) -> None:
         """Note that the connection to a peer broke, or that NIXL has dropped it by itself."""
-        logger.debug("%s: peer %s is lost", self._name, peer.name)
         with self._lock:
-            peer.broken = True
+            was_broken, peer.broken = peer.broken, True
+        if not was_broken:
+            logger.debug("%s: peer %s is lost", self._name, peer.name)
 
     @property
     def is_held_here(self) -> bool:
@@ -365,6 +367,7 @@ class Peers:
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
             # that their next metadata connects them anew.
+            evicted = []
             with self._lock:
                 for peer in idle:
                     peer.broken = True
@@ -374,8 +377,10 @@ class Peers:
                     elif self._peers.get(peer.name) is peer:
                         del self._peers[peer.name]
                         self.evictions += 1
-                        logger.debug("%s: peer %s is let go", self._name, peer.name)
+                        evicted.append(peer.name)
                 self._changed.notify_all()
+            for name in evicted:
+                logger.debug("%s: peer %s is let go", self._name, name)
 
     def _wait(self, end: float, peer: Peer) -> None:
         """Wait for a change. Lock held."""

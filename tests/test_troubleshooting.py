@@ -54,6 +54,7 @@ ELSEWHERE = {
     "TransferError: the descriptors name memory of this connector that is not registered; the "
     "operation that they are from has ended": "test_within.py",
     "NIXL keeps … registered: …": "logged: test_scripted.py",
+    "letting go was interrupted, and is tried again: …": "logged: test_reaper.py",
     "…: transfers did not end in time; their memory stays": "logged: test_scripted.py",
     "…: large transfers hold up others: …": "logged: test_lanes.py",
 }

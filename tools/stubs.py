@@ -40,6 +40,8 @@ PRECISE = {
     "envelope.write.sections": "list[Section]",
     "envelope.names.sections": "list[Section]",
     "envelope.row_by_row.sections": "list[Section]",
+    "lock.persist.work": "Callable[[], None]",
+    "lock.persist.report": "Callable[[BaseException], None]",
     "packing.Regions.join.tables": "list[Regions]",
     "packing.coalesce.edges": "list[int]",
     "ranges.take.found": "list[Registration] | list[object]",  # those of a map, too
@@ -56,7 +58,10 @@ PRECISE = {
     "waker.Waker.drain.return": "list[int]",
 }
 # What they name; ruff removes what a stub does not use.
-IMPORTS = "from nixl_connect.registrations import Registration"
+IMPORTS = """\
+from collections.abc import Callable
+from nixl_connect.registrations import Registration
+"""
 
 
 def is_c_type(node: ast.stmt) -> bool:

@@ -1,11 +1,18 @@
-"""A reentrant lock that an exception of a signal handler cannot leave locked.
+"""What an exception that comes at any moment cannot break: a reentrant lock, and a thread's work.
 
 Python runs signal handlers between two instructions, and so also between the call that takes a lock
 and the statement that sees to its release. A ``with`` statement that enters an object of C has no
-such gap. So locks that are tried, or waited for only so long, are taken by one, too.
+such gap. So locks that are tried, or waited for only so long, are taken by one, too; and a loop
+that is to go on whatever its body raises is one of C.
 """
 
+from nixl_connect._native.posix cimport usleep
+
 from threading import RLock
+
+cdef enum:
+    # Between two attempts at what fails, in microseconds.
+    PAUSE = 50_000
 
 
 class NotQuickError(Exception):
@@ -69,3 +76,28 @@ cdef class Entry:
 
     def __exit__(self, *exception: object) -> None:
         self.gate.lock.release()
+
+
+def persist(object work not None, object report not None) -> None:
+    """Call something again, after a pause, until it returns.
+
+    Whatever it raises, also what another thread has the interpreter raise here.
+
+    Parameters
+    ----------
+    work : callable
+        What to call.
+    report : callable
+        Is told what it has raised. May raise, too.
+    """
+    while True:
+        try:
+            work()
+            return
+        except BaseException as error:
+            try:
+                report(error)
+            except BaseException:
+                pass
+        with nogil:
+            usleep(PAUSE)

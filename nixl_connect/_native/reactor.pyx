@@ -320,7 +320,7 @@ cdef class Reactor:
         cdef bint alive
         with nogil:
             pthread_mutex_lock(&self.core.lock)
-            while not self.core.poked and not _has_retired(self.core):
+            while not (self.core.poked or self.core.stopped or _has_retired(self.core)):
                 self.core.reaper_asleep = True
                 pthread_cond_wait(&self.core.garbage, &self.core.lock)
             self.core.reaper_asleep = False
