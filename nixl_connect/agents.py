@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from nixl_connect._native import envelope
@@ -40,6 +41,8 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
     plugin = b""
     try:
         for plugin, parameters in plugins.items():
+            with contextlib.suppress(NativeError):  # then starting it fails, too
+                agent.load_plugin(plugin)
             agent.create_backend(plugin, with_defaults(plugin, parameters))
     except NativeError as error:
         name, found = plugin.decode(), agent.plugins()

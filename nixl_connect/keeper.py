@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nixl_connect import threads
 from nixl_connect._native.lock import Gate, persist
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
@@ -104,7 +105,7 @@ class Keeper:
         self._reaper = threading.Thread(
             target=persist, args=(self._reap, _report), name="nixl-reaper", daemon=True
         )
-        self._reaper.start()
+        threads.start(self._reaper)
 
     @property
     def kept(self) -> list[Hold]:

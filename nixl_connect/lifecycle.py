@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from nixl_connect.checks import count, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
-from nixl_connect.offload import Beginnings, on_thread
+from nixl_connect.offload import Beginnings, on_thread, start_or_run
 from nixl_connect.permit import PATIENT, Permit, interruption
 from nixl_connect.statistics import (
     OperationReport,
@@ -53,7 +53,7 @@ class Lifecycle(ABC):
         Waits for transfers in flight for at most the connector's `drain`. Memory in quarantine is
         kept until its quarantine ends.
         """
-        await on_thread(self.close_blocking)
+        await on_thread(self.close_blocking, start=start_or_run)
 
     def close_blocking(self) -> None:
         """Close the connector: the blocking form of `close`."""

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nixl_connect import threads
 from nixl_connect._native.lock import persist
 from nixl_connect._version import __version__
 from nixl_connect.errors import BackendError, NixlConnectError
@@ -146,7 +147,7 @@ class Monitor:
     def _start(self) -> None:
         with _lock:
             _monitors.add(self)  # first, so that a fork finds it
-            self._thread.start()
+            threads.start(self._thread)
 
     def _answer(self) -> None:
         while not self._closed:

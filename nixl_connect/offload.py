@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nixl_connect import threads
 from nixl_connect._native.lock import persist
-from nixl_connect.errors import TransferTimeoutError
+from nixl_connect.errors import BackendError, TransferTimeoutError
 from nixl_connect.permit import HASTY, NotQuickError, Permit
 
 Result = TypeVar("Result")
@@ -18,8 +19,22 @@ Job = Callable[[], None]
 
 
 def start_thread(job: Job) -> None:
-    """Run a job on a thread of its own, for which a program that ends does not wait."""
-    threading.Thread(target=job, name="nixl-begin", daemon=True).start()
+    """Run a job on a thread of its own, for which a program that ends does not wait.
+
+    Raises
+    ------
+    BackendError
+        No thread can be started.
+    """
+    threads.start(threading.Thread(target=job, name="nixl-begin", daemon=True))
+
+
+def start_or_run(job: Job) -> None:
+    """Run a job on a thread of its own; here where none can be started: for what has to be done."""
+    try:
+        start_thread(job)
+    except BackendError:
+        job()
 
 
 async def on_thread(

@@ -178,7 +178,7 @@ class Peers:
                     f"another agent has the name of this one, {self._name!r}; names must be unique"
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
-            itself = Peer(envelope.agent, envelope.agent.encode())
+            itself = Peer(envelope.agent, self._agent.called)
             itself.join(hold)
             return itself
         end = min(time.monotonic() + timeout, permit.end)

@@ -11,6 +11,7 @@ cdef enum:
 
 cdef class Agent:
     cdef readonly bytes name
+    cdef readonly bytes called
     cdef const Api* nixl
     cdef void* handle
     cdef list backends
@@ -21,6 +22,7 @@ cdef class Agent:
     cdef void leave(self) noexcept nogil
     cdef void _destroy(self)
     cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil
+    cdef bytes _named(self, bytes metadata)
     cdef bytes _take(self, int rc, void* data, size_t size, const char* call)
     cdef int create_request(
         self, int kind, Regions local, int local_mem, Regions remote, int remote_mem,

@@ -30,13 +30,22 @@ class Agent:
     ----------
     name : bytes
         Name under which peers know the agent.
+    called : bytes, optional
+        What NIXL is to call it, if that is another name: metadata says `name` all the same.
     """
 
     name: Final[bytes]
+    called: Final[bytes]
 
-    def __new__(cls, name: bytes) -> Agent: ...
+    def __new__(cls, name: bytes, called: bytes | None = None) -> Agent: ...
     def close(self) -> None:
         """Destroy the agent, once calls of other threads have left it. Idempotent."""
+
+    def load_plugin(self, plugin: bytes) -> None:
+        """Load a transport plugin that NIXL has, and the libraries that it needs; start nothing.
+
+        NIXL never unloads it. So what has to be done to its libraries can be, before they are used.
+        """
 
     def create_backend(self, plugin: bytes, parameters: dict[bytes, bytes]) -> None:
         """Start a transport plugin.

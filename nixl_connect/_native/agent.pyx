@@ -36,7 +36,10 @@ from nixl_connect._native.posix cimport (
     pthread_rwlock_unlock,
     pthread_rwlock_wrlock,
 )
+from nixl_connect._native.process cimport Kept, keep, put_back
 from nixl_connect._native.record cimport PROBE, PROBE_SIZE
+
+from nixl_connect._native.envelope import renamed
 
 # In which generation the first agent was made, or -1. UCX has threads and sockets of its own that a
 # fork breaks for good, so no agent is made in a later one.
@@ -72,11 +75,14 @@ cdef class Agent:
     ----------
     name : bytes
         Name under which peers know the agent.
+    called : bytes, optional
+        What NIXL is to call it, if that is another name: metadata says `name` all the same.
     """
 
-    def __cinit__(self, bytes name):
+    def __cinit__(self, bytes name not None, bytes called=None):
         cdef AgentConfig config
-        cdef const char* c_name = name
+        cdef const char* c_name
+        cdef Kept kept
         cdef int rc
         global _used_in
         if _used_in not in (-1, fork_generation()):
@@ -84,6 +90,7 @@ cdef class Agent:
         _used_in = fork_generation()
         self.nixl = api()
         self.name = name
+        self.called = c_name = name if called is None else called
         self.backends = []
         self.generation = fork_generation()
         config.enable_progress_thread = False  # the reactor polls: see its thread
@@ -97,7 +104,9 @@ cdef class Agent:
         if pthread_rwlock_init(&self.gate, NULL) or pthread_mutex_init(&self.progress, NULL):
             raise MemoryError("pthread_rwlock_init")
         with nogil:
+            keep(&kept)
             rc = self.nixl.create_configured_agent(c_name, &config, &self.handle)
+            put_back(&kept)
         check(rc, "create_configured_agent")
 
     def __dealloc__(self):
@@ -124,10 +133,13 @@ cdef class Agent:
     cdef void _destroy(self):
         cdef void* handle = self.handle
         cdef uint64_t backend
+        cdef Kept kept
         self.handle = NULL
         if handle is not NULL:
             with nogil:
+                keep(&kept)
                 self.nixl.destroy_agent(handle)
+                put_back(&kept)
         while self.backends:
             backend = self.backends.pop()
             self.nixl.destroy_backend(<void*>backend)
@@ -143,6 +155,30 @@ cdef class Agent:
         finally:
             pthread_rwlock_unlock(&self.gate)
 
+    def load_plugin(self, bytes plugin not None) -> None:
+        """Load a transport plugin that NIXL has, and the libraries that it needs; start nothing.
+
+        NIXL never unloads it. So what has to be done to its libraries can be, before they are used.
+        """
+        cdef void* mem_types = NULL
+        cdef void* params = NULL
+        cdef const char* c_plugin = plugin
+        cdef Kept kept
+        cdef int rc
+        if self.nixl.get_plugin_params is NULL or self.nixl.destroy_mem_list is NULL:
+            return  # it comes with `create_backend`
+        with nogil:
+            rc = self.enter()
+            if rc == 0:
+                keep(&kept)
+                rc = self.nixl.get_plugin_params(self.handle, c_plugin, &mem_types, &params)
+                put_back(&kept)
+                self.leave()
+            if rc == 0:
+                self.nixl.destroy_mem_list(mem_types)
+                self.nixl.destroy_params(params)
+        _check(rc, "get_plugin_params")
+
     def create_backend(self, bytes plugin, dict parameters) -> None:
         """Start a transport plugin.
 
@@ -156,6 +192,7 @@ cdef class Agent:
         cdef void* params = NULL
         cdef void* backend = NULL
         cdef const char* c_plugin = plugin
+        cdef Kept kept
         cdef int rc
         check(self.nixl.create_params(&params), "create_params")
         try:
@@ -164,7 +201,9 @@ cdef class Agent:
             with nogil:
                 rc = self.enter()
                 if rc == 0:
+                    keep(&kept)
                     rc = self.nixl.create_backend(self.handle, c_plugin, params, &backend)
+                    put_back(&kept)
                     self.leave()
             _check(rc, "create_backend")
         finally:
@@ -254,7 +293,7 @@ cdef class Agent:
             if rc == 0:
                 rc = self.nixl.get_local_md(self.handle, &data, &size)
                 self.leave()
-        return self._take(rc, data, size, "get_local_md")
+        return self._named(self._take(rc, data, size, "get_local_md"))
 
     def partial_metadata(self, regions: Regions | None, int mem_type) -> bytes:
         """Return the metadata of some regions, each exactly as registered.
@@ -276,7 +315,12 @@ cdef class Agent:
                     rc = self.nixl.get_local_partial_md(self.handle, dlist, &data, &size, NULL)
                     self.leave()
                 self.nixl.destroy_reg_dlist(dlist)
-        return self._take(rc, data, size, "get_local_partial_md")
+        taken = self._take(rc, data, size, "get_local_partial_md")
+        return self._named(taken) if regions is None else taken
+
+    cdef bytes _named(self, bytes metadata):
+        """Return metadata with connection info as peers are to have it."""
+        return metadata if self.called == self.name else renamed(metadata, self.name)
 
     cdef bytes _take(self, int rc, void* data, size_t size, const char* call):
         """Copy what NIXL returned in malloc'ed memory, and free that."""

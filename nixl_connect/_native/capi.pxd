@@ -46,6 +46,9 @@ cdef struct Api:
     int (*string_list_size)(void*, size_t*) noexcept nogil
     int (*string_list_get)(void*, size_t, const char**) noexcept nogil
     int (*destroy_string_list)(void*) noexcept nogil
+    # These two may be NULL.
+    int (*get_plugin_params)(void*, const char*, void**, void**) noexcept nogil
+    int (*destroy_mem_list)(void*) noexcept nogil
     int (*create_params)(void**) noexcept nogil
     int (*params_add)(void*, const char*, const char*) noexcept nogil
     int (*destroy_params)(void*) noexcept nogil

@@ -2,6 +2,8 @@
 
 import os
 
+from nixl_connect._native.process cimport Kept, keep, put_back
+
 cdef extern from "<dlfcn.h>" nogil:
     int RTLD_NOW
     int RTLD_LOCAL
@@ -78,11 +80,14 @@ cdef class _Resolver:
     cdef void* handle
     cdef list missing
 
-    cdef void into(self, void** slot, const char* name):
+    cdef void perhaps(self, void** slot, const char* name):
         cdef bytes symbol = b"nixl_capi_" + name
         slot[0] = dlsym(self.handle, symbol)
+
+    cdef void into(self, void** slot, const char* name):
+        self.perhaps(slot, name)
         if slot[0] is NULL:
-            self.missing.append(symbol.decode())
+            self.missing.append("nixl_capi_" + name.decode())
 
 
 def loaded_from() -> str | None:
@@ -110,11 +115,16 @@ def load(path: str) -> None:
     cdef char* why
     cdef const char* c_path = encoded
     cdef void* handle
+    cdef Kept kept
     with nogil:  # it runs the library's constructors
+        keep(&kept)
         handle = dlopen(c_path, RTLD_NOW | RTLD_LOCAL)
-    if handle is NULL:
-        why = dlerror()
-        raise LoadError(why.decode("utf-8", "replace") if why is not NULL else "dlopen failed")
+    try:
+        if handle is NULL:
+            why = dlerror()
+            raise LoadError(why.decode("utf-8", "replace") if why is not NULL else "dlopen failed")
+    finally:
+        put_back(&kept)
     cdef _Resolver find = _Resolver()
     find.handle = handle
     find.missing = []
@@ -155,6 +165,8 @@ def load(path: str) -> None:
     find.into(<void**>&_api.notif_map_get_agent_at, b"notif_map_get_agent_at")
     find.into(<void**>&_api.notif_map_get_notifs_size, b"notif_map_get_notifs_size")
     find.into(<void**>&_api.notif_map_get_notif, b"notif_map_get_notif")
+    find.perhaps(<void**>&_api.get_plugin_params, b"get_plugin_params")
+    find.perhaps(<void**>&_api.destroy_mem_list, b"destroy_mem_list")
     if find.missing:
         raise LoadError("it lacks " + ", ".join(find.missing))
     _loaded = True
