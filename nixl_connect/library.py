@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -56,29 +57,38 @@ def candidates() -> list[Library]:
     for wheel in ("nixl_cu13", "nixl_cu12"):
         for folder in _site_folders():
             path = folder / f".{wheel}.mesonpy.libs" / _NAME
-            if path.is_file():
+            # Not the path's own method, which raises where this process may not look.
+            if os.path.isfile(path):  # noqa: PTH113
                 found.append(Library(str(path), wheel.replace("_", "-"), _wheel_version(path)))
                 break
     return [*found, Library(_NAME, "system", None)]
 
 
 def _site_folders() -> list[Path]:
+    names: list[object] = list(sys.path)
     # The interpreter's own folders come with sys.path nearly always; the rest is for programs that
     # trimmed it.
-    names = [*sys.path, sysconfig.get_path("platlib"), sysconfig.get_path("purelib")]
-    return [Path(name) for name in dict.fromkeys(names) if name]
+    with contextlib.suppress(ImportError, OSError):  # it may not see itself
+        names += sysconfig.get_path("platlib"), sysconfig.get_path("purelib")
+    # Anybody may have put anything into sys.path: what names no folder is passed over.
+    found = (os.fsdecode(name) for name in names if isinstance(name, (str, bytes)) and name)
+    return [Path(name) for name in dict.fromkeys(found) if "\0" not in name]
 
 
 def _wheel_version(path: Path) -> str | None:
     wheel = path.parent.name.removeprefix(".").removesuffix(".mesonpy.libs")
-    for info in path.parent.parent.glob(f"{wheel}-*.dist-info"):
-        return info.name.removeprefix(f"{wheel}-").removesuffix(".dist-info")
+    with contextlib.suppress(OSError):  # a folder may be entered and not be listed
+        for info in path.parent.parent.glob(f"{wheel}-*.dist-info"):
+            return info.name.removeprefix(f"{wheel}-").removesuffix(".dist-info")
     return None
 
 
 def _cores() -> set[str]:
     """Return where this process has NIXL's core library from: two places are one too many."""
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return set()  # a process that may not see itself: then nothing is known to be wrong
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if _CORE in line}
     return {os.path.realpath(path) for path in paths if Path(path).name.startswith(_CORE)}
 
