@@ -3,18 +3,58 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import threading
 from collections.abc import Mapping
 
+from nixl_connect import shared_memory
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import BackendError
+from nixl_connect.files import require_files
 from nixl_connect.library import Library
-from nixl_connect.ucx import with_defaults
+from nixl_connect.ports import require_ports
+from nixl_connect.surroundings import why_no_agent, why_no_transport
+from nixl_connect.threads import require_threads, start
+from nixl_connect.ucx import settings_of, with_defaults, without_shared_memory
+
+Plugins = Mapping[bytes, Mapping[bytes, bytes]]
+
+# UCX may look for ever for what it does not find. It cannot be stopped: an agent that takes longer
+# (seconds) is given up, and closed when it is there after all. Usual are some 0.03.
+_LONGEST = 60.0
+# What one agent takes at most: descriptors, and threads while it is started.
+_FILES = 24
+_THREADS = 2
+# Bytes. A file's name may have 255.
+_LONGEST_NAME = 200
 
 
-def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Agent:
+def require_agents(count: int, threads: int, what: str, plugins: Plugins) -> None:
+    """Raise BackendError unless there is all that so many agents take.
+
+    Where UCX is refused something in the middle it aborts the process, or tries again for ever.
+
+    Parameters
+    ----------
+    count : int
+        How many agents.
+    threads : int
+        How many threads, all in all.
+    what : str
+        What needs them, for the message.
+    plugins : mapping of bytes to mapping of bytes to bytes
+        The agents' transports, and their options.
+    """
+    require_files(count * _FILES, what)
+    require_threads(threads, what)
+    if b"UCX" in plugins:
+        require_ports(count, what, settings_of(with_defaults(b"UCX", plugins[b"UCX"])))
+
+
+def start_agent(name: str, plugins: Plugins) -> Agent:
     """Start an agent with its transports.
 
     Parameters
@@ -27,12 +67,85 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
     Raises
     ------
     BackendError
-        NIXL cannot start the agent or a transport, or was used before this process was forked.
+        NIXL cannot start the agent or a transport, not in time or for want of something, or was
+        used before this process was forked.
     """
+    require_agents(1, _THREADS, f"starting the agent {name!r}", plugins)
+    starting = _Starting(name, plugins)
+    thread = threading.Thread(target=starting.run, name="nixl-open", daemon=True)
     try:
-        agent = Agent(name.encode())
+        start(thread)
+        thread.join(_LONGEST)
+        agent = starting.take()
+    except BaseException:
+        starting.give_up()
+        raise
+    if agent is None:
+        raise BackendError(
+            f"NIXL did not start the agent {name!r} within {_LONGEST:g} s, and is given up: UCX "
+            "may be looking for something that it does not find, such as a free TCP port"
+        )
+    return agent
+
+
+class _Starting:
+    """The start of one agent, on a thread that may be given up.
+
+    Parameters
+    ----------
+    name, plugins
+        As for `start_agent`.
+    """
+
+    def __init__(self, name: str, plugins: Plugins) -> None:
+        self._name = name
+        self._plugins = plugins
+        self._lock = threading.Lock()  # of two threads that may take it once
+        self._given_up = False
+        self._agent: Agent | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Start it; close it if it was given up meanwhile."""
+        agent = error = None
+        try:
+            agent = _started(self._name, self._plugins)
+        except BaseException as raised:
+            error = raised
+        with self._lock:
+            self._agent, self._error = agent, error
+            given_up = self._given_up
+        if given_up and agent is not None:
+            agent.close()
+
+    def give_up(self) -> None:
+        """Have it closed: now, or when it is there."""
+        with self._lock:
+            self._given_up = True
+            agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.close()
+
+    def take(self) -> Agent | None:
+        """Return the agent, or raise what its start raised; give up one that is not there yet."""
+        with self._lock:
+            self._given_up = True
+            agent, error = self._agent, self._error
+            self._agent = self._error = None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it has this frame
+        return agent
+
+
+def _started(name: str, plugins: Plugins) -> Agent:
+    try:
+        agent = Agent(name.encode(), _file_name(name).encode())
     except NativeError as error:
-        raise BackendError(f"NIXL cannot start the agent {name!r}: {error}") from None
+        reason = why_no_agent(_file_name(name))
+        raise BackendError(f"NIXL cannot start the agent {name!r}: {error}; {reason}") from None
     except AgentForkedError:
         raise BackendError(
             "NIXL was used before this process was forked, and its transports do not survive a "
@@ -40,14 +153,18 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
         ) from None
     plugin = b""
     try:
-        for plugin, parameters in plugins.items():
+        for plugin, given in plugins.items():
+            parameters = with_defaults(plugin, given)
+            if plugin == b"UCX" and not shared_memory.is_usable(settings_of(parameters)):
+                parameters = without_shared_memory(parameters)
             with contextlib.suppress(NativeError):  # then starting it fails, too
                 agent.load_plugin(plugin)
-            agent.create_backend(plugin, with_defaults(plugin, parameters))
+            agent.create_backend(plugin, parameters)
     except NativeError as error:
         name, found = plugin.decode(), agent.plugins()
+        agent.close()
         reason = (
-            "what it logged says why"
+            why_no_transport()
             if name in found
             else f"NIXL has no transport of that name; it has {', '.join(found)}"
         )
@@ -55,6 +172,18 @@ def start_agent(name: str, plugins: Mapping[bytes, Mapping[bytes, bytes]]) -> Ag
             f"NIXL cannot start the transport {name!r}: {status_name(error.status)}; {reason}"
         ) from None
     return agent
+
+
+def _file_name(name: str) -> str:
+    """Return what NIXL is to call an agent: its name, if that may be a file's.
+
+    NIXL's telemetry makes a file of that name.
+    """
+    safe = name.replace("/", "%2F")
+    if len(safe.encode()) <= _LONGEST_NAME and safe not in (".", ".."):
+        return safe
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return safe.encode()[: _LONGEST_NAME - 33].decode(errors="ignore") + "~" + digest
 
 
 def describe_agent(agent: Agent, library: Library) -> tuple[bytes, Envelope]:

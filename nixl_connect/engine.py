@@ -21,14 +21,13 @@ from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
-from nixl_connect.agents import describe_agent, start_agent
+from nixl_connect.agents import describe_agent, require_agents, start_agent
 from nixl_connect.codec import deflate
 from nixl_connect.errors import (
     BackendError,
     ClosedError,
     StateError,
 )
-from nixl_connect.files import require_files
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
@@ -39,6 +38,7 @@ from nixl_connect.permit import Permit
 from nixl_connect.registrations import Registration, Registrations, Row
 from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
+from nixl_connect.streams import occupy
 
 if TYPE_CHECKING:
     from nixl_connect.prepared import PreparedTransfer
@@ -92,17 +92,30 @@ class Engine:
     """
 
     def __init__(self, name: str, options: Options) -> None:
-        require_files(48, "opening a connector")
+        occupy()  # first: libraries open something of their own when they are loaded
         self.library: library.Library = library.load()
         self.name = name
         self.options = options
+        # Two agents; UCX's thread, the completion thread, the reaper, and one that starts an agent.
+        require_agents(2, 4, "opening a connector", options.plugins)
         self._agent = start_agent(name, options.plugins)
+        try:
+            self._set_up(name, options)
+        except BaseException:
+            self._undo()
+            raise
+
+    def _set_up(self, name: str, options: Options) -> None:
+        """Make all that lives with the agent."""
         connections, described = describe_agent(self._agent, self.library)
         self._head = connections[: described.sections_at]
         no_sections = connections[described.sections_at :]
         # Nobody learns its name but those whom it tells that their bytes have been moved.
-        self._messenger = start_agent(f"{name}/messenger", options.plugins)
-        self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
+        self._messenger = start_agent(f"{name}.messenger", options.plugins)
+        try:
+            self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
+        except OSError as error:
+            raise BackendError(f"{name!r} cannot be opened: {error}") from None
         self.registrations: Registrations = Registrations(self._agent)
         self.peers: Peers = Peers(
             self._agent,
@@ -142,6 +155,18 @@ class Engine:
         self._shut_down = False
         _engines.add(self)
         logger.debug("%s: open, on NIXL %s", name, self.library.version)
+
+    def _undo(self) -> None:
+        """End what `_set_up` has made, when it fails."""
+        made = vars(self)
+        if "_reactor" in made:
+            self._reactor.stop(0.0, True)
+        if "keeper" in made:
+            self.keeper.stop()
+            self.keeper.join()
+        self._agent.close()
+        if "_messenger" in made:
+            self._messenger.close()
 
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""

@@ -128,7 +128,7 @@ class Lanes:
             self.all = made
 
     def _start(self, number: int) -> Lane:
-        return self._make(start_agent(f"{self._name}/lane-{number}", self._plugins))
+        return self._make(start_agent(f"{self._name}.lane{number}", self._plugins))
 
     def stop(self, *, abandon: bool) -> list[Lane]:
         """End the threads, after the reactor; return the lanes, whose agents are still open.

@@ -77,7 +77,7 @@ class Scout:
         if time.monotonic() < until:
             raise NativeError(status, call)
         require_files(48, f"looking for peer {peer.agent!r}")
-        agent = start_agent(f"{self._name}/scout", self._plugins)
+        agent = start_agent(f"{self._name}.scout", self._plugins)
         try:
             agent.load_remote(blob[: peer.sections_at] + self._no_sections)
         except NativeError as error:

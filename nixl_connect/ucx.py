@@ -26,6 +26,14 @@ def with_settings(
     return {**parameters, _OPTION: b",".join(map(b"=".join, settings.items()))}
 
 
+def without_shared_memory(parameters: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return a transport's options with which UCX makes no files of shared memory.
+
+    It has other ways: shared memory of System V, copies between processes, the loopback device.
+    """
+    return with_settings(parameters, settings_of(parameters) | {b"POSIX_SHM_MIN_SIZE": b"inf"})
+
+
 def with_defaults(plugin: bytes, parameters: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return a transport's options with what this package sets for UCX, unless the user does."""
     if plugin != b"UCX":

@@ -1,6 +1,6 @@
 """Run out of something at every place, one after the other. Run by test_exhausted.py.
 
-    python exhausted.py files|sockets COUNT|loop|memory
+    python exhausted.py files|sockets COUNT|loop|threads|memory
 
 What is tried is a whole life: open, offer, read, wait, prepare, transfer, close. Each time it must
 end well or with an error that says what happened, and the next one, when there is enough again,
@@ -19,6 +19,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,8 +29,10 @@ from peer import content
 from processes import Peer
 
 import nixl_connect as nc
+from nixl_connect import lanes
 
 PATIENCE = 10.0
+_USER = 54320  # one that has no processes
 SIZE = 3000
 
 
@@ -143,6 +146,61 @@ def loop(errors: Counter[str]) -> int:
     return 0
 
 
+def threads(errors: Counter[str]) -> int:
+    """Run out of threads, as a user whom that limit concerns; on an event loop, too."""
+    size = 9 << 20  # enough for lanes
+
+    async def main() -> None:
+        source, target = os.urandom(size), bytearray(size)
+        async with (
+            nc.Connector(drain=1.0, quarantine=0.0) as one,
+            nc.Connector(drain=1.0) as other,
+            await one.create_readable(nc.Descriptor(source)) as offered,
+        ):
+            read = await other.begin_read(offered.metadata(), nc.Descriptor(target))
+            await read.wait_for_completion(PATIENCE)
+            await offered.wait_for_completion(PATIENCE)
+        assert source == target
+
+    lanes.COUNT = 2
+    life()  # whatever is imported late may be out of the user's reach
+    asyncio.run(main())
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(*[_USER] * 3)
+        os.setresuid(*[_USER] * 3)
+    before = tasks()
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    count = well = 0
+    while well < 2:
+        resource.setrlimit(resource.RLIMIT_NPROC, (threads_of(os.getuid()) + count, most))
+        well = well + 1 if attempt(lambda: asyncio.run(main()), errors) else 0
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        end = time.monotonic() + PATIENCE
+        while tasks() > before:
+            assert time.monotonic() < end, "threads are left"
+            gc.collect()
+            time.sleep(0.01)
+        count += 1
+    life()
+    return count
+
+
+def tasks() -> int:
+    """Return how many threads this process has."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def threads_of(user: int) -> int:
+    """Return how many threads a user has."""
+    count = 0
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and process.stat().st_uid == user:
+                count += len(list((process / "task").iterdir()))
+    return count
+
+
 def read_from(peer: Peer, connector: nc.Connector) -> None:
     """Read, and compare."""
     made = peer.do("passive", kind="readable", sizes=[SIZE], seed=1)
@@ -172,7 +230,13 @@ def memory(errors: Counter[str]) -> int:
             return count
 
 
-PLACES = {"files": files, "sockets": sockets, "loop": loop, "memory": memory}
+PLACES = {
+    "files": files,
+    "sockets": sockets,
+    "loop": loop,
+    "threads": threads,
+    "memory": memory,
+}
 
 
 def main() -> None:

@@ -43,6 +43,15 @@ def test_out_of_file_descriptors_when_a_loop_is_to_wait():
 
 
 @pytest.mark.timeout(160)
+def test_out_of_threads():
+    """Each thread in turn cannot be started: an error that says so, and all works later."""
+    told = exhausted("threads", HOME="/")
+    assert told["places"] > 5
+    assert set(told["errors"]) == {"BackendError", "none"}
+    assert told["errors"]["BackendError"] > 3
+
+
+@pytest.mark.timeout(160)
 def test_out_of_memory_in_the_native_layer(tmp_path):
     """Whichever allocation fails, once: a MemoryError or none, and no trace of it later."""
     if "LD_PRELOAD" in os.environ:

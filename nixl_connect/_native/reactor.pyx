@@ -1,6 +1,7 @@
 """The completion thread of one agent, as Python sees it."""
 
 cimport cython
+from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
@@ -92,6 +93,7 @@ cdef class Reactor:
         self.generation = fork_generation()
         cdef int64_t interval = <int64_t>(idle_interval * 1e9)
         cdef Address bell = address_of(agent.name)
+        cdef int error = 0
         cdef int rc
         with nogil:
             rc = agent.enter()
@@ -101,11 +103,14 @@ cdef class Reactor:
                     self.core = new_core(
                         agent.nixl, agent.handle, &agent.progress, messenger.handle, bell, interval
                     )
+                    error = errno
                     messenger.leave()
                 agent.leave()
         check(rc, "reactor")
         if self.core is NULL:
-            raise MemoryError("cannot start the completion thread")
+            if error == ENOMEM:
+                raise MemoryError("cannot start the completion thread")
+            raise OSError(error, "cannot start the completion thread")
 
     def __dealloc__(self):
         if self.core is NULL or self.generation != fork_generation():

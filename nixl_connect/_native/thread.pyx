@@ -5,6 +5,7 @@ posts those that were too large for their caller's thread, and keeps deadlines. 
 ends it hands the waits to their wakers and the record to a list, from which Python collects.
 """
 
+from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
@@ -63,6 +64,13 @@ from nixl_connect._native.transfer cimport (
     poll_active,
     post,
 )
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #define NC_SET_ERRNO(value) (errno = (value))
+    """
+    void set_errno "NC_SET_ERRNO"(int value) nogil
 
 cdef enum:
     # How long the last notification may take to leave the process before the agent is destroyed.
@@ -324,8 +332,9 @@ cdef Core* new_core(
     const Api* nixl, void* agent, pthread_mutex_t* progress, void* messenger, Address own,
     int64_t idle_interval
 ) noexcept nogil:
-    """Make a core and start its thread. Returns NULL when out of memory, threads or descriptors."""
+    """Make a core and start its thread. Returns NULL, and sets errno, where something runs out."""
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
+    cdef int error = 0
     if core is NULL:
         return NULL
     core.nixl = nixl
@@ -340,6 +349,7 @@ cdef Core* new_core(
     if core.buckets is NULL or nixl.create_notif_map(&core.notifications):
         free(core.buckets)
         free(core)
+        set_errno(ENOMEM)
         return NULL
     # These fail only for want of memory that glibc does not allocate.
     pthread_mutex_init(&core.lock, NULL)
@@ -349,9 +359,14 @@ cdef Core* new_core(
     core.credit = MOST_RINGS
     core.work = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     core.bell = open_bell(own)  # or none: then nobody can ring
-    if core.work < 0 or pthread_create(&core.thread, NULL, _run, core):
+    if core.work < 0:
+        error = errno
+    else:
+        error = pthread_create(&core.thread, NULL, _run, core)
+    if error:
         core.stopped = True
         free_core(core)
+        set_errno(error)
         return NULL
     return core
 
