@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Mapping
 
-from nixl_connect import shared_memory
+from nixl_connect import shared_memory, threads
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
@@ -17,7 +17,6 @@ from nixl_connect.files import require_files
 from nixl_connect.library import Library
 from nixl_connect.ports import require_ports
 from nixl_connect.surroundings import why_no_agent, why_no_transport
-from nixl_connect.threads import require_threads, start
 from nixl_connect.ucx import settings_of, with_defaults, without_shared_memory
 
 Plugins = Mapping[bytes, Mapping[bytes, bytes]]
@@ -32,7 +31,7 @@ _THREADS = 2
 _LONGEST_NAME = 200
 
 
-def require_agents(count: int, threads: int, what: str, plugins: Plugins) -> None:
+def require_agents(count: int, needed: int, what: str, plugins: Plugins) -> None:
     """Raise BackendError unless there is all that so many agents take.
 
     Where UCX is refused something in the middle it aborts the process, or tries again for ever.
@@ -41,7 +40,7 @@ def require_agents(count: int, threads: int, what: str, plugins: Plugins) -> Non
     ----------
     count : int
         How many agents.
-    threads : int
+    needed : int
         How many threads, all in all.
     what : str
         What needs them, for the message.
@@ -49,7 +48,7 @@ def require_agents(count: int, threads: int, what: str, plugins: Plugins) -> Non
         The agents' transports, and their options.
     """
     require_files(count * _FILES, what)
-    require_threads(threads, what)
+    threads.require_threads(needed, what)
     if b"UCX" in plugins:
         require_ports(count, what, settings_of(with_defaults(b"UCX", plugins[b"UCX"])))
 
@@ -70,11 +69,13 @@ def start_agent(name: str, plugins: Plugins) -> Agent:
         NIXL cannot start the agent or a transport, not in time or for want of something, or was
         used before this process was forked.
     """
+    threads.require_real_threads()
     require_agents(1, _THREADS, f"starting the agent {name!r}", plugins)
-    starting = _Starting(name, plugins)
+    # On this thread: while libraries are loaded, UCX has the program's signals, which must wait.
+    starting = _Starting(_made(name, plugins), plugins)
     thread = threading.Thread(target=starting.run, name="nixl-open", daemon=True)
     try:
-        start(thread)
+        threads.start(thread)
         thread.join(_LONGEST)
         agent = starting.take()
     except BaseException:
@@ -88,59 +89,8 @@ def start_agent(name: str, plugins: Plugins) -> Agent:
     return agent
 
 
-class _Starting:
-    """The start of one agent, on a thread that may be given up.
-
-    Parameters
-    ----------
-    name, plugins
-        As for `start_agent`.
-    """
-
-    def __init__(self, name: str, plugins: Plugins) -> None:
-        self._name = name
-        self._plugins = plugins
-        self._lock = threading.Lock()  # of two threads that may take it once
-        self._given_up = False
-        self._agent: Agent | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Start it; close it if it was given up meanwhile."""
-        agent = error = None
-        try:
-            agent = _started(self._name, self._plugins)
-        except BaseException as raised:
-            error = raised
-        with self._lock:
-            self._agent, self._error = agent, error
-            given_up = self._given_up
-        if given_up and agent is not None:
-            agent.close()
-
-    def give_up(self) -> None:
-        """Have it closed: now, or when it is there."""
-        with self._lock:
-            self._given_up = True
-            agent, self._agent = self._agent, None
-        if agent is not None:
-            agent.close()
-
-    def take(self) -> Agent | None:
-        """Return the agent, or raise what its start raised; give up one that is not there yet."""
-        with self._lock:
-            self._given_up = True
-            agent, error = self._agent, self._error
-            self._agent = self._error = None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # it has this frame
-        return agent
-
-
-def _started(name: str, plugins: Plugins) -> Agent:
+def _made(name: str, plugins: Plugins) -> Agent:
+    """Make an agent, and load what its transports are made of."""
     try:
         agent = Agent(name.encode(), _file_name(name).encode())
     except NativeError as error:
@@ -151,18 +101,76 @@ def _started(name: str, plugins: Plugins) -> Agent:
             "NIXL was used before this process was forked, and its transports do not survive a "
             "fork; start processes with multiprocessing's 'spawn' or 'forkserver'"
         ) from None
+    for plugin in plugins:
+        with contextlib.suppress(NativeError):  # then starting it fails, too
+            agent.load_plugin(plugin)
+    return agent
+
+
+class _Starting:
+    """The start of an agent's transports, on a thread that may be given up.
+
+    Parameters
+    ----------
+    agent : Agent
+        The agent, whose owner this is until it is taken.
+    plugins : mapping of bytes to mapping of bytes to bytes
+        The transports, and their options.
+    """
+
+    def __init__(self, agent: Agent, plugins: Plugins) -> None:
+        self._agent = agent
+        self._plugins = plugins
+        self._lock = threading.Lock()  # of two threads that may take it once
+        self._done = False
+        self._given_up = False
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Start them; close the agent if it was given up meanwhile."""
+        error = None
+        try:
+            _start_transports(self._agent, self._plugins)
+        except BaseException as raised:
+            error = raised
+        with self._lock:
+            self._done, self._error = True, error
+            given_up = self._given_up
+        if given_up:
+            self._agent.close()
+
+    def take(self) -> Agent | None:
+        """Return the agent, or raise what its start raised; give it up if it is not there yet."""
+        with self._lock:
+            self._given_up = not self._done
+            error, self._error = self._error, None
+        if error is not None:
+            self._agent.close()
+            try:
+                raise error
+            finally:
+                del error  # it has this frame
+        return None if self._given_up else self._agent
+
+    def give_up(self) -> None:
+        """Have the agent closed: now, or when the thread that starts it is through."""
+        with self._lock:
+            self._given_up = True
+            done = self._done
+        if done:
+            self._agent.close()
+
+
+def _start_transports(agent: Agent, plugins: Plugins) -> None:
     plugin = b""
     try:
         for plugin, given in plugins.items():
             parameters = with_defaults(plugin, given)
             if plugin == b"UCX" and not shared_memory.is_usable(settings_of(parameters)):
                 parameters = without_shared_memory(parameters)
-            with contextlib.suppress(NativeError):  # then starting it fails, too
-                agent.load_plugin(plugin)
             agent.create_backend(plugin, parameters)
     except NativeError as error:
         name, found = plugin.decode(), agent.plugins()
-        agent.close()
         reason = (
             why_no_transport()
             if name in found
@@ -171,7 +179,6 @@ def _started(name: str, plugins: Plugins) -> Agent:
         raise BackendError(
             f"NIXL cannot start the transport {name!r}: {status_name(error.status)}; {reason}"
         ) from None
-    return agent
 
 
 def _file_name(name: str) -> str:

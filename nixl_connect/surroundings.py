@@ -48,7 +48,8 @@ def _why_no_configuration() -> str:
         candidates.append(Path("/etc/nixl.cfg"))
     for path in candidates:
         try:
-            path.read_bytes()
+            with path.open("rb") as file:
+                file.read(1)
         except (FileNotFoundError, NotADirectoryError):
             if named is None:
                 continue  # to the next
@@ -81,10 +82,11 @@ def _why_no_telemetry(name: str) -> str:
     if folder is None:
         return ""
     path = Path(folder) / name
-    if not Path(folder).is_dir():
-        reason = "is no folder"
+    # Not the paths' own methods, which raise where this process may not look.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        reason = "is no folder that this process sees"
     elif not os.access(folder, os.W_OK | os.X_OK) or (
-        path.exists() and not os.access(path, os.W_OK)
+        os.path.exists(path) and not os.access(path, os.W_OK)  # noqa: PTH110
     ):
         reason = "is a folder in which this process may not write"
     else:

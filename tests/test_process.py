@@ -102,6 +102,56 @@ def test_what_was_ignored_is_ignored():
     assert (done.returncode, done.stdout) == (0, "ran 0\n")
 
 
+# The signal comes as soon as UCX has taken it, which is as early as it can go wrong.
+EARLY = """
+import ctypes, os, signal
+import nixl_connect as nc
+ran = []
+signal.signal(signal.SIGHUP, lambda *_: ran.append(1))
+hook = ctypes.CDLL(os.environ["LD_PRELOAD"])
+hook.arm()
+with nc.Connector() as connector:
+    connector._open()
+    print(hook.sent(), len(ran))
+"""
+HOOK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+static int armed, count;
+void arm(void) { armed = 1; }
+int sent(void) { return count; }
+int sigaction(int number, const struct sigaction *new, struct sigaction *old)
+{
+    static int (*real)(int, const struct sigaction *, struct sigaction *);
+    int rc;
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "sigaction");
+    rc = real(number, new, old);
+    if (armed && number == SIGHUP && new != NULL) {
+        armed = 0;
+        count++;
+        kill(getpid(), SIGHUP);
+    }
+    return rc;
+}
+"""
+
+
+def test_a_signal_that_comes_while_ucx_has_it(tmp_path):
+    """It waits, where there is no other thread that could take it, until it is given back."""
+    if "LD_PRELOAD" in os.environ:
+        pytest.skip("something else is preloaded, such as a sanitizer's library")
+    source = tmp_path / "hook.c"
+    source.write_text(HOOK)
+    library = build([source], tmp_path / "hook.so")
+    alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = python("-c", EARLY, LD_PRELOAD=str(library), **alone)
+    assert (done.returncode, done.stdout) == (0, "1 1\n")
+
+
 # At the very end, when libraries are left, the signal is what the program has made of it.
 AT_THE_END = """
 import ctypes, os, signal, sys

@@ -165,14 +165,14 @@ def test_an_interrupted_opening_closes_what_comes_of_it(monkeypatch, make_connec
         warm._open()
     before = tasks(), open_files()
     started, held = threading.Event(), threading.Event()
-    real = agents._started
+    real = agents._start_transports
 
-    def slow(name, plugins):
+    def slow(agent, plugins):
         started.set()
         assert held.wait(20)
-        return real(name, plugins)
+        real(agent, plugins)
 
-    monkeypatch.setattr(agents, "_started", slow)
+    monkeypatch.setattr(agents, "_start_transports", slow)
     monkeypatch.setattr(agents.threading.Thread, "join", lambda *_: _interrupt(started))
     with pytest.raises(KeyboardInterrupt):
         connector._open()

@@ -180,13 +180,21 @@ def test_a_folder_of_telemetry_that_is_none(tmp_path):
     absent = tmp_path / "absent"
     text = run(NIXL_TELEMETRY_ENABLE="y", NIXL_TELEMETRY_DIR=str(absent))
     assert text.startswith("BackendError: ")
-    assert f"NIXL_TELEMETRY_DIR is '{absent}', which is no folder" in text
+    assert f"NIXL_TELEMETRY_DIR is '{absent}', which is no folder that this process sees" in text
 
 
 def test_a_folder_of_telemetry_that_may_not_be_written(tmp_path, as_user):
     text = run(as_user, HOME="/", NIXL_TELEMETRY_ENABLE="y", NIXL_TELEMETRY_DIR="/usr")
     assert text.startswith("BackendError: ")
     assert "in which this process may not write" in text
+
+
+def test_a_folder_of_telemetry_that_may_not_be_seen(no_entry, as_user):
+    inside = no_entry / "telemetry"
+    inside.mkdir()
+    text = run(as_user, HOME="/", NIXL_TELEMETRY_ENABLE="y", NIXL_TELEMETRY_DIR=str(inside))
+    assert text.startswith("BackendError: ")
+    assert f"NIXL_TELEMETRY_DIR is '{inside}', which is no folder that this process sees" in text
 
 
 # --- where Python looks -------------------------------------------------------------------------

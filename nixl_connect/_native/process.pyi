@@ -1,9 +1,9 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
 """What belongs to the whole process, and is not NIXL's or UCX's to change.
 
-UCX takes SIGHUP when it is loaded, and the signals of faults where it is asked to; libraries may set
-how a thread calculates; threads that they start would take the program's signals. So each call that
-loads them, or starts or ends something of theirs, stands between `keep` and `put_back`, on one
+UCX takes SIGHUP when it is loaded, and the signals of faults where it is asked to; libraries may
+set how a thread calculates; threads that they start would take the program's signals. So each call
+that loads them, or starts or ends something of theirs, stands between `keep` and `put_back`, on one
 thread. Meanwhile signals wait: threads that are started inherit that for good, and a signal that no
 other thread takes reaches the program's own handler.
 

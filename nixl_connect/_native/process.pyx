@@ -1,8 +1,8 @@
 """What belongs to the whole process, and is not NIXL's or UCX's to change.
 
-UCX takes SIGHUP when it is loaded, and the signals of faults where it is asked to; libraries may set
-how a thread calculates; threads that they start would take the program's signals. So each call that
-loads them, or starts or ends something of theirs, stands between `keep` and `put_back`, on one
+UCX takes SIGHUP when it is loaded, and the signals of faults where it is asked to; libraries may
+set how a thread calculates; threads that they start would take the program's signals. So each call
+that loads them, or starts or ends something of theirs, stands between `keep` and `put_back`, on one
 thread. Meanwhile signals wait: threads that are started inherit that for good, and a signal that no
 other thread takes reaches the program's own handler.
 
@@ -109,7 +109,7 @@ cdef extern from *:
 
     struct nc_found { char paths[NC_MOST][4096]; int count; };
 
-    /* Note a library of UCX's that was not there before. It is not opened here: glibc holds a lock. */
+    /* Note a library of UCX's that was not there before. It is opened later: glibc holds a lock. */
     static int nc_find(struct dl_phdr_info *info, size_t size, void *data)
     {
         struct nc_found *found = data;
