@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from nixl_connect._native.envelope import names
 from nixl_connect._native.packing import Regions, coalesce
+from nixl_connect.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
 from nixl_connect.codec import read_nixl_metadata
@@ -22,6 +23,7 @@ from nixl_connect.errors import (
     StateError,
 )
 from nixl_connect.metadata import BlockDescriptors, RdmaMetadata
+from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
@@ -77,6 +79,12 @@ class ActiveOperation(AbstractOperation):
             raise MetadataError(
                 f"the descriptors name memory that peer {described.agent!r} did not register"
             )
+        is_read = self._kind is OperationKind.READ
+        if not is_read:
+            refuse_within("remote_metadata.descriptors", regions)
+        # Of another process's memory the addresses say nothing, not even where it is shared.
+        if device.kind is self._items[0].device.kind and is_here(described.connections):
+            refuse_between(self._local.regions, regions, is_read=is_read)
         local = self._local
         if (
             isinstance(remote_metadata.descriptors, BlockDescriptors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import weakref
 from collections.abc import Mapping
 
 from nixl_connect import shared_memory, threads
@@ -29,6 +30,9 @@ _FILES = 24
 _THREADS = 2
 # Bytes. A file's name may have 255.
 _LONGEST_NAME = 200
+
+# Those whose memory peers may know, by each transport's connection info: no two have the same.
+_described: weakref.WeakValueDictionary[tuple[str, bytes], Agent] = weakref.WeakValueDictionary()
 
 
 def require_agents(count: int, needed: int, what: str, plugins: Plugins) -> None:
@@ -223,4 +227,11 @@ def describe_agent(agent: Agent, library: Library) -> tuple[bytes, Envelope]:
             f"NIXL {library.version or ''} at {library.path} lays out its metadata in a way that "
             f"this version of nixl-connect does not know: {error}"
         ) from None
+    for transport in proof.connections.items():
+        _described[transport] = agent
     return connections, proof
+
+
+def is_here(connections: Mapping[str, bytes]) -> bool:
+    """Whether connection info is of an agent of this process, whose addresses are this one's."""
+    return any(transport in _described for transport in connections.items())

@@ -31,6 +31,7 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
+from nixl_connect.overlaps import refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Local
 from nixl_connect.status import OperationKind, OperationStatus
@@ -85,6 +86,8 @@ class AbstractOperation(ABC):
             self._descriptors[0]._memory.device.mem_type,
             [item._memory.hold for item in self._descriptors],
         )
+        if written:
+            refuse_within("local_descriptors", regions)
         used = weakref.ref(connection)
         for descriptor in self._descriptors:
             descriptor._last_used = used

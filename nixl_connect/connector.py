@@ -187,7 +187,7 @@ class Connector(BlockingTwins):
             TypeError.
         ArgumentError
             `local_descriptors` is empty, too long, mixes kinds of memory, or contains read-only
-            memory. Also a ValueError.
+            memory or the same bytes twice. Also a ValueError.
         RegistrationError
             NIXL refuses to register the memory. Also a RuntimeError.
         CudaError
@@ -229,7 +229,9 @@ class Connector(BlockingTwins):
         ArgumentTypeError
             An argument is of the wrong type. Also a TypeError.
         ArgumentError
-            The descriptors do not match the peer's, or cannot receive data. Also a ValueError.
+            The descriptors do not match the peer's, cannot receive data, or overlap: two that are
+            written, or one that is written with one of this process that is read. Also a
+            ValueError.
         CudaError
             Work on a descriptor's stream failed. Also a RuntimeError.
         TransferError

@@ -71,9 +71,8 @@ class Slabs:
         """Raise ClosedError in a child of the process that the memory belongs to."""
         if self._inherited:
             raise ClosedError(
-                "the pool was in use before this process was forked, and its memory is the "
-                "parent's; make pools in children only, or start processes with "
-                "multiprocessing's 'spawn' or 'forkserver'"
+                "the pool's connector was opened before this process was forked; make pools in "
+                "children only, or start processes with multiprocessing's 'spawn' or 'forkserver'"
             )
 
     def join(self, waiter: Waiter) -> None:
@@ -297,7 +296,7 @@ class Slabs:
 
     def __repr__(self) -> str:
         if self._inherited:
-            return "of the parent process"
+            return "the parent process's"
         figures = self.stats()
         return f"{figures['bytes']} of {self.most} bytes, {figures['leased_bytes']} in use"
 

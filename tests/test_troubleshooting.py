@@ -231,6 +231,14 @@ def the_parents_connector(lab):
     elsewhere(OPEN + FORK + "connector.create_readable_blocking(nc.Descriptor(b'abc'))")
 
 
+@provokes(
+    "ClosedError: the pool's connector was opened before this process was forked; make pools in "
+    "children only, or start processes with multiprocessing's 'spawn' or 'forkserver'"
+)
+def the_parents_pool(lab):
+    elsewhere(OPEN + "pool = nc.HostPool(connector)\n" + FORK + "pool.acquire_blocking(100)")
+
+
 @provokes("TypeError: … cannot be copied or pickled; …")
 def a_connector_for_a_child(lab):
     pickle.dumps(lab.owner)
@@ -311,6 +319,24 @@ def another_count(lab):
     lab.mover.begin_read_blocking(lab.readable().metadata(), two)
 
 
+@provokes(
+    "ArgumentError: local_descriptors[…] and […] overlap, so what would arrive there is undefined"
+)
+def twice(lab):
+    memory = bytearray(8)
+    lab.owner.create_writable_blocking([nc.Descriptor(memory), nc.Descriptor(memory)])
+
+
+@provokes(
+    "ArgumentError: local_descriptors[…] overlaps remote_metadata.descriptors[…], "
+    "memory of this process too; …"
+)
+def of_itself(lab):
+    memory = memoryview(bytearray(8))
+    offered = lab.owner.create_readable_blocking(nc.Descriptor(memory[:6]))
+    lab.mover.begin_read_blocking(offered.metadata(), nc.Descriptor(memory[2:]))
+
+
 @provokes("RegistrationError: NIXL refused to register …")
 def unreachable(lab):
     if cuda.is_available():
@@ -343,6 +369,12 @@ def no_block(lab):
         lease = pool.acquire_blocking(4096)
         with lease:
             pool.acquire_blocking(4096, timeout=0.01)
+
+
+@provokes("PoolMemoryError: the system has no … bytes for the pool: …")
+def no_memory(lab):
+    with nc.HostPool(lab.owner, max_bytes=1 << 50) as pool:
+        pool.acquire_blocking(1 << 50)
 
 
 @provokes("BufferError: Existing exports of data: object cannot be re-sized")

@@ -16,6 +16,7 @@ cdef class Agent:
     cdef void* handle
     cdef list backends
     cdef int generation
+    cdef object __weakref__
     cdef pthread_rwlock_t gate
     cdef pthread_mutex_t progress
     cdef int enter(self) noexcept nogil
