@@ -6,15 +6,17 @@ import functools
 import itertools
 from collections.abc import Iterable
 
+from nixl_connect import mapped
 from nixl_connect._native.envelope import names
+from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect.agents import is_here
-from nixl_connect.base import AbstractOperation, Descriptors
+from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
 from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
-from nixl_connect.device import Device
+from nixl_connect.device import HOST, Device
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -123,6 +125,20 @@ class ActiveOperation(AbstractOperation):
     @property
     def _peer_name(self) -> str:
         return self._plan.target.described.agent
+
+    def _local_fault(self) -> str:
+        """Return what is wrong with the local memory, now that a transfer has failed, if it is."""
+        local = self._plan.local
+        if local.mem_type != HOST.mem_type:
+            return ""
+        return mapped.fault(local.regions, written=self._kind is OperationKind.READ)
+
+    def _raise_unless_complete(self, native: Operation) -> None:
+        if native.reason in (Reason.PEER_LOST, Reason.TRANSFER):
+            fault = self._local_fault()
+            if fault:
+                raise local_failure(repr(self), fault, native.error, self._peer_name)
+        super()._raise_unless_complete(native)
 
 
 class ReadOperation(ActiveOperation):

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
+from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
@@ -245,9 +246,16 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
                 f"local_descriptors[{i}] is on {memory.device}, but the first is on "
                 f"{items[0].device}; one operation takes memory of one kind"
             )
-        if written and memory.readonly:
+        size = (item if isinstance(item, Descriptor) else item.descriptor).size
+        fault = mapped.refusal(memory, size, written=written) if memory.bare else ""
+        if written and (memory.readonly or fault == mapped.READ_ONLY):
             raise ArgumentError(
                 f"local_descriptors[{i}] is read-only memory, so nothing can be received in it"
+            )
+        if fault:
+            raise ArgumentError(
+                f"local_descriptors[{i}] names memory that is {fault}: {size} bytes from "
+                f"{memory.pointer:#x}"
             )
     return items
 
@@ -278,6 +286,14 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
     Reason.NOT_TOLD: (TransferError, "moved its data, but the peer could not be told"),
     Reason.TRANSFER: (TransferError, "failed"),
 }
+
+
+def local_failure(what: str, fault: str, error: int, peer: str) -> TransferError:
+    """Return the error of a transfer, `what`, whose local memory has a fault."""
+    status = status_name(error)
+    return TransferError(
+        f"{what} failed: local memory is {fault} (NIXL: {status})", status=status, peer=peer
+    )
 
 
 def error_of(native: Operation, what: str, peer: str, timeout: float) -> NixlConnectError:

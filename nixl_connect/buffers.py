@@ -52,6 +52,9 @@ class Memory(NamedTuple):
     stream: int | None = None
     """CUDA's handle of the stream whose work on the memory has to be waited for."""
 
+    bare: bool = False
+    """Whether nobody vouches for it: all that is known is an address that the caller gave."""
+
 
 def locate(data: Any, stream: Any = None) -> Memory:
     """Return where the bytes of `data` are.
@@ -146,7 +149,7 @@ def _locate_tuple(data: tuple[Any, ...], stream: int | None) -> Memory:
     pointer, size = _integer("pointer", pointer), _integer("size", size)
     device = _device(data[2]) if len(data) > 2 else HOST
     owner = data[3] if len(data) > 3 else None
-    return Memory(pointer, size, device, False, owner, owner)
+    return Memory(pointer, size, device, False, owner, owner, bare=True)
 
 
 def _integer(name: str, value: Any) -> int:
@@ -369,7 +372,7 @@ def _read_interface(data: Any, interface: dict[str, Any]) -> Memory:
         raise ArgumentError(f"data: malformed array interface: {error}") from None
     if size and strides is not None and not _is_dense(shape, strides, item):
         raise _sparse(data, shape, strides)
-    return Memory(pointer, size, HOST, readonly, data, (data, interface))
+    return Memory(pointer, size, HOST, readonly, data, (data, interface), bare=True)
 
 
 def _item_size(typestr: str, fields: Any) -> int:

@@ -11,7 +11,7 @@ from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
-from nixl_connect.base import error_of
+from nixl_connect.base import error_of, local_failure
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection, Remote
@@ -263,6 +263,9 @@ class PreparedTransfer:
         lost = not self._engine.peers.reaches(self._peer)
         self._engine.peers.mark_broken(self._peer)
         self._break_off(Reason.TRANSFER, failed=True)
+        fault = self._operation._local_fault()
+        if fault:
+            return local_failure(repr(self), fault, rc, name)
         kind, text = (PeerLostError, "is gone") if lost else (TransferError, "failed the transfer")
         status = status_name(rc)
         return kind(f"peer {name!r} {text} (NIXL: {status})", status=status, peer=name)
