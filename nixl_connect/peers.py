@@ -43,6 +43,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 # A peer with which nothing was exchanged for so long (seconds) is disconnected when another one
 # connects.
 _IDLE = 600.0
+# A peer that was heard of within this time (seconds) is taken to be there.
+_QUIET = 1.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
@@ -129,17 +131,31 @@ class Peers:
         """How many peers were disconnected because they were lost or idle."""
 
     def __len__(self) -> int:
-        return len(self._peers)
+        """Return how many are connected, as far as is known: not those that are lost."""
+        with self._lock:
+            return sum(bool(peer.connections) and not peer.broken for peer in self._peers.values())
 
     @property
     def connections(self) -> int:
-        """How many connections to them stand, those in whose place there is another included."""
+        """How many connections have not been taken down: not all of them may stand."""
         return len(self._peers) + len(self._given_up)
 
     def known(self) -> list[Peer]:
         """Return these connections."""
         with self._lock:
             return [*self._peers.values(), *self._given_up]
+
+    def look(self) -> None:
+        """Note who of this host has gone, among those with which nothing goes on.
+
+        UCX tells of a peer that is lost when something is sent to it, and that would hold up a
+        transfer. On this host it has a doorbell as long as it lives.
+        """
+        latest = time.monotonic() - _QUIET
+        for peer in self.known():
+            quiet = not (peer.broken or peer.busy or peer.in_flight) and peer.last_used < latest
+            if quiet and peer.near and not self._is_near(peer.name.encode()):
+                self.mark_broken(peer)
 
     def is_busy(self, name: str) -> bool:
         """Whether a thread loads metadata of a peer just now."""

@@ -84,12 +84,13 @@ class PeerReport(NamedTuple):
 def peers(engine: Engine) -> list[PeerReport]:
     """Return the peers of an engine, most recently used first."""
     engine.refuse_after_fork()
+    engine.peers.look()
     now = time.monotonic()
     found: dict[str, PeerReport] = {}
     # Transfers may still end over a connection in whose place there is another, which comes first.
     for peer in engine.peers.known():
-        if not peer.connections:
-            continue  # it is being connected
+        if not peer.connections or (peer.broken and not peer.in_flight):
+            continue  # it is being connected, or lost
         other = found.get(peer.name)
         in_flight = peer.in_flight + (other.in_flight if other else 0)
         idle = 0.0 if in_flight else max(now - peer.last_used, 0.0)
@@ -214,6 +215,7 @@ class Statistics(TypedDict):
 def statistics(engine: Engine) -> Statistics:
     """Return what an engine holds and has done."""
     counters, tallies = engine.counters()
+    engine.peers.look()
     phases = dict.fromkeys(PHASES, 0)
     for kind, status, exposed, count in engine.population():
         phases[_phase(KINDS[kind], OperationStatus(status), exposed=bool(exposed))] += count

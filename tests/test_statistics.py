@@ -336,6 +336,36 @@ def test_peers(start_peer, make_connector):
     assert connector.stats()["peers"]["count"] == 2
 
 
+@pytest.mark.parametrize("transport", ["shared memory", "tcp"])
+def test_peers_that_are_lost_do_not_count(start_peer, make_connector, transport):
+    """On this host their end is noticed; otherwise a transfer that fails shows it."""
+    connector = make_connector()
+    peer = start_peer("lost", {} if transport == "shared memory" else {"UCX_TLS": "tcp"})
+    for _ in range(2):
+        made = peer.do("passive", kind="readable", sizes=[64])["metadata"]
+        told = nc.RdmaMetadata.model_validate(made)
+        connector.begin_read_blocking(
+            told, nc.Descriptor(bytearray(64))
+        ).wait_for_completion_blocking(10)
+    assert connector.stats()["peers"]["count"] == 1
+    (known,) = connector._open()._engine.peers.known()
+    if transport == "tcp":
+        known.near = False
+    peer.kill()
+    if transport == "tcp":
+        again = nc.RdmaMetadata.model_validate(made | {"notification_key": "another"})
+        read = connector.begin_read_blocking(again, nc.Descriptor(bytearray(64)))
+        with pytest.raises(nc.PeerLostError):
+            read.wait_for_completion_blocking(10)
+        assert connector.stats()["peers"]["count"] == 0
+    until(lambda: connector.stats()["peers"]["count"] == 0)
+    assert connector.peers() == []
+    known.join()
+    (report,) = connector.peers()
+    assert (report.name, report.in_flight) == ("lost-1", 1)
+    known.leave()
+
+
 def test_the_documentation_lists_every_figure(connector):
     """In its table; what ended has the same keys for each kind, in one row."""
     connector.create_readable_blocking(nc.Descriptor(bytearray(8))).cancel()
