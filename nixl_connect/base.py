@@ -136,7 +136,7 @@ class AbstractOperation(ABC):
         OperationCancelledError
             The operation was cancelled, here or by the peer. Also a RuntimeError.
         PeerLostError
-            The peer is gone. Also a ConnectionError.
+            The connection to the peer broke, or could not be made. Also a ConnectionError.
         TransferTimeoutError
             The operation's own deadline passed. Also a TimeoutError.
         TransferError
@@ -273,15 +273,19 @@ def _count(i: int, item: object) -> int:
     return len(item)
 
 
+LOST = (
+    "failed: the connection to the peer broke, or could not be made: its process ended, it "
+    "withdrew the memory, or its host cannot be reached (UCX_NET_DEVICES names the interfaces to "
+    "use)"
+)
+"""What is known of a transfer whose peer was lost, and what may be behind it."""
+
 _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
     Reason.LOCAL: (OperationCancelledError, "was cancelled"),
     Reason.CLOSED: (OperationCancelledError, "was cancelled: the connector closed"),
     Reason.PEER_CANCELLED: (OperationCancelledError, "was cancelled by the peer"),
     Reason.TIMEOUT: (TransferTimeoutError, "did not end before its deadline"),
-    Reason.PEER_LOST: (
-        PeerLostError,
-        "failed: the connection to the peer broke; its process ended, or it withdrew the memory",
-    ),
+    Reason.PEER_LOST: (PeerLostError, LOST),
     Reason.PEER_FAILED: (TransferError, "failed: the peer reports that its transfer failed"),
     Reason.NOT_TOLD: (TransferError, "moved its data, but the peer could not be told"),
     Reason.TRANSFER: (TransferError, "failed"),

@@ -90,7 +90,10 @@ class TransferError(NixlConnectError, RuntimeError):
 
 
 class PeerLostError(TransferError, ConnectionError):
-    """The connection to the peer broke: its process ended, or it withdrew connector or memory."""
+    """The connection to the peer broke, or could not be made.
+
+    Its process ended, it withdrew connector or memory, or its host cannot be reached.
+    """
 
 
 class TransferTimeoutError(TransferError, TimeoutError):

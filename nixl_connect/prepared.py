@@ -11,7 +11,7 @@ from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect.active import ActiveOperation
-from nixl_connect.base import error_of, local_failure
+from nixl_connect.base import LOST, error_of, local_failure
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection, Remote
@@ -122,7 +122,7 @@ class PreparedTransfer:
         TransferTimeoutError
             The transfer took longer. Also a TimeoutError.
         PeerLostError
-            The peer is gone. Also a ConnectionError.
+            The connection to the peer broke. Also a ConnectionError.
         TransferError
             NIXL failed the transfer. Also a RuntimeError.
         StateError
@@ -266,9 +266,9 @@ class PreparedTransfer:
         fault = self._operation._local_fault()
         if fault:
             return local_failure(repr(self), fault, rc, name)
-        kind, text = (PeerLostError, "is gone") if lost else (TransferError, "failed the transfer")
+        kind, text = (PeerLostError, LOST) if lost else (TransferError, "failed")
         status = status_name(rc)
-        return kind(f"peer {name!r} {text} (NIXL: {status})", status=status, peer=name)
+        return kind(f"{self!r} {text} (NIXL: {status})", status=status, peer=name)
 
     def _break_off(self, reason: int, *, failed: bool = False) -> None:
         """End during a turn, and give that back. What is in flight is drained; idempotent."""

@@ -42,6 +42,13 @@ class Host:
         """Run ``ip`` there."""
         ip("-netns", self.name, *arguments)
 
+    def add_device(self, name: str, address: str) -> None:
+        """Give it an interface of its own, which leads nowhere."""
+        self.ip("link", "add", name, "type", "veth", "peer", "name", f"{name}-end")
+        self.ip("address", "add", address, "dev", name)
+        for each in (name, f"{name}-end"):
+            self.ip("link", "set", each, "up")
+
     def learn(self, other: Host) -> None:
         """Have it know another host's link address for good, as if a router stood between."""
         shown = subprocess.run(

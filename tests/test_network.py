@@ -211,3 +211,19 @@ def test_a_peer_that_cannot_be_reached_at_first(network, start):
     until(lambda: settled(active), 30)
     passive.do("cancel", number=made["id"])
     read(passive, active, seed=1)
+
+
+def test_two_hosts_with_one_address(network, start):
+    """On an interface that leads nowhere; UCX tries it, and the error does not blame the peer."""
+    hosts = network.hosts[:2]
+    for host in hosts:
+        host.add_device("bridge0", "172.17.0.1/16")
+    everywhere = {"UCX_NET_DEVICES": "all"}
+    passive, active = (start(host, environment=everywhere) for host in hosts)
+    made = passive.do("passive", kind="readable", sizes=[SIZE])
+    begun = active.do("active", kind="read", metadata=made["metadata"], sizes=[SIZE])
+    with pytest.raises(Exception, match=r"or could not be made: .*UCX_NET_DEVICES names") as caught:
+        active.do("wait", number=begun["id"])
+    assert caught.value.kind == "PeerLostError"
+    passive, active = (start(host) for host in hosts)
+    read(passive, active)

@@ -35,6 +35,7 @@ ELSEWHERE = {
         "takes a peer that is stopped, over TCP: test_prepared.py"
     ),
     "TransferError: … moved its data, but the peer could not be told": "test_scripted.py",
+    "TransferError: … failed: local memory is … (NIXL: …)": "takes a hole: test_mapped.py",
     "TransferError: … failed (NIXL: …)": "takes a fault of NIXL: test_scripted.py",
     "TransferError: NIXL refused the transfer with peer …": "test_scripted.py",
     "ArgumentError: data: … is not memory of a CUDA device": "takes a driver: tests/driver",
@@ -479,8 +480,9 @@ def a_peer_that_is_gone(lab):
 
 
 @provokes(
-    "PeerLostError: … failed: the connection to the peer broke; its process ended, "
-    "or it withdrew the memory (NIXL: …)"
+    "PeerLostError: … failed: the connection to the peer broke, or could not be made: its process "
+    "ended, it withdrew the memory, or its host cannot be reached (UCX_NET_DEVICES names the "
+    "interfaces to use) (NIXL: …)"
 )
 def a_peer_that_goes(lab):
     peer = lab.start_peer()
@@ -490,6 +492,11 @@ def a_peer_that_goes(lab):
     # The region is known, so nothing is noticed before the transfer.
     again = nc.RdmaMetadata.model_validate(made | {"notification_key": "another"})
     lab.read(again).wait_for_completion_blocking(DEADLINE)
+
+
+@provokes("ArgumentError: local_descriptors[…] names memory that is …: … bytes from …")
+def an_address_of_nothing(lab):
+    lab.readable((8, 100))
 
 
 @provokes("TransferTimeoutError: … did not end before its deadline of … s")
