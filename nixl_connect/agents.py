@@ -15,6 +15,7 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import BackendError
 from nixl_connect.files import require_files
+from nixl_connect.inheritance import keep_from_children
 from nixl_connect.library import Library
 from nixl_connect.ports import require_ports
 from nixl_connect.surroundings import why_no_agent, why_no_transport
@@ -173,6 +174,7 @@ def _start_transports(agent: Agent, plugins: Plugins) -> None:
             if plugin == b"UCX" and not shared_memory.is_usable(settings_of(parameters)):
                 parameters = without_shared_memory(parameters)
             agent.create_backend(plugin, parameters)
+            keep_from_children()
     except NativeError as error:
         name, found = plugin.decode(), agent.plugins()
         reason = (

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from nixl_connect._native import capi
 from nixl_connect.errors import LibraryError
+from nixl_connect.inheritance import keep_from_children
 
 VARIABLE = "NIXL_CONNECT_LIBRARY"
 _NAME = "libnixl_capi.so"
@@ -124,8 +125,10 @@ def load() -> Library:
                 present = _cores()
                 if len(present) > 1:
                     raise LibraryError(_TWO + " and ".join(sorted(present)))
+                keep_from_children(library.path)
                 return library
         if loaded is not None:
+            keep_from_children(loaded)
             return Library(loaded, "loaded before", None)
     if os.environ.get(VARIABLE):
         advice = f"{_ELSEWHERE}, or unset it and {_INSTALL}."

@@ -1,0 +1,30 @@
+# Made by "make stubs" from the .pyx file beside it: do not edit.
+"""Leads calls of NIXL and UCX to functions of this package, and nobody else's.
+
+A library calls functions of another by way of words in its memory that the loader has filled with
+their addresses, and its relocations say which word is whose. Here those of the functions that
+`descriptors` replaces are overwritten, in NIXL's and UCX's own libraries alone. UCX does the same
+to everything that is loaded, for the calls that map memory.
+
+It is done again whenever more of them have been loaded: transports are, and UCX's modules. Those
+may open devices at once, so `dlopen` is replaced, too.
+"""
+
+def set_folders(folders: list[str]) -> None:
+    """Say where NIXL's and UCX's libraries are, before `redirect`. A second call does nothing.
+
+    Parameters
+    ----------
+    folders : list of str
+        Real paths of folders that hold nothing else; if none, they are known by their names.
+    """
+
+def redirect() -> int:
+    """Lead the calls of what has been loaded so far.
+
+    Returns
+    -------
+    int
+        How many could not be led elsewhere: those that are not made in a way that is known here, or
+        whose words the system did not let this process change.
+    """
