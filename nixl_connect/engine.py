@@ -28,6 +28,7 @@ from nixl_connect.errors import (
     ClosedError,
     StateError,
 )
+from nixl_connect.identity import identity_of
 from nixl_connect.keeper import Hold, Keeper
 from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
@@ -112,8 +113,10 @@ class Engine:
         no_sections = connections[described.sections_at :]
         # Nobody learns its name but those whom it tells that their bytes have been moved.
         self._messenger = start_agent(f"{name}.messenger", options.plugins)
+        identity = identity_of(name, described.connections)
+        interval = options.progress_interval
         try:
-            self._reactor = Reactor(self._agent, self._messenger, options.progress_interval)
+            self._reactor = Reactor(self._agent, self._messenger, identity, interval)
         except OSError as error:
             raise BackendError(f"{name!r} cannot be opened: {error}") from None
         self.registrations: Registrations = Registrations(self._agent)
@@ -357,7 +360,6 @@ def _after_fork_in_child() -> None:
     # The child has copies without threads, and locks that nobody may ever release.
     for engine in list(_engines):
         engine.forked = True
-        engine._reactor.after_fork_in_child()
     _engines.clear()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.peer import PeerState
+from nixl_connect.identity import SIZE
 from nixl_connect.ledger import Ledger, Verdict
 from nixl_connect.messenger import Acquaintance
 
@@ -23,12 +24,15 @@ class Peer(PeerState):
         The agent's name.
     alias : bytes
         What NIXL calls it here.
+    identity : bytes, optional
+        Which agent it is, see `identity`; by default nobody.
     """
 
     __slots__ = (
         "acquaintance",
         "alias",
         "connections",
+        "identity",
         "lanes_failed",
         "last_used",
         "ledger",
@@ -36,15 +40,17 @@ class Peer(PeerState):
         "near",
     )
 
-    def __init__(self, name: str, alias: bytes) -> None:
+    def __init__(self, name: str, alias: bytes, identity: bytes = bytes(SIZE)) -> None:
         self.name: str = name
         self.alias: bytes = alias
+        self.identity: bytes = identity
         self.connections: dict[str, bytes] = {}
         self.ledger: Ledger = Ledger()
         """What is loaded over it."""
         self.last_used: float = time.monotonic()
         self.near: bool = False
-        """Whether it had a doorbell on this host when it was connected."""
+        """Whether it had its doorbell on this host when it was connected: as long as that is there,
+        it is who it was."""
         self.lanes_failed: int = 0
         """How often lanes could not transfer with it, which the connection then did."""
         self.acquaintance: Acquaintance | None = None

@@ -33,6 +33,7 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, write
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.files import require_files
+from nixl_connect.identity import identity_of
 from nixl_connect.ledger import Verdict
 from nixl_connect.messenger import Messenger
 from nixl_connect.peer import Peer
@@ -95,7 +96,7 @@ class Peers:
     messenger : Messenger or None
         Meets those peers, too.
     is_near : callable
-        Says whether an agent of that name has a doorbell on this host.
+        Says whether an agent, by its identity, has its doorbell on this host.
     limit : int
         Most regions to keep of one peer.
     own : dict of str to bytes
@@ -154,13 +155,20 @@ class Peers:
         latest = time.monotonic() - _QUIET
         for peer in self.known():
             quiet = not (peer.broken or peer.busy or peer.in_flight) and peer.last_used < latest
-            if quiet and peer.near and not self._is_near(peer.name.encode()):
+            if quiet and peer.near and not self._is_near(peer.identity):
                 self.mark_broken(peer)
 
     def is_busy(self, name: str) -> bool:
         """Whether a thread loads metadata of a peer just now."""
         peer = self._peers.get(name)
         return peer is not None and peer.busy
+
+    def identity_of(self, envelope: Envelope) -> bytes:
+        """Return which agent metadata is of: as noted with the peer, if that is connected."""
+        peer = self._peers.get(envelope.agent)
+        if peer is not None and peer.connections == envelope.connections:
+            return peer.identity
+        return identity_of(envelope.agent, envelope.connections)
 
     def admit(
         self,
@@ -194,7 +202,7 @@ class Peers:
                     f"another agent has the name of this one, {self._name!r}; names must be unique"
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
-            itself = Peer(envelope.agent, self._agent.called)
+            itself = Peer(envelope.agent, self._agent.called, self.identity_of(envelope))
             itself.join(hold)
             return itself
         end = min(time.monotonic() + timeout, permit.end)
@@ -244,6 +252,8 @@ class Peers:
             verdict = Verdict.CONFLICT
             if old is not None:
                 old, verdict, claim.missing = self._best(old, envelope)
+                if old.near and not old.broken and not self._is_near(old.identity):
+                    old.broken, verdict = True, Verdict.CONFLICT
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
                 claim.quiet = old.is_quiet
@@ -256,12 +266,13 @@ class Peers:
                 claim.taken, old.busy = old, True
                 return
             permit.need_patience()
-            new = Peer(envelope.agent, alias_of(envelope.agent, next(self._aliases)))
+            alias = alias_of(envelope.agent, next(self._aliases))
+            new = Peer(envelope.agent, alias, self.identity_of(envelope))
             _, claim.missing = new.compare(envelope, self._limit)
             if old is None:
                 old = self._peers[envelope.agent] = new
             elif old.connections == envelope.connections:
-                if old.broken and old.near and not self._is_near(old.name.encode()):
+                if old.near and not self._is_near(old.identity):
                     raise PeerLostError(f"peer {old.name!r} is gone", peer=old.name)
                 new.ledger.trust(old.ledger)
                 claim.beside = verdict is Verdict.CONFLICT and not old.broken
@@ -439,6 +450,8 @@ class Peers:
     def _load(self, peer: Peer, envelope: Envelope, blob: bytes, missing: bytes) -> None:
         """Connect a peer; `missing` is what to load of its metadata, under its alias."""
         require_files(24, f"connecting peer {peer.name!r}")
+        # Before: if it ends meanwhile, that is seen.
+        peer.near = self._is_near(peer.identity)
         met = None
         try:
             if self._messenger is not None:
@@ -459,7 +472,6 @@ class Peers:
         if self._messenger is not None and met is not None:
             self._messenger.keep(peer.name, met)
             peer.acquaintance = met
-        peer.near = self._is_near(peer.name.encode())
 
 
 def _refused(name: str, error: NativeError) -> PeerLostError:

@@ -251,7 +251,7 @@ class PreparedTransfer:
     def _failure(self, rc: int) -> NixlConnectError:
         """End what has failed, and return the error of its status."""
         name = self._peer.name
-        if rc == _IN_FLIGHT and self._engine.closed:
+        if rc in (_IN_FLIGHT, native.Outcome.PEER_GONE) and self._engine.closed:
             self._break_off(Reason.CLOSED)
             return OperationCancelledError(f"{self!r} was cancelled: the connector closed")
         if rc == _IN_FLIGHT:
@@ -260,6 +260,10 @@ class PreparedTransfer:
                 f"a prepared transfer with peer {name!r} did not end in time",
                 peer=name,
             )
+        if rc == native.Outcome.PEER_GONE:
+            self._engine.peers.mark_broken(self._peer)
+            self._break_off(Reason.PEER_LOST)
+            return PeerLostError(f"peer {name!r} is gone", peer=name)
         lost = not self._engine.peers.reaches(self._peer)
         self._engine.peers.mark_broken(self._peer)
         self._break_off(Reason.TRANSFER, failed=True)

@@ -8,7 +8,6 @@ leaves nothing.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -18,13 +17,12 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.agents import start_agent
 from nixl_connect.files import require_files
+from nixl_connect.identity import identity_of
 
 # After a failure the same answer is given for so long (seconds) without asking.
 _PAUSE = 0.25
 # So many peers that could not be connected are remembered.
 _MOST = 1024
-
-_Who = bytes
 
 
 class Scout:
@@ -47,11 +45,11 @@ class Scout:
         self._plugins = plugins
         self._no_sections = no_sections
         self._lock = threading.RLock()  # reentrant: for signal handlers
-        self._failed: OrderedDict[_Who, tuple[float, int, str]] = OrderedDict()
+        self._failed: OrderedDict[bytes, tuple[float, int, str]] = OrderedDict()
 
     def note(self, peer: Envelope, error: NativeError) -> None:
         """Note that a peer could not be connected just now."""
-        who = _who(peer)
+        who = identity_of(peer.agent, peer.connections)
         with self._lock:
             self._failed.pop(who, None)
             # Not the error itself, which holds frames.
@@ -70,7 +68,7 @@ class Scout:
             NIXL can start no agent, or too few file descriptors are left.
         """
         with self._lock:
-            failure = self._failed.get(_who(peer))
+            failure = self._failed.get(identity_of(peer.agent, peer.connections))
         if failure is None:
             return
         until, status, call = failure
@@ -89,13 +87,4 @@ class Scout:
     def forget(self, peer: Envelope) -> None:
         """Note that a peer was connected."""
         with self._lock:
-            self._failed.pop(_who(peer), None)
-
-
-def _who(peer: Envelope) -> _Who:
-    """Return a digest of name and connection info, which anybody may have made large."""
-    digest = hashlib.sha256(peer.agent.encode())
-    for backend, info in sorted(peer.connections.items()):
-        digest.update(b"%d,%d,%s" % (len(backend), len(info), backend.encode()))
-        digest.update(info)
-    return digest.digest()
+            self._failed.pop(identity_of(peer.agent, peer.connections), None)

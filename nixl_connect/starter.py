@@ -281,7 +281,7 @@ class Starter:
             self._used.claim(target.key)
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
-            self._reactor.announce(target.described.agent.encode())
+            self._reactor.announce(self._peers.identity_of(target.described))
             described = target.described
             if way is _Way.ROW_BY_ROW:
                 described = described._replace(
@@ -336,10 +336,12 @@ class Starter:
         """Make an operation of a plan, with what `hold` has to hold for it."""
         assert hold.peer is not None
         local, target = plan.local, plan.target
-        name, alias = hold.peer.name.encode(), hold.peer.alias
-        known = hold.peer.acquaintance
+        peer, alias = hold.peer, hold.peer.alias
+        known = peer.acquaintance
         told_as = None if known is None or time.monotonic() < known.reliable else known.alias
-        operation = self._reactor.active(name, alias, target.key, told_as, self._quarantine)
+        operation = self._reactor.active(
+            alias, peer.identity, peer.near, target.key, told_as, self._quarantine
+        )
         try:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
@@ -355,15 +357,13 @@ class Starter:
 
     def _lanes_for(self, plan: Plan, peer: Peer, permit: Permit) -> list[Lane]:
         """Return the lanes for a transfer: none, but for long copies within this host."""
-        name = peer.name.encode()
         if (
             plan.local.regions.nbytes < max(LEAST_BYTES, LEAST_PIECE * len(plan.local.regions))
             or not plan.local.mem_type == plan.target.mem_type == _HOST
             or sum(len(section.regions) for section in plan.target.described.sections) > FEW
-            or name == self._reactor.name
+            or not peer.near
             or peer.lanes_failed >= _MOST_FAILURES
             or not self._lanes.exist
-            or not self._reactor.is_near(name)
         ):
             return []
         if not self._lanes.all:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-# A peer's doorbell, by the name of its agent.
+# A peer's doorbell, by the identity of its agent.
 cdef struct Address:
     uint64_t a
     uint64_t b
@@ -13,7 +13,8 @@ cdef enum Ring:
     OTHERS                      # users of this host
     OWN                         # this process's user
 
-cdef Address address_of(bytes agent)
+cdef Address address_of(bytes identity) except *
 cdef int open_bell(Address address) noexcept nogil
 cdef bint ring(int fd, Address address) noexcept nogil
+cdef bint stands(int fd, Address address) noexcept nogil
 cdef Ring was_rung(int fd) noexcept nogil

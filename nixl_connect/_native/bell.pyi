@@ -4,11 +4,14 @@
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
-byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
-host, it makes a thread look for a moment. The kernel says which user rang. Another user's rings
-that bring nothing are soon not listened to. Those of the same user always are, if up to a
-millisecond late while others flood: a peer may need this side's look for transfers of which no
-notification tells.
+byte there. The byte says nothing: lost or forged, it makes a thread look for a moment. The kernel
+says which user rang. Another user's rings that bring nothing are soon not listened to. Those of the
+same user always are, if up to a millisecond late while others flood: a peer may need this side's
+look for transfers of which no notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
+
+The name is a digest of the agent's name and of how it is reached, so no other agent has it. The
+socket ends with the agent, and with its process: an exec closes it, and a forked child does not
+have it. So as long as it is there, a peer on this host is who it was when it was met.
 """

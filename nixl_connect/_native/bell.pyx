@@ -3,35 +3,35 @@
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
-byte there. The byte says nothing: lost, forged or meant for an agent of the same name on another
-host, it makes a thread look for a moment. The kernel says which user rang. Another user's rings
-that bring nothing are soon not listened to. Those of the same user always are, if up to a
-millisecond late while others flood: a peer may need this side's look for transfers of which no
-notification tells.
+byte there. The byte says nothing: lost or forged, it makes a thread look for a moment. The kernel
+says which user rang. Another user's rings that bring nothing are soon not listened to. Those of the
+same user always are, if up to a millisecond late while others flood: a peer may need this side's
+look for transfers of which no notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
+
+The name is a digest of the agent's name and of how it is reached, so no other agent has it. The
+socket ends with the agent, and with its process: an exec closes it, and a forked child does not
+have it. So as long as it is there, a peer on this host is who it was when it was met.
 """
 
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset
 
+from nixl_connect._native.descriptors cimport own_close, own_socket
 from nixl_connect._native.posix cimport (
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     NC_SUN_PATH,
-    SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
     bind,
-    close,
+    connect,
     sendto,
     sockaddr,
     sockaddr_un,
-    socket,
 )
-
-from hashlib import blake2b
 
 cdef enum:
     PREFIX_SIZE = 14            # with the null that makes a name abstract
@@ -84,11 +84,12 @@ cdef extern from *:
 cdef const char* PREFIX = b"\0nixl_connect/"
 
 
-cdef Address address_of(bytes agent):
-    """Return the address of an agent's doorbell: a digest of its name, which may be long."""
-    cdef bytes digest = blake2b(agent, digest_size=16).digest()
+cdef Address address_of(bytes identity) except *:
+    """Return the address of an agent's doorbell: see `identity`."""
     cdef Address address
-    memcpy(&address, <const char*>digest, 16)
+    if len(identity) != sizeof(Address):
+        raise ValueError(f"an identity of {len(identity)} bytes")
+    memcpy(&address, <const char*>identity, sizeof(Address))
     return address
 
 
@@ -113,9 +114,9 @@ cdef int open_bell(Address address) noexcept nogil:
     """
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
-    cdef int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    cdef int fd = own_socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0)
     if fd >= 0 and ask_sender(fd):
-        close(fd)
+        own_close(fd)
         return -1
     if fd >= 0:
         bind(fd, <sockaddr*>&name, size)
@@ -129,6 +130,17 @@ cdef bint ring(int fd, Address address) noexcept nogil:
     return sendto(fd, PREFIX, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size) == 1 or (
         errno == EAGAIN
     )
+
+
+cdef bint stands(int fd, Address address) noexcept nogil:
+    """Whether an agent's doorbell is there. Wakes nobody.
+
+    `fd` is of a datagram socket that is used for nothing else, by any number of threads: to be
+    connected there means only that one could send without saying to whom.
+    """
+    cdef sockaddr_un name
+    cdef unsigned int size = _name(&name, address)
+    return connect(fd, <sockaddr*>&name, size) == 0
 
 
 cdef Ring was_rung(int fd) noexcept nogil:

@@ -19,6 +19,7 @@ cdef struct Core:
     pthread_mutex_t polling     # held by whoever looks at active transfers; taken before `lock`
     int work                    # an event descriptor: the thread sleeps on it
     int bell                    # the doorbell: and on this; -1 once the thread is gone
+    int probe                   # looks for doorbells of others
     pthread_cond_t ended        # blocking waiters and collectors sleep here
     pthread_cond_t garbage      # the reaper sleeps here
     bint stopping
@@ -64,7 +65,7 @@ cdef struct Core:
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for
 
-# All but the last with the lock held.
+# All but the last two with the lock held.
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil
 cdef void rouse(Core* core) noexcept nogil
@@ -72,4 +73,5 @@ cdef void rouse_soon(Core* core) noexcept nogil
 cdef Record** slot(Core* core, const char* key, size_t size) noexcept nogil
 cdef void take_out(Core* core, Record* record) noexcept nogil
 cdef void leave_table(Core* core, Record* record) noexcept nogil
+cdef bint is_there(Core* core, Address bell) noexcept nogil
 cdef bint retain_passive(Core* core, Record* record) noexcept nogil

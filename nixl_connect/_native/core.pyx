@@ -19,6 +19,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from nixl_connect._native.bell cimport stands
 from nixl_connect._native.census cimport REPEATED, enter, leave, note, quarantine
 from nixl_connect._native.posix cimport (
     now_ns,
@@ -92,6 +93,15 @@ cdef void rouse_soon(Core* core) noexcept nogil:
     """
     if core.asleep and core.asleep_until > now_ns() + SOON:
         rouse(core)
+
+
+cdef bint is_there(Core* core, Address bell) noexcept nogil:
+    """Whether a doorbell is there; False once the core has stopped. Lock not held."""
+    cdef bint there
+    pthread_mutex_lock(&core.lock)
+    there = core.probe >= 0 and stands(core.probe, bell)
+    pthread_mutex_unlock(&core.lock)
+    return there
 
 
 # The table of passive records, by key.

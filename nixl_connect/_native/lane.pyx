@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport atomic_add, atomic_load
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
-from nixl_connect._native.core cimport rouse
+from nixl_connect._native.core cimport is_there, rouse
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
     init_monotonic,
@@ -36,7 +36,7 @@ from nixl_connect._native.posix cimport (
     relax,
     timespec,
 )
-from nixl_connect._native.record cimport PROBE, PROBE_SIZE
+from nixl_connect._native.record cimport GONE, PROBE, PROBE_SIZE
 
 cdef enum:
     # How a lane waits for what is in flight, in nanoseconds: it spins, then naps.
@@ -68,9 +68,10 @@ cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
     cdef Core* core = lane.core
     part.rc = rc
     # NIXL refuses to send to a peer that it knows to be lost.
-    part.lost = rc != NIXL_SUCCESS and lane.nixl.gen_notif(
-        part.agent, part.peer, PROBE, PROBE_SIZE, NULL
-    ) != NIXL_SUCCESS
+    part.lost = rc == GONE or (
+        rc != NIXL_SUCCESS
+        and lane.nixl.gen_notif(part.agent, part.peer, PROBE, PROBE_SIZE, NULL) != NIXL_SUCCESS
+    )
     if rc == NIXL_SUCCESS or part.lost:
         lane.nixl.release_xfer_req(part.agent, part.request)
         lane.nixl.destroy_xfer_req(part.request)
@@ -90,9 +91,12 @@ cdef void _post_all(LaneState* lane, Part* part) noexcept nogil:
     cdef int rc
     while part is not NULL:
         rest = part.next
-        pthread_mutex_lock(lane.progress)
-        rc = lane.nixl.post_xfer_req(part.agent, part.request, NULL)
-        pthread_mutex_unlock(lane.progress)
+        if part.record.writes and part.record.near and not is_there(lane.core, part.record.bell):
+            rc = GONE
+        else:
+            pthread_mutex_lock(lane.progress)
+            rc = lane.nixl.post_xfer_req(part.agent, part.request, NULL)
+            pthread_mutex_unlock(lane.progress)
         if rc == NIXL_IN_PROGRESS:
             part.next = lane.active
             lane.active = part

@@ -209,6 +209,7 @@ cdef class Operation:
             part.peer = NULL
         check(rc, "create_xfer_req")
         self.record.kind = WRITING if kind else READING
+        self.record.writes = kind != 0
         self.record.nbytes += local.nbytes
         part.record = self.record
         part.agent = agent.handle

@@ -107,6 +107,7 @@ cdef extern from "<sys/un.h>" nogil:
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
     int socket(int domain, int type, int protocol)
+    int connect(int fd, const sockaddr*, unsigned int size)
     int bind(int fd, const sockaddr*, unsigned int size)
     ssize_t sendto(int fd, const void*, size_t, int flags, const sockaddr*, unsigned int size)
 

@@ -9,7 +9,14 @@ the peer and lets go of the request.
 While a post is in flight the operation is counted as active, so that closing waits for it.
 """
 
+from enum import IntEnum
+
 from nixl_connect._native.operation import Operation
+
+class Outcome(IntEnum):
+    """What may become of a post, beside NIXL's statuses."""
+
+    PEER_GONE = ...
 
 def post(operation: Operation, patience: float, large: bool, again: bool) -> int:
     """Post the request and wait for its bytes, without the GIL.
@@ -29,7 +36,7 @@ def post(operation: Operation, patience: float, large: bool, again: bool) -> int
     -------
     int
         NIXL's status: 0 when the bytes are there, 1 when they are still in flight; then call again,
-        or give up.
+        or give up. Or an Outcome, then give up: the peer was on this host, and is no more.
     """
 
 def conclude(operation: Operation) -> None:

@@ -22,11 +22,28 @@ from nixl_connect._native.posix cimport (
     relax,
     usleep,
 )
-from nixl_connect._native.record cimport Record, retain_record
+from nixl_connect._native.record cimport GONE, Record, retain_record
 from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, IN_PROGRESS, advance
-from nixl_connect._native.transfer cimport LOOK, announce, begin, progress_of, settle
+from nixl_connect._native.transfer cimport (
+    LOOK,
+    announce,
+    begin,
+    has_gone,
+    is_missing,
+    progress_of,
+    settle,
+)
+
+from enum import IntEnum
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
+
+
+class Outcome(IntEnum):
+    """What may become of a post, beside NIXL's statuses."""
+
+    PEER_GONE = GONE
+
 
 cdef enum:
     # Sleeps between looks at what takes long, in microseconds, the shortest and the longest.
@@ -35,7 +52,7 @@ cdef enum:
 
 
 cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept nogil:
-    """Post, or (`again` False) go on waiting; return NIXL's status."""
+    """Post, or (`again` False) go on waiting; return NIXL's status, or GONE."""
     cdef unsigned int turns = 0
     cdef unsigned int nap = FIRST_NAP
     cdef int64_t spin_until = 0
@@ -56,6 +73,8 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
         now = now_ns()
         if rc != NIXL_IN_PROGRESS or now >= until:
             break
+        if is_missing(core, record, now):
+            return GONE  # but in flight
         announce(core, record.bell)  # the peer may have to look, too
         if spin_until == 0:
             spin_until = now + LOOK if again else now
@@ -64,6 +83,8 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
         else:
             usleep(nap)
             nap = min(nap + nap // 2, <unsigned int>LONGEST_NAP)
+    if rc == NIXL_SUCCESS and has_gone(core, record):
+        rc = GONE
     if rc != NIXL_IN_PROGRESS:
         pthread_mutex_lock(&core.lock)
         record.counted = False
@@ -111,7 +132,7 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
     -------
     int
         NIXL's status: 0 when the bytes are there, 1 when they are still in flight; then call again,
-        or give up.
+        or give up. Or an Outcome, then give up: the peer was on this host, and is no more.
     """
     cdef int64_t until = deadline_of(patience)
     cdef int rc

@@ -16,11 +16,15 @@ class Reactor:
         Kept alive by the reactor, as the next. Stop the reactor before closing them.
     messenger : Agent
         Tells peers when their bytes have been moved. To be closed after `agent`.
+    identity : bytes
+        Which agent that is: its doorbell is named so. See `identity`.
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
     """
 
-    def __new__(cls, agent: Agent, messenger: Agent, idle_interval: float) -> Reactor: ...
+    def __new__(
+        cls, agent: Agent, messenger: Agent, identity: bytes, idle_interval: float
+    ) -> Reactor: ...
     def passive(self, key: bytes, quarantine: float, writable: bool, nbytes: int) -> Operation:
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
@@ -37,16 +41,24 @@ class Reactor:
         """
 
     def active(
-        self, name: bytes, peer: bytes, key: bytes, told_as: bytes | None, quarantine: float
+        self,
+        peer: bytes,
+        identity: bytes,
+        near: bool,
+        key: bytes,
+        told_as: bytes | None,
+        quarantine: float,
     ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------
-        name : bytes
-            Name of the other agent.
         peer : bytes
-            What the connection's agent calls it.
+            What the connection's agent calls the other one.
+        identity : bytes
+            Which one that is.
+        near : bool
+            Whether it was met on this host, and has to be there still.
         key : bytes
             What to notify the peer with when the transfer is done.
         told_as : bytes or None
@@ -61,11 +73,11 @@ class Reactor:
         Stop the lane after the reactor, and before closing its agent.
         """
 
-    def announce(self, peer: bytes) -> None:
+    def announce(self, identity: bytes) -> None:
         """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
 
-    def is_near(self, peer: bytes) -> bool:
-        """Whether a peer has a doorbell on this host. Rings it."""
+    def is_near(self, identity: bytes) -> bool:
+        """Whether an agent has its doorbell on this host."""
 
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
@@ -125,9 +137,6 @@ class Reactor:
             was there. If False, neither the agents nor the memory of those transfers may ever be
             freed.
         """
-
-    def after_fork_in_child(self) -> None:
-        """Close the child's copies of descriptors: the doorbell's name must end with its owner."""
 
     @property
     def counters(self) -> dict[str, int]:

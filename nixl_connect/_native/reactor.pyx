@@ -7,7 +7,7 @@ from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport peek_count, peek_list
-from nixl_connect._native.bell cimport Address, address_of, ring
+from nixl_connect._native.bell cimport Address, address_of
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.census cimport (
     READABLE,
@@ -17,7 +17,7 @@ from nixl_connect._native.census cimport (
     population_of,
     tallies_of,
 )
-from nixl_connect._native.core cimport Core, rouse
+from nixl_connect._native.core cimport Core, is_there, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.lane cimport Lane
@@ -30,7 +30,7 @@ from nixl_connect._native.posix cimport (
 )
 from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
 from nixl_connect._native.status cimport INITIALIZED, advance
-from nixl_connect._native.thread cimport close_descriptors, free_core, new_core, stop_core
+from nixl_connect._native.thread cimport free_core, new_core, stop_core
 from nixl_connect._native.transfer cimport announce, look
 
 from collections import deque
@@ -74,6 +74,8 @@ cdef class Reactor:
         Kept alive by the reactor, as the next. Stop the reactor before closing them.
     messenger : Agent
         Tells peers when their bytes have been moved. To be closed after `agent`.
+    identity : bytes
+        Which agent that is: its doorbell is named so. See `identity`.
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
     """
@@ -83,16 +85,17 @@ cdef class Reactor:
     cdef Core* core
     cdef int generation
     cdef uint64_t last_id
-    cdef bytes last_peer        # whose doorbell was looked up last
-    cdef Address last_bell
     cdef bint stopped
 
-    def __cinit__(self, Agent agent not None, Agent messenger not None, double idle_interval):
+    def __cinit__(
+        self, Agent agent not None, Agent messenger not None, bytes identity not None,
+        double idle_interval
+    ):
         self.agent = agent
         self.messenger = messenger
         self.generation = fork_generation()
         cdef int64_t interval = <int64_t>(idle_interval * 1e9)
-        cdef Address bell = address_of(agent.name)
+        cdef Address bell = address_of(identity)
         cdef int error = 0
         cdef int rc
         with nogil:
@@ -145,17 +148,19 @@ cdef class Reactor:
         return operation
 
     def active(
-        self, bytes name not None, bytes peer not None, bytes key not None, told_as: bytes | None,
-        quarantine: float
+        self, bytes peer not None, bytes identity not None, bint near, bytes key not None,
+        told_as: bytes | None, quarantine: float
     ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------
-        name : bytes
-            Name of the other agent.
         peer : bytes
-            What the connection's agent calls it.
+            What the connection's agent calls the other one.
+        identity : bytes
+            Which one that is.
+        near : bool
+            Whether it was met on this host, and has to be there still.
         key : bytes
             What to notify the peer with when the transfer is done.
         told_as : bytes or None
@@ -167,7 +172,8 @@ cdef class Reactor:
         cdef Record* record = operation.record
         record.is_active = True
         record.quarantine = <int64_t>(quarantine * 1e9)
-        record.bell = self._bell_of(name)
+        record.bell = address_of(identity)
+        record.near = near
         record.peer = strdup(peer)
         record.voice = self.core.agent if told_as is None else self.core.messenger
         record.told_as = strdup(peer if told_as is None else told_as)
@@ -184,21 +190,16 @@ cdef class Reactor:
         lane.open(agent, self, self.core)
         return lane
 
-    def announce(self, bytes peer not None) -> None:
+    def announce(self, bytes identity not None) -> None:
         """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
-        cdef Address bell = self._bell_of(peer)
+        cdef Address bell = address_of(identity)
         if self.generation == fork_generation():
             announce(self.core, bell)
 
-    def is_near(self, bytes peer not None) -> bool:
-        """Whether a peer has a doorbell on this host. Rings it."""
-        cdef Address bell = self._bell_of(peer)
-        cdef bint near = False
-        if self.generation == fork_generation():
-            pthread_mutex_lock(&self.core.lock)
-            near = self.core.bell >= 0 and ring(self.core.bell, bell)
-            pthread_mutex_unlock(&self.core.lock)
-        return near
+    def is_near(self, bytes identity not None) -> bool:
+        """Whether an agent has its doorbell on this host."""
+        cdef Address bell = address_of(identity)
+        return self.generation == fork_generation() and is_there(self.core, bell)
 
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
@@ -208,11 +209,6 @@ cdef class Reactor:
             self.core.errands_until = self.core.last_activity + INTRODUCTION
             rouse(self.core)
             pthread_mutex_unlock(&self.core.lock)
-
-    cdef Address _bell_of(self, bytes peer):
-        if peer != self.last_peer:
-            self.last_peer, self.last_bell = peer, address_of(peer)
-        return self.last_bell
 
     cdef Operation _operation(self, bytes key):
         if self.generation != fork_generation():
@@ -359,11 +355,6 @@ cdef class Reactor:
             with nogil:
                 stop_core(self.core, ns, cancel)
         return _is_over(self.core)
-
-    def after_fork_in_child(self) -> None:
-        """Close the child's copies of descriptors: the doorbell's name must end with its owner."""
-        if self.generation != fork_generation():
-            close_descriptors(self.core)
 
     @property
     def counters(self) -> dict[str, int]:

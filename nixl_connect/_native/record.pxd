@@ -30,6 +30,10 @@ cdef enum:
 # A message that says nothing, sent to learn whether a connection stands.
 cdef const char* PROBE
 
+cdef enum:
+    # Beside NIXL's own statuses: the peer's doorbell is not there any more.
+    GONE = -1003
+
 cdef struct Record
 
 # One request of a transfer: on the connection's agent, and then whoever owns the record posts it
@@ -72,6 +76,10 @@ cdef struct Record:
     size_t key_size
     char* peer                  # active: what the connection's agent calls the peer
     Address bell                # active: the peer's doorbell
+    bint near                   # active: which was there when the peer was met; the next three, too
+    bint writes                 # to the peer, else from it
+    int64_t proved              # when the doorbell was last seen; the owner's, as the next
+    bint gone                   # it has been found missing
     void* voice                 # active: the agent that tells the peer when the bytes are there
     char* told_as               # active: what that one calls it
     Part[2] parts               # active: MOST_PARTS, of which there are

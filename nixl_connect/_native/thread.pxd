@@ -12,5 +12,4 @@ cdef Core* new_core(
     int64_t idle_interval
 ) noexcept nogil
 cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil
-cdef void close_descriptors(Core* core) noexcept nogil
 cdef void free_core(Core* core) noexcept nogil

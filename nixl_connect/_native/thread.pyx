@@ -14,13 +14,13 @@ from nixl_connect._native.atomic cimport peek_time
 from nixl_connect._native.bell cimport Address, open_bell
 from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
+from nixl_connect._native.descriptors cimport own_close, own_eventfd, own_socket
 from nixl_connect._native.nap cimport AFTER, MOST_RINGS, nap
 from nixl_connect._native.posix cimport (
-    EFD_CLOEXEC,
+    AF_UNIX,
     EFD_NONBLOCK,
     PR_SET_TIMERSLACK,
-    close,
-    eventfd,
+    SOCK_DGRAM,
     init_monotonic,
     name_thread,
     now_ns,
@@ -319,13 +319,15 @@ cdef void* _run(void* argument) noexcept nogil:
     return NULL
 
 
-cdef void close_descriptors(Core* core) noexcept nogil:
-    """Close what the thread sleeps on. The thread is gone, or was never in this process."""
+cdef void _close_descriptors(Core* core) noexcept nogil:
+    """Close what the thread sleeps on, once it is gone."""
     if core.work >= 0:
-        close(core.work)
+        own_close(core.work)
     if core.bell >= 0:
-        close(core.bell)
-    core.work = core.bell = -1
+        own_close(core.bell)
+    if core.probe >= 0:
+        own_close(core.probe)
+    core.work = core.bell = core.probe = -1
 
 
 cdef Core* new_core(
@@ -343,7 +345,7 @@ cdef Core* new_core(
     core.messenger = messenger
     core.next_deadline = INT64_MAX
     core.idle_interval = idle_interval
-    core.work = core.bell = -1
+    core.work = core.bell = core.probe = -1
     core.bucket_count = 64
     core.buckets = <Record**>calloc(core.bucket_count, sizeof(Record*))
     if core.buckets is NULL or nixl.create_notif_map(&core.notifications):
@@ -357,9 +359,10 @@ cdef Core* new_core(
     init_monotonic(&core.ended)
     init_monotonic(&core.garbage)
     core.credit = MOST_RINGS
-    core.work = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    core.work = own_eventfd(0, EFD_NONBLOCK)
     core.bell = open_bell(own)  # or none: then nobody can ring
-    if core.work < 0:
+    core.probe = own_socket(AF_UNIX, SOCK_DGRAM, 0)
+    if core.work < 0 or core.probe < 0:
         error = errno
     else:
         error = pthread_create(&core.thread, NULL, _run, core)
@@ -385,7 +388,7 @@ cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
     pthread_join(core.thread, NULL)
     pthread_mutex_lock(&core.lock)
-    close_descriptors(core)
+    _close_descriptors(core)
     pthread_mutex_unlock(&core.lock)
 
 
@@ -401,7 +404,7 @@ cdef void free_core(Core* core) noexcept nogil:
         core.quarantined = record.next_quarantined
         release_record(record)
     core.nixl.destroy_notif_map(core.notifications)
-    close_descriptors(core)
+    _close_descriptors(core)
     pthread_cond_destroy(&core.ended)
     pthread_cond_destroy(&core.garbage)
     pthread_mutex_destroy(&core.lock)

@@ -27,6 +27,8 @@ cdef enum:
     OVER = 1
     LINGERS = 2
 
+cdef bint has_gone(Core* core, Record* record) noexcept nogil
+cdef bint is_missing(Core* core, Record* record, int64_t now) noexcept nogil
 cdef int begin(Core* core, Record* record) noexcept nogil
 cdef int progress_of(Core* core, Record* record) noexcept nogil
 cdef void release_requests(Core* core, Record* record) noexcept nogil

@@ -6,6 +6,10 @@ when the operation completes, another message when it had been given up.
 The key goes through a second agent, the messenger. NIXL ends each transfer with a flush of the
 connection, and where a message went over the same connection before, UCX's flush waits until the
 peer has seen it: a peer that naps would hold up the next transfer.
+
+Within a host UCX moves memory by the number of the peer's process, of whoever has it now: that may
+be another process, or another program in the same one. So a peer that was met on this host has to
+have its doorbell before it is written to, and after it was read.
 """
 
 from libc.stdint cimport int64_t
@@ -22,7 +26,7 @@ from nixl_connect._native.atomic cimport (
     peek_list,
 )
 from nixl_connect._native.census cimport enter, leave, quarantine
-from nixl_connect._native.core cimport finish, leave_table, retire, rouse, rouse_soon
+from nixl_connect._native.core cimport finish, is_there, leave_table, retire, rouse, rouse_soon
 from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
     now_ns,
@@ -32,6 +36,7 @@ from nixl_connect._native.posix cimport (
     relax,
 )
 from nixl_connect._native.record cimport (
+    GONE,
     MOST_PARTS,
     REASON_CLOSED,
     REASON_NONE,
@@ -58,6 +63,11 @@ cdef enum:
     AGAIN = 100_000
     # How long a message may wait, where a peer is slow to take it, for somebody to look.
     ERRAND = 2_000_000
+    # How long a peer that was there is taken to be there, in nanoseconds: no program can have been
+    # started in its place by then, and have mapped anything.
+    PROOF = 20_000
+    # How often to look for the peer of what is still in flight.
+    MISSING = 50_000_000
 
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
@@ -79,6 +89,34 @@ cdef void announce(Core* core, Address bell) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
 
 
+cdef bint has_gone(Core* core, Record* record) noexcept nogil:
+    """Whether a peer that was met on this host is not there any more. For the record's owner.
+
+    Called before a write is posted, and where a transfer is over, before anybody is told so. Lock
+    not held.
+    """
+    cdef int64_t now
+    if record.near and not record.gone:
+        now = now_ns()
+        if now >= record.proved + PROOF:
+            record.proved = now
+            record.gone = not is_there(core, record.bell)
+    return record.gone
+
+
+cdef bint is_missing(Core* core, Record* record, int64_t now) noexcept nogil:
+    """Whether the peer of a transfer that takes long has gone: looks now and then. As `has_gone`.
+
+    UCX sees that by itself, unless somebody else has its sockets.
+    """
+    return (
+        record.near
+        and not record.gone
+        and now >= max(record.begun, record.proved) + MISSING
+        and has_gone(core, record)
+    )
+
+
 cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
     """Tell the peer that this side gave up; return whether NIXL took the message."""
     cdef int rc
@@ -93,10 +131,12 @@ cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noe
 
 
 cdef int begin(Core* core, Record* record) noexcept nogil:
-    """Post all parts; return NIXL's status."""
+    """Post all parts; return NIXL's status, or GONE."""
     cdef int i
     cdef int rc
     if record.parts[0].lane is NULL:
+        if record.writes and has_gone(core, record):
+            return GONE
         pthread_mutex_lock(core.progress)
         rc = core.nixl.post_xfer_req(core.agent, record.parts[0].request, NULL)
         pthread_mutex_unlock(core.progress)
@@ -119,7 +159,8 @@ cdef int progress_of(Core* core, Record* record) noexcept nogil:
     if atomic_load(&record.unfinished):
         return NIXL_IN_PROGRESS
     for i in range(record.part_count):
-        if rc == NIXL_SUCCESS:
+        # An error of NIXL's comes first: something may still be in flight.
+        if rc == NIXL_SUCCESS or (rc == GONE and record.parts[i].rc != NIXL_SUCCESS):
             rc = record.parts[i].rc
     return rc
 
@@ -166,6 +207,8 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     cdef bint claimed = False
     cdef bint told = True
     cdef bint lingers = False
+    if rc == NIXL_SUCCESS and has_gone(core, record):
+        rc = GONE
     if rc == NIXL_SUCCESS:
         # From here on a cancellation comes too late.
         pthread_mutex_lock(&core.lock)
@@ -182,8 +225,11 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         else:
             reason = REASON_NOT_TOLD
     else:
-        lingers = rc != NIXL_SUCCESS and record.posted
-        if lingers:
+        lingers = rc != NIXL_SUCCESS and rc != GONE and record.posted
+        if rc == GONE:
+            told = False
+            rc = NIXL_SUCCESS  # which has nothing to say about that
+        elif lingers:
             told = _tell(core, record, BROKEN_PREFIX, BROKEN_PREFIX_SIZE)
         elif read_status(&record.status) == CANCELLED:
             told = _tell(core, record, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE)
@@ -326,6 +372,10 @@ cdef size_t poll_active(Core* core) noexcept nogil:
         record = link[0]
         rc = progress_of(core, record)
         if rc == NIXL_IN_PROGRESS:
+            if record.near and is_missing(core, record, now_ns()):
+                pthread_mutex_lock(&core.lock)
+                finish(core, record, ERRORED, REASON_PEER_LOST, 0)  # but it is drained
+                pthread_mutex_unlock(&core.lock)
             link = &record.next
         else:
             link[0] = record.next

@@ -9,12 +9,10 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from nixl_connect._native.atomic cimport atomic_add
+from nixl_connect._native.descriptors cimport own_close, own_eventfd
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
-    EFD_CLOEXEC,
     EFD_NONBLOCK,
-    close,
-    eventfd,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -26,7 +24,7 @@ from nixl_connect._native.posix cimport (
 
 cdef void _release(WakerState* state) noexcept nogil:
     if atomic_add(&state.refs, -1) == 0:
-        close(state.fd)
+        own_close(state.fd)
         pthread_mutex_destroy(&state.lock)
         free(state)
 
@@ -70,7 +68,7 @@ cdef class Waker:
         self.generation = fork_generation()
         self.state.refs = 1
         self.state.ready = NULL
-        self.state.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self.state.fd = own_eventfd(0, EFD_NONBLOCK)
         if self.state.fd < 0 or pthread_mutex_init(&self.state.lock, NULL):
             free(self.state)
             self.state = NULL
