@@ -208,8 +208,11 @@ class Descriptor:
         RegistrationError
             The descriptor is registered with another connection, or NIXL refuses. Also a
             RuntimeError.
+        ClosedError
+            The connector is closed, or the parent process opened it. Also a RuntimeError.
         """
         _check_connection(connection)
+        connection._engine.refuse_after_fork()
         if self._registered_with(connection):
             return
         memory = self._memory
@@ -256,8 +259,11 @@ class Descriptor:
         ------
         RegistrationError
             The descriptor is registered with another connection.
+        ClosedError
+            The parent process opened the connector.
         """
         _check_connection(connection)
+        connection._engine.refuse_after_fork()
         if not self._registered_with(connection):
             return
         with _lock:

@@ -98,12 +98,15 @@ class PassiveOperation(AbstractOperation):
         ------
         StateError
             The operation ended before its metadata was created.
+        ClosedError
+            The parent process made the operation.
         """
         native = self._begun()
+        # What was handed out before, too: the memory that it names is the parent's.
+        self._connection._engine.refuse_after_fork()
         hex_encode = bool(hex_encode)
         made = self._metadata.get(hex_encode)
         if made is None:
-            self._connection._engine.refuse_after_fork()
             if self._hold is None or not native.expose():
                 raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
             if self._stream is None:

@@ -99,6 +99,7 @@ class PreparedTransfer:
 
     def transfer_blocking(self, timeout: float | None = None) -> None:
         """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
+        self._engine.refuse_after_fork()
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
         fence = self._operation._fence()
@@ -129,6 +130,7 @@ class PreparedTransfer:
             It is closed, or another transfer is in progress. A transfer that fails after it has
             begun closes it.
         """
+        self._engine.refuse_after_fork()
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
         fence = self._operation._fence()
@@ -304,11 +306,14 @@ class PreparedTransfer:
             A transfer is in progress.
         TransferError
             The peer could not be told. Also a RuntimeError.
+        ClosedError
+            The parent process prepared it. Also a RuntimeError.
         """
+        self._engine.refuse_after_fork()
         self._close(PATIENT)
 
     def _close(self, permit: Permit) -> None:
-        if self._native is None or self._engine.forked:
+        if self._native is None:
             return
         if not self._engine.starter.is_free:
             permit.need_patience()
@@ -344,8 +349,11 @@ class PreparedTransfer:
         ------
         StateError
             A transfer is in progress.
+        ClosedError
+            The parent process prepared it. Also a RuntimeError.
         """
-        if self._native is None or self._engine.forked:
+        self._engine.refuse_after_fork()
+        if self._native is None:
             return
         if not self._turn.acquire(False):
             raise StateError(f"{self!r} cannot be cancelled while a transfer is going on")
@@ -364,11 +372,14 @@ class PreparedTransfer:
                 self._turn.release()
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019
+        self._engine.refuse_after_fork()
         if self._native is None:
             raise StateError(f"{self!r} is closed; prepare anew")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if self._engine.forked:
+            return  # a child leaves what the parent has entered
         if kind is None:
             self.close()
         else:
@@ -378,6 +389,8 @@ class PreparedTransfer:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if self._engine.forked:
+            return
         if kind is not None:
             self.cancel()
             return

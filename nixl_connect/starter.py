@@ -124,13 +124,13 @@ class Starter:
 
     def register(self, hold: Hold, local: Local, permit: Permit) -> None:
         """Register memory for a passive operation's hold, to be given to `listen` or released."""
-        if self._reactor.quarantined_bytes >= self._most_quarantined:
-            raise QuarantineError(
-                f"{self._reactor.quarantined_bytes} bytes of abandoned operations are in "
-                f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
-            )
         with self._usable:
             self._keeper.refuse_amid()
+            if self._reactor.quarantined_bytes >= self._most_quarantined:
+                raise QuarantineError(
+                    f"{self._reactor.quarantined_bytes} bytes of abandoned operations are in "
+                    f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
+                )
             self._keeper.keep_up(permit)
             with self._entered(self._registrations, permit):
                 permit.check()

@@ -343,10 +343,10 @@ def test_in_a_forked_child(connector, peer):
         if child == 0:
             status = 1
             try:
-                read.transfer_blocking(10)
-            except nc.ClosedError:
-                read.close()
-                read.cancel()
+                for refused in (read.transfer_blocking, read.close, read.cancel, read.__enter__):
+                    with pytest.raises(nc.ClosedError):
+                        refused()
+                read.__exit__(None, None, None)
                 del read
                 status = 0
             finally:

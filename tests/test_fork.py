@@ -1,0 +1,522 @@
+"""Children of a process that has a connector: what they inherit, and what they are refused."""
+
+import os
+import signal
+import textwrap
+
+import numpy as np
+import pytest
+from processes import HERE, Peer, run_python, told
+
+import nixl_connect as nc
+from nixl_connect import inheritance
+from nixl_connect._native import redirect
+
+PRELUDE = """
+    import asyncio, contextlib, ctypes, gc, json, os, signal, socket, subprocess, sys, threading
+    import numpy as np
+    import nixl_connect as nc
+    from nixl_connect._native import descriptors
+
+    def files():
+        found = {}
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        return {fd: path for fd, path in found.items() if not path.startswith("/proc/")}
+
+    def in_child(check):
+        # Runs a check in a forked child; whatever it raises fails it.
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                check()
+                status = 0
+            finally:
+                if status:
+                    import traceback
+                    traceback.print_exc()
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def move(source, target):
+        offered = source.create_readable_blocking(nc.Descriptor(np.ones(100, np.uint8)))
+        into = np.zeros(100, np.uint8)
+        reading = target.begin_read_blocking(offered.metadata(), nc.Descriptor(into))
+        reading.wait_for_completion_blocking(20)
+        offered.wait_for_completion_blocking(20)
+        assert into.all()
+"""
+
+
+def run(code, **environment):
+    """Run code in a process of its own, which fails if any of it does."""
+    prelude, code = textwrap.dedent(PRELUDE), textwrap.dedent(code)
+    return run_python("-W", "ignore::DeprecationWarning", "-c", prelude + code, **environment)
+
+
+TRANSPORTS = pytest.mark.parametrize("tls", ["all", "tcp"])
+
+
+@pytest.fixture
+def start(start_peer):
+    """Start peers that fork, and become other programs."""
+    peers = []
+
+    def start(**environment):
+        peer = Peer(environment, program=HERE / "forking.py")
+        peers.append(peer)
+        peer.do("connect")
+        return peer
+
+    yield start
+    for peer in peers:
+        peer.end()
+
+
+# --- what is inherited -------------------------------------------------------------------------
+
+
+@TRANSPORTS
+def test_all_that_a_connector_opens_is_closed_by_exec_and_noted(tls):
+    """Its connection to a peer, and what an event loop waits on, included."""
+    run(
+        """
+        before = files()
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+
+        async def wait():
+            offered = await one.create_readable(nc.Descriptor(np.ones(100, np.uint8)))
+            into = nc.Descriptor(np.zeros(100, np.uint8))
+            async with await two.begin_read(offered.metadata(), into) as reading:
+                await reading.wait_for_completion()
+            await offered.wait_for_completion(20)
+
+        asyncio.run(wait())
+        opened = {fd: path for fd, path in files().items() if fd not in before}
+        assert sum(path.startswith("socket:") for path in opened.values()) > 10, opened
+        assert not [fd for fd in opened if os.get_inheritable(fd)], opened
+        assert set(descriptors.noted()) == opened.keys(), opened
+        one.close_blocking(), two.close_blocking()
+        assert set(descriptors.noted()) <= files().keys()
+        """,
+        UCX_TLS=tls,
+    )
+
+
+@pytest.mark.parametrize("how", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_a_forked_child_has_dev_null_in_their_place(how):
+    """Also where the C library is asked to fork, and Python knows nothing of it."""
+    run(
+        f"""
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        before, noted = files(), descriptors.noted()
+        child = {how}()
+        if child == 0:
+            after = files()
+            changed = {{fd for fd in before if after.get(fd) != before[fd]}}
+            wrong = changed ^ set(noted) or {{
+                fd for fd in noted if after[fd] != "/dev/null" or os.get_inheritable(fd)
+            }} or descriptors.noted() or after.keys() - before.keys()
+            os._exit(1 if wrong else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert files() == before and descriptors.noted() == noted
+        move(one, two)
+        """
+    )
+
+
+def test_no_descriptor_left_for_dev_null():
+    """Each makes room for the next."""
+    run(
+        """
+        import resource
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        noted = descriptors.noted()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, most))
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+
+        def check():
+            os.close(taken[-1])  # for a look at what there is
+            after = files()
+            assert all(after[fd] == "/dev/null" for fd in noted), after
+
+        in_child(check)
+        """
+    )
+
+
+def test_what_others_open_is_handed_down_as_ever():
+    """By other threads, before a connector opens, meanwhile and after."""
+    run(
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        made, stop = [], threading.Event()
+
+        def busy():
+            while not stop.is_set():
+                ends = socket.socketpair()
+                raw = libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+                pipe = os.pipe()
+                os.set_inheritable(pipe[0], True)
+                short = os.dup(pipe[0])
+                os.close(short)  # a number that somebody else is given next
+                made.append((ends, raw, pipe))
+                stop.wait(0.001)
+
+        resource = __import__("resource")
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
+        threads = [threading.Thread(target=busy) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        while len(made) < 20:
+            stop.wait(0.001)
+        connectors = [nc.Connector() for _ in range(4)]
+        for connector in connectors:
+            move(connectors[0], connector)
+        connectors.pop().close_blocking()
+        count = len(made)
+        while len(made) < count + 20:
+            stop.wait(0.001)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        before = files()
+        for ends, raw, pipe in made:
+            assert not os.get_inheritable(ends[0].fileno())
+            assert os.get_inheritable(raw) and os.get_inheritable(pipe[0])
+
+        def check():
+            after = files()
+            for ends, raw, pipe in made:
+                for fd in (ends[0].fileno(), ends[1].fileno(), raw, *pipe):
+                    assert after[fd] == before[fd], (fd, before[fd], after.get(fd))
+                ends[1].send(b"from the child")
+
+        in_child(check)
+        for ends, _, _ in made:
+            assert ends[0].recv(100) == b"from the child"
+        move(*connectors[:2])
+        """
+    )
+
+
+def test_a_child_that_opens_and_ends_disturbs_nobody():
+    """UCX's handlers at exit close numbers: those are still UCX's."""
+    run(
+        """
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        move(one, two)
+        """
+    )
+
+
+def test_other_programs_get_nothing():
+    run(
+        """
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        before = files()
+        mine = {before[fd] for fd in descriptors.noted() if ":[" in before[fd]}
+        mine -= {"anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
+        assert len(mine) > 10
+        code = "import os; print(*(os.readlink(e.path) for e in os.scandir('/proc/self/fd')))"
+        for start in (
+            lambda: subprocess.run([sys.executable, "-c", code], close_fds=False, check=True,
+                                   stdout=subprocess.PIPE, text=True).stdout,
+            lambda: os.popen(f'{sys.executable} -c "{code}"').read(),
+        ):
+            found = start()
+            assert "pipe:[" in found
+            assert not [path for path in mine if path in found], found
+        """
+    )
+
+
+def test_forks_while_connectors_open_and_close():
+    """A child never has one that is not replaced, whenever it is forked."""
+    run(
+        """
+        stop = threading.Event()
+
+        def busy():
+            while not stop.is_set():
+                with nc.Connector() as one, nc.Connector() as two:
+                    move(one, two)
+
+        one = nc.Connector()
+        one._open()
+        before = files()
+        thread = threading.Thread(target=busy)
+        thread.start()
+
+        def check():
+            for fd, path in files().items():
+                if fd not in before and path.startswith("socket:"):
+                    # The C library asks the kernel for addresses on one of its own.
+                    assert socket.socket(fileno=fd).family == socket.AF_NETLINK
+                elif fd not in before:
+                    assert "eventpoll" not in path
+
+        try:
+            for _ in range(100):
+                in_child(check)
+        finally:
+            stop.set()
+            thread.join()
+        """
+    )
+
+
+def test_calls_that_cannot_be_led_are_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(redirect, "redirect", lambda: 3)
+    monkeypatch.setattr(inheritance, "_warned", False)
+    inheritance.keep_from_children()
+    inheritance.keep_from_children()
+    assert [record.getMessage()[:7] for record in caplog.records] == ["3 calls"]
+
+
+def test_none_of_them_fails_here():
+    assert redirect.redirect() == 0
+
+
+def test_which_libraries_are_nixls(tmp_path):
+    """In a wheel, all that is in its folders; elsewhere, those with such names."""
+    wheel = tmp_path / ".nixl_cu12.mesonpy.libs" / "libnixl_capi.so"
+    wheel.parent.mkdir()
+    wheel.touch()
+    folders = [str(wheel.parent), str(tmp_path / "nixl_cu12.libs")]
+    assert inheritance.folders_of(str(wheel)) == folders
+    (tmp_path / "link.so").symlink_to(wheel)
+    assert inheritance.folders_of(str(tmp_path / "link.so")) == folders
+    assert inheritance.folders_of("/usr/lib/libnixl_capi.so") == []
+    assert inheritance.folders_of("libnixl_capi.so") == []
+
+
+def test_a_nixl_that_is_known_by_the_names_of_its_libraries(tmp_path):
+    """As one that is installed for the whole system."""
+    run(
+        """
+        from nixl_connect import library
+        (wheel, *_) = library.candidates()
+        link = os.environ["LINK"]
+        os.symlink(wheel.path, link)
+        inheritance = __import__("nixl_connect.inheritance").inheritance
+        inheritance.folders_of = lambda path: []
+        before = files()
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        opened = files().keys() - before.keys()
+        assert set(descriptors.noted()) == opened
+        assert not [fd for fd in opened if os.get_inheritable(fd)]
+        """,
+        LINK=str(tmp_path / "libnixl_capi.so"),
+    )
+
+
+# --- a peer whose children outlive it ----------------------------------------------------------
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("how", ["python", "c", "program"])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_peer_that_is_gone_and_its_child_is_not(
+    start, make_connector, monkeypatch, tls, how, connected
+):
+    """It is lost at once, and not when the child ends."""
+    monkeypatch.setenv("UCX_TLS", tls)
+    peer, connector = start(), make_connector()
+    first = peer.do("passive", kind="readable", sizes=[100], seed=1)
+    if connected:
+        into = nc.Descriptor(np.zeros(100, np.uint8))
+        with connector.begin_read_blocking(told(first), into) as read:
+            read.wait_for_completion_blocking(20)
+        peer.do("wait", number=first["id"])
+    made = [peer.do("passive", kind="readable", sizes=[size], seed=1) for size in (100, 100_000)]
+    child = peer.do("fork", how=how)["pid"]
+    try:
+        peer.kill()
+        for offered, size in zip(made, (100, 100_000), strict=True):
+            into = nc.Descriptor(np.zeros(size, np.uint8))
+            with pytest.raises(nc.PeerLostError):
+                connector.begin_read_blocking(
+                    told(offered), into, timeout=60
+                ).wait_for_completion_blocking(20)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+# --- what a child is refused -------------------------------------------------------------------
+
+
+def test_a_child_is_refused_whatever_the_parent_opened():
+    """Each with ClosedError; letting go of it is harmless and silent."""
+    run(
+        """
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        buffer = np.ones(64, np.uint8)
+        registered, fresh = nc.Descriptor(buffer), nc.Descriptor(np.ones(64, np.uint8))
+        registered.register_memory(one)
+        connection = one._open()
+        offers = [one.create_readable_blocking(registered) for _ in range(3)]
+        metadata = [offer.metadata() for offer in offers]
+        space = one.create_writable_blocking(nc.Descriptor(np.zeros(64, np.uint8)))
+        room = space.metadata()
+        prepared = two.prepare_read_blocking(metadata[0], nc.Descriptor(np.zeros(64, np.uint8)))
+        prepared.transfer_blocking(20)
+        ended = two.begin_read_blocking(metadata[1], nc.Descriptor(np.zeros(64, np.uint8)))
+        ended.wait_for_completion_blocking(20)
+        into = nc.Descriptor(np.zeros(64, np.uint8))
+        run = asyncio.run
+        refused = {
+            "create_readable": lambda: run(one.create_readable(fresh)),
+            "create_readable_blocking": lambda: one.create_readable_blocking(fresh),
+            "create_writable": lambda: run(one.create_writable(fresh)),
+            "create_writable_blocking": lambda: one.create_writable_blocking(fresh),
+            "begin_read": lambda: run(two.begin_read(metadata[2], into)),
+            "begin_read_blocking": lambda: two.begin_read_blocking(metadata[2], into),
+            "begin_write": lambda: run(two.begin_write(fresh, room)),
+            "begin_write_blocking": lambda: two.begin_write_blocking(fresh, room),
+            "prepare_read": lambda: run(two.prepare_read(metadata[2], into)),
+            "prepare_read_blocking": lambda: two.prepare_read_blocking(metadata[2], into),
+            "prepare_write": lambda: run(two.prepare_write(fresh, room)),
+            "prepare_write_blocking": lambda: two.prepare_write_blocking(fresh, room),
+            "itself": lambda: one.begin_read_blocking(metadata[2], into),
+            "stats": one.stats,
+            "operations": one.operations,
+            "peers": one.peers,
+            "connection.metadata": lambda: connection.metadata,
+            "Remote": lambda: nc.Remote(connection, room.nixl_metadata),
+            "metadata": offers[0].metadata,
+            "metadata, in hexadecimal": lambda: offers[0].metadata(hex_encode=True),
+            "cancel": offers[0].cancel,
+            "cancel what has ended": ended.cancel,
+            "wait": lambda: run(offers[0].wait_for_completion(1)),
+            "wait_blocking": lambda: offers[0].wait_for_completion_blocking(1),
+            "register_memory": lambda: fresh.register_memory(one),
+            "register_memory again": lambda: registered.register_memory(one),
+            "register_memory elsewhere": lambda: registered.register_memory(two),
+            "register_with_connector": lambda: fresh.register_with_connector(connection),
+            "deregister": lambda: registered.deregister_with_connector(connection),
+            "deregister what is not": lambda: fresh.deregister_with_connector(connection),
+            "transfer": lambda: run(prepared.transfer(5)),
+            "transfer_blocking": lambda: prepared.transfer_blocking(5),
+            "prepared close": prepared.close,
+            "prepared cancel": prepared.cancel,
+            "prepared with": prepared.__enter__,
+        }
+
+        def check():
+            global offers, space, prepared, ended, registered, fresh, connection, one, two
+            for what, attempt in refused.items():
+                try:
+                    attempt()
+                except nc.ClosedError as error:
+                    assert "forked" in str(error), (what, error)
+                else:
+                    raise AssertionError(f"{what} is not refused")
+            assert not registered.is_registered
+            assert str(offers[0].status) == "INIT" and str(ended.status) == "DONE"
+            repr(offers[0]), repr(prepared), prepared.closed, ended.results(), one.name
+            # Letting go is silent.
+            import io
+            sys.stderr = said = io.StringIO()
+            for operation in (*offers, space, ended):
+                operation.__exit__(None, None, None)
+            prepared.__exit__(None, None, None)
+            prepared.__exit__(ValueError, None, None)
+
+            async def leave():
+                await prepared.__aexit__(None, None, None)
+                await offers[0].__aexit__(None, None, None)
+                await one.close()
+
+            run(leave())
+            one.close_blocking(), two.close_blocking()
+            refused.clear()
+            operation = offers = space = prepared = ended = registered = fresh = connection = None
+            one = two = None
+            gc.collect()
+            assert not said.getvalue(), said.getvalue()
+            try:
+                nc.Connector().create_readable_blocking(nc.Descriptor(b"abc"))
+            except nc.BackendError as error:
+                assert "spawn" in str(error)
+
+        in_child(check)
+        assert registered.is_registered
+        prepared.transfer_blocking(20)
+        prepared.close()
+        offers[0].wait_for_completion_blocking(20)
+        move(one, two)
+        """
+    )
+
+
+@pytest.mark.parametrize("busy", ["registrations.lock.lock", "peers._lock", "_close_lock"])
+def test_refused_also_where_a_thread_held_a_lock(busy):
+    """Which it cannot give back in the child."""
+    run(
+        f"""
+        one, two = nc.Connector(), nc.Connector()
+        move(one, two)
+        descriptor = nc.Descriptor(np.ones(64, np.uint8))
+        descriptor.register_memory(one)
+        offer = one.create_readable_blocking(descriptor)
+        into = nc.Descriptor(np.zeros(64, np.uint8))
+        prepared = two.prepare_read_blocking(offer.metadata(), into)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with contextlib.ExitStack() as stack:
+                for connector in (one, two):
+                    stack.enter_context(connector._open()._engine.{busy})
+                held.set()
+                done.wait(50)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+
+        def check():
+            signal.alarm(30)  # what hangs
+            for attempt in (
+                lambda: one.create_readable_blocking(nc.Descriptor(b"abc")),
+                lambda: descriptor.deregister_with_connector(one._open()),
+                lambda: nc.Descriptor(b"abc").register_memory(one),
+                lambda: two.begin_read_blocking(
+                    offer._metadata[False], nc.Descriptor(np.zeros(64, np.uint8))
+                ),
+                lambda: prepared.transfer_blocking(5),
+                lambda: prepared.close(),
+                lambda: one.stats(),
+                lambda: one._open().metadata,
+                lambda: offer.cancel(),
+            ):
+                try:
+                    attempt()
+                except nc.ClosedError:
+                    continue
+                raise AssertionError("not refused")
+            one.close_blocking(), two.close_blocking()
+
+        in_child(check)
+        done.set()
+        thread.join()
+        """
+    )
