@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -42,8 +43,8 @@ _MOST = 100
 _PATIENCE = 2.0
 # A socket may refuse for so long (seconds) since nobody listens there yet.
 _YOUNG = 10.0
-_NAME = re.compile(r"([0-9]+)-[0-9a-f]{6}\.sock")
-_CREDENTIALS = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
+_NAME = re.compile(r"([0-9]{1,10})-[0-9a-f]{6}\.sock")
+_CREDENTIALS = struct.Struct("iII")  # of SO_PEERCRED: process, user, group
 
 logger: logging.Logger = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -68,6 +69,26 @@ def folders(user: int | None = None) -> list[Path]:
     if user is None:
         user = os.getuid()
     return [Path(f"/run/user/{user}/nixl_connect"), Path(f"/tmp/nixl_connect-{user}")]
+
+
+def check(folder: Path, user: int) -> None:
+    """Raise PermissionError unless nobody but a user, and root, can have put sockets in a folder.
+
+    Anybody may have made one in a place such as ``/tmp`` first.
+    """
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
+        whose = "this user" if user == os.getuid() else f"the user {user}"
+        raise PermissionError(f"{folder} is not a folder of {whose}")
+    if found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is open to others: chmod 700")
+
+
+def user_of(connection: socket.socket) -> int:
+    """Return the user of the process at the other end of a local socket, as the kernel knows it."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    user: int = _CREDENTIALS.unpack(told)[1]
+    return user
 
 
 def sockets(folder: Path) -> dict[Path, int]:
@@ -167,8 +188,7 @@ class Monitor:
                     _hang_up(client)
 
     def _tell(self, client: socket.socket) -> None:
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if self._closed or _CREDENTIALS.unpack(told)[1] not in (0, os.getuid()):
+        if self._closed or user_of(client) not in (0, os.getuid()):
             return
         client.settimeout(_PATIENCE)
         answer = json.dumps(snapshot(), allow_nan=False).encode() + b"\n"
@@ -235,11 +255,7 @@ def serve(path: str | os.PathLike[str] | None = None) -> Monitor:
 
 def _serve(folder: Path) -> Monitor:
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} is not a folder of this user")
-    if found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is open to others: chmod 700")
+    check(folder, os.getuid())
     sweep(folder)
     name = folder / f"{os.getpid()}-{secrets.token_hex(3)}.sock"
     monitor = Monitor(name, socket.socket(socket.AF_UNIX))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from nixl_connect.cli.errors import CommandError
+from nixl_connect.cli.text import printable
 
 __all__ = ["main"]
 
@@ -48,7 +49,9 @@ def _run(chosen: argparse.Namespace) -> int:
         status: int = chosen.run(chosen)
         sys.stdout.flush()
     except CommandError as error:
-        print(f"nixl-connect: {error}", file=sys.stderr)
+        # It may have in it what somebody else said.
+        text = "\n".join(map(printable, str(error).split("\n")))
+        print(f"nixl-connect: {text}", file=sys.stderr)
         if chosen.json and not error.is_shown:
             print(json.dumps({"error": str(error)}), flush=True)
         return error.status

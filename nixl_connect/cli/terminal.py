@@ -22,8 +22,14 @@ _WIDTH = 120
 
 
 def console() -> Console:
-    """Return what prints on the standard output."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=True)
+    """Return what prints on the standard output: text as it is, be it somebody else's."""
+    return Console(
+        width=None if sys.stdout.isatty() else _WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
 
 
 def table(*headers: str, left: tuple[str, ...] = ()) -> Table:

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what there is, until told to end."""
     sources = Sources(arguments.where)
     if not sources.read() and not sources.silent:
-        raise CommandError(_NOBODY)
+        raise CommandError("; ".join([_NOBODY, *sources.refused]))
     looks = _looks(sources)
     if not arguments.json and sys.stdout.isatty():
         _show(looks, sources, arguments)

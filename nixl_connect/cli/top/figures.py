@@ -66,6 +66,8 @@ def figures(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[Fig
     for process in now:
         for connector in process["connectors"]:
             clock, stats = known.get((process["pid"], connector["id"]), (math.inf, {}))
+            if stats.get("duration_bounds") != connector["stats"].get("duration_bounds"):
+                clock = math.inf  # another process, of another version
             seconds = process["clock"] - clock
             found.append(
                 Figures(

@@ -1,8 +1,12 @@
-"""Where ``nixl-connect top`` reads: the sockets that `nixl_connect.monitor` opens."""
+"""Where ``nixl-connect top`` reads: the sockets that `nixl_connect.monitor` opens.
+
+Others may open sockets too, in a folder that they made first. So only those of the user whose
+processes are asked for are read, and what they tell is not believed before it has been looked at.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import socket
 import time
@@ -12,14 +16,16 @@ from typing import Any
 
 from nixl_connect import monitor
 from nixl_connect.cli.errors import CommandError
+from nixl_connect.cli.top.snapshot import understood
 from nixl_connect.lifecycle import MONITOR
 
 # Seconds for a process to answer. One that is stopped does not.
 _PATIENCE = 2.0
-# Bytes of an answer; a thousand connectors tell less.
-_LONGEST = 64 << 20
+# Bytes of an answer; hundreds of connectors with all that is told of each are less.
+_LONGEST = 16 << 20
 # Processes that are asked at a time.
 _AT_A_TIME = 16
+_ROOT = 0
 
 
 class Sources:
@@ -33,43 +39,67 @@ class Sources:
     Raises
     ------
     CommandError
-        There is no such process, socket or folder.
+        There is no such process, socket or folder, or it is not to be trusted.
     """
 
     def __init__(self, where: str | None) -> None:
         self._pid: int | None = None
         self._socket: Path | None = None
+        self._user: int = os.getuid()
+        """Whose processes."""
         self.silent: list[int] = []
-        """Processes that did not answer at the last `read`, or in words of another version."""
-        user = None
+        """Processes that did not answer at the last `read`, or not with what this can show."""
+        self.refused: list[str] = []
+        """Why folders were left out at the last `read`."""
         if where is not None and where.isdecimal():
-            self._pid = int(where)
-            try:
-                user = Path(f"/proc/{where}").stat().st_uid  # root may ask for another's
-            except OSError:
-                raise CommandError(f"there is no process {where}") from None
+            self._pid = _process(where)
+            self._user = _owner(Path("/proc", where))  # root may ask for another's
         asked = os.environ.get(MONITOR, "")
-        self._folders = [Path(asked)] if os.sep in asked else monitor.folders(user)
-        for folder in self._folders:
-            monitor.sweep(folder)
+        self._folders = [Path(asked)] if os.sep in asked else monitor.folders(self._user)
         if where is not None and self._pid is None:
-            path = Path(where)
-            if path.is_socket():
-                self._socket = path
-            elif path.is_dir():
-                self._folders = [path]
-            else:
-                raise CommandError(f"{where} is not a process, a socket or a folder", status=2)
+            self._look_at(Path(where).resolve(), where)
+        for folder in self._trusted():
+            monitor.sweep(folder)
+
+    def _look_at(self, path: Path, where: str) -> None:
+        """Read from a path that was named. Root may look at whatever it names."""
+        if path.is_socket():
+            self._socket = path
+        elif path.is_dir():
+            self._folders = [path]
+        else:
+            raise CommandError(f"{where} is not a process, a socket or a folder", status=2)
+        if os.getuid() == _ROOT:
+            self._user = _owner(path)
+        if path.is_dir() and not self._trusted():
+            raise CommandError(self.refused[0], status=2)
+
+    def _trusted(self) -> list[Path]:
+        """Return the folders in which there are sockets of the user's processes alone."""
+        reasons = {folder: self._refusal(folder) for folder in self._folders}
+        self.refused = [reason for reason in reasons.values() if reason]
+        return [folder for folder, reason in reasons.items() if reason is None]
+
+    def _refusal(self, folder: Path) -> str | None:
+        """Return why not to read from a folder, if so: nothing but that there is none yet."""
+        try:
+            monitor.check(folder, self._user)
+        except PermissionError as error:
+            return str(error)
+        except OSError:
+            return ""
+        return None
 
     def read(self) -> list[dict[str, Any]]:
         """Return the snapshots of the processes that are there, by process id."""
         self.silent = []
         sockets: dict[Path, int] = {}
-        for folder in self._folders:
-            sockets |= monitor.sockets(folder)
         if self._socket is not None:
             sockets = {self._socket: 0}
-        elif self._pid is not None:
+        else:
+            for folder in self._trusted():
+                sockets |= monitor.sockets(folder)
+        if self._pid is not None:
             sockets = {path: pid for path, pid in sockets.items() if pid == self._pid}
         with ThreadPoolExecutor(_AT_A_TIME) as threads:
             found = list(threads.map(self._read, sockets, sockets.values()))
@@ -77,52 +107,59 @@ class Sources:
 
     def _read(self, path: Path, pid: int) -> dict[str, Any] | None:
         """Return what one process tells; None if it has ended, or does not tell."""
-        told = bytearray()
-        end = time.monotonic() + _PATIENCE
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_PATIENCE)
             try:
                 connection.connect(str(path))
-                while not told.endswith(b"\n") and len(told) <= _LONGEST:
-                    connection.settimeout(max(end - time.monotonic(), 0.001))
-                    part = connection.recv(1 << 20)
-                    if not part:
-                        break
-                    told += part
-            except (TimeoutError, BlockingIOError):
-                # The latter where those who asked before wait for it still.
-                self.silent.append(pid)
-                return None
+                if monitor.user_of(connection) == self._user:
+                    told = _all_of(connection)
+                    # Where it tells nothing it is closing, or this user is none of its own.
+                    return understood(told) if told else None
+            except (TimeoutError, BlockingIOError, ValueError):
+                pass  # the second where those who asked before wait for it still
             except OSError:
                 return None  # it was killed, or is just being opened
-        return self._understood(bytes(told), pid)
-
-    def _understood(self, told: bytes, pid: int) -> dict[str, Any] | None:
-        if not told:
-            return None  # it is closing, or this user is none of its own
-        try:
-            snapshot: dict[str, Any] = json.loads(told)
-            if set(snapshot) >= {"pid", "program", "clock", "connectors"}:
-                for connector in snapshot["connectors"]:
-                    _check(connector)
-                return snapshot
-        except (ValueError, TypeError, KeyError):
-            pass
         self.silent.append(pid)
         return None
 
 
-def _check(connector: dict[str, Any]) -> None:
-    """Raise KeyError or TypeError unless there is what this version shows."""
-    connector["id"], connector["name"], connector["operations"], connector["peers"]
-    stats = connector["stats"]
-    for group, key in (
-        ("operations", "phases"),
-        ("operations", "held_bytes"),
-        ("operations", "quarantined_bytes"),
-        ("registrations", "bytes"),
-        ("peers", "count"),
-        ("peers", "reloads"),
-    ):
-        stats[group][key]
-    stats["ended"], stats["duration_bounds"]
+def _all_of(connection: socket.socket) -> bytes:
+    """Return all that comes, up to a line's end.
+
+    Raises
+    ------
+    TimeoutError
+        It does not end in time.
+    ValueError
+        It is too long.
+    """
+    told = bytearray()
+    end = time.monotonic() + _PATIENCE
+    while not told.endswith(b"\n"):
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        part = connection.recv(1 << 20)
+        if not part:
+            break
+        told += part
+        if len(told) > _LONGEST:
+            raise ValueError(f"more than {_LONGEST} bytes")
+    return bytes(told)
+
+
+def _process(where: str) -> int:
+    """Return the number of a process, which there may be or not."""
+    with contextlib.suppress(ValueError):  # so many digits that Python refuses to read them
+        return int(where)
+    raise CommandError(f"there is no process {where:.20}...")
+
+
+def _owner(path: Path) -> int:
+    """Return the user whose a process, a folder or a socket is."""
+    try:
+        return path.stat().st_uid
+    except OSError:
+        kind = "process" if path.parent == Path("/proc") else "path"
+        raise CommandError(f"there is no {kind} {path.name}") from None

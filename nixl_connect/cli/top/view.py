@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nixl_connect.cli import terminal
-from nixl_connect.cli.text import format_bytes, format_seconds, printable
+from nixl_connect.cli.text import format_bytes, format_seconds
 from nixl_connect.cli.top.figures import Figures
 from nixl_connect.statistics import BOUNDS
 
@@ -36,7 +36,8 @@ def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableT
     parts: list[RenderableType] = [Text(head + _many(len(figures), "connector", "connectors"))]
     if silent:
         who = ", ".join(map(str, silent))
-        parts.append(Text(f"no answer from {who}: stopped, or of another version", "yellow"))
+        why = "stopped, or of another version"
+        parts.append(Text(f"no answer from {who} that makes sense: {why}", "yellow"))
     if figures:
         parts += [Text(), _connectors(figures), *_more(len(figures) - _MOST_CONNECTORS)]
         parts += [Text(), _holdings(figures)]
@@ -99,8 +100,8 @@ def _connectors(figures: list[Figures]) -> RenderableType:
         waiting = ", ".join(f"{count} {phase}" for phase, count in phases.items() if count)
         failed = Text(moving[1], "red")
         table.add_row(
-            f"{item.pid} {printable(item.program)}",
-            printable(item.name),
+            f"{item.pid} {item.program}",
+            item.name,
             moving[0],
             failed,
             *moving[2:],
@@ -125,7 +126,7 @@ def _holdings(figures: list[Figures]) -> RenderableType:
         )
         table.add_row(
             str(item.pid),
-            printable(item.name),
+            item.name,
             str(complete),
             str(cancelled),
             Text(str(errored), "red" if errored else ""),
@@ -147,9 +148,9 @@ def _peers(figures: list[Figures]) -> list[RenderableType]:
     rows.sort(key=lambda row: (row[0]["idle"], row[0]["name"]))
     for peer, item in rows[:_MOST]:
         table.add_row(
-            printable(peer["name"]),
+            peer["name"],
             str(item.pid),
-            printable(item.name),
+            item.name,
             str(peer["in_flight"]),
             str(peer["regions"]),
             format_seconds(peer["idle"]) if peer["idle"] else "",
@@ -181,9 +182,9 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
             format_bytes(operation["nbytes"]),
             f" {operation['phase']}",
             "" if left is None else format_seconds(left),
-            f" {printable(operation['peer'])}",
+            f" {operation['peer']}",
             str(item.pid),
-            printable(item.name),
+            item.name,
         )
     return [table, *_more(len(rows) - _MOST)]
 
