@@ -4,8 +4,9 @@
 
 Each picks at random: whole transfers, blocking and on a loop, of one array and of many, whose bytes
 are compared; operations that are cancelled, dropped, or left to their deadline; prepared transfers;
-figures and reports; forks; and connectors that are closed while others use them. Prints how often
-each was done, as JSON. What is not expected ends it with a traceback.
+transfers within one connector, whose sides end in any order; figures and reports; forks; and
+connectors that are closed while others use them. Prints how often each was done, as JSON. What is
+not expected ends it with a traceback.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import os
 import random
 import signal
@@ -103,9 +105,9 @@ class Worker:
         # One thread alone: forking stops all others for a moment.
         self.forks = seed % 1000 == 0
 
-    def arrays(self) -> tuple[Any, Any]:
+    def arrays(self, most: int = 2**20) -> tuple[Any, Any]:
         """Return some bytes, and as many zeros."""
-        size = int(2 ** self.rng.uniform(0, 20))
+        size = int(2 ** self.rng.uniform(0, math.log2(most)))
         source = np.frombuffer(bytearray(self.rng.randbytes(size)), np.uint8)
         return source, np.zeros(size, np.uint8)
 
@@ -253,6 +255,42 @@ class Worker:
             return
         raise AssertionError("nobody wrote to it")
 
+    def within(self) -> None:
+        """A transfer within one connector, whose sides end in any order."""
+        connector = self.rng.choice(self.hammer.pair)
+        source, target = self.arrays(2**22)
+        offered = connector.create_readable_blocking(nc.Descriptor(source))
+        metadata = offered.metadata()
+        if self.rng.random() < 0.3:
+            offered.cancel()
+        try:
+            read = connector.begin_read_blocking(metadata, nc.Descriptor(target))
+        except nc.TransferError:
+            return  # nothing was registered any more
+        sides = [offered, read]
+        self.rng.shuffle(sides)
+        if self.rng.random() < 0.5:
+            sides.pop().cancel()
+        for operation in sides:
+            await_end(operation)
+        if read.status is nc.OperationStatus.COMPLETE:
+            assert (source == target).all()
+
+    def repeat_within(self) -> None:
+        """The same, prepared: it outlives what it was prepared for."""
+        connector = self.rng.choice(self.hammer.pair)
+        source, target = self.arrays(2**22)
+        offered = connector.create_writable_blocking(nc.Descriptor(target))
+        metadata = offered.metadata()
+        with connector.prepare_write_blocking(nc.Descriptor(source), metadata) as write:
+            for value in range(3):
+                if value == self.rng.randrange(3):
+                    offered.cancel()
+                source[:] = value
+                write.transfer_blocking(PATIENCE)
+                assert (target == value).all()
+        await_end(offered)
+
     def look(self) -> None:
         """Read what there is to read."""
         for connector in self.hammer.pair:
@@ -292,6 +330,8 @@ class Worker:
             self.cancel,
             self.drop,
             self.expire,
+            self.within,
+            self.repeat_within,
             self.look,
             self.mortal,
         ]
@@ -320,8 +360,10 @@ class Worker:
         await asyncio.gather(*(one() for _ in range(self.rng.choice((1, 8)))))
 
     async def interrupt(self) -> None:
-        """Cancel tasks, wherever they are."""
+        """Cancel tasks, wherever they are; some move bytes within one connector."""
         passive, active = self.sides()
+        if self.rng.random() < 0.3:
+            active = passive
 
         async def one() -> None:
             source, target = self.arrays()

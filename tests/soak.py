@@ -6,14 +6,16 @@
 Each peer is served by a task: rounds of operations of every kind and size, into which it cancels,
 drops, alters metadata, stops the peer or kills it, which comes back under the same name. All
 metadata is sealed. An operation that is complete has moved every byte, on both sides; one that is
-not has an error of the kind that its fault calls for. Prints, as JSON, what was done, what came of
-it, and what the process held when it had warmed up and at the end; ends with an error if that grew.
+not has an error of the kind that its fault calls for. Between the rounds bytes are moved within the
+process's own connector. Prints, as JSON, what was done, what came of it, and what the process held
+when it had warmed up and at the end; ends with an error if that grew.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import gc
 import json
@@ -96,13 +98,14 @@ class Soak:
                     peer.end()
                 peer = await self.on_thread(self.start, number)
             await self.round(peer)
+            await self.within()
 
     async def round(self, peer: Peer) -> None:
         """Make some operations at once, with at most one fault."""
         rng = self.rng
         kind = rng.choice(("readable", "writable"))
         sizes = [int(2 ** rng.uniform(0, 18)) for _ in range(rng.choice((1, 4, 16, 64)))]
-        if rng.random() < 0.02:
+        if not self.done or rng.random() < 0.02:  # at first, so that lanes are counted
             sizes = [rng.randrange(5 << 20, 9 << 20)]
         seed = rng.randrange(1 << 40)
         fault = rng.choice(FAULTS) if rng.random() < self.faults else ""
@@ -157,6 +160,24 @@ class Soak:
                 assert sha == digest(arrays[i]), "wrong bytes were written"
             self.moved += sizes[i]
         self.done += len(sizes)
+
+    async def within(self) -> None:
+        """Move bytes within the process's own connector, whose sides end in any order."""
+        rng = self.rng
+        source = content(rng.randrange(1 << 40), int(2 ** rng.uniform(0, 21)))
+        target = np.zeros_like(source)
+        offered = await self.connector.create_readable(nc.Descriptor(source))
+        read = await self.connector.begin_read(offered.metadata(), nc.Descriptor(target))
+        sides: list[nc.AbstractOperation] = [offered, read]
+        rng.shuffle(sides)
+        if rng.random() < 0.5:
+            sides[0].cancel()
+        for operation in sides:
+            with contextlib.suppress(nc.OperationCancelledError):
+                await operation.wait_for_completion(PATIENCE)
+        if read.status is nc.OperationStatus.COMPLETE:
+            assert (source == target).all(), "wrong bytes were moved"
+        self.done += 1
 
     def check(self, fault: str, hit: bool, result: str, status: str) -> None:
         """Compare what became of an operation on both sides with what was done to it."""

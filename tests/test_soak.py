@@ -30,5 +30,5 @@ def test_mixed_traffic_with_faults():
 @pytest.mark.timeout(SECONDS + 160)
 def test_threads_and_loops_do_everything_at_once():
     told = run(str(HERE / "hammer.py"), "--seconds", str(SECONDS), seconds=SECONDS)
-    assert len(told) == 15
+    assert len(told) >= 17
     assert all(told.values())
