@@ -338,6 +338,7 @@ cdef Core* new_core(
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
     cdef int error = 0
     if core is NULL:
+        set_errno(ENOMEM)
         return NULL
     core.nixl = nixl
     core.agent = agent
@@ -360,11 +361,11 @@ cdef Core* new_core(
     init_monotonic(&core.garbage)
     core.credit = MOST_RINGS
     core.work = own_eventfd(0, EFD_NONBLOCK)
-    core.bell = open_bell(own)  # or none: then nobody can ring
     core.probe = own_socket(AF_UNIX, SOCK_DGRAM, 0)
     if core.work < 0 or core.probe < 0:
         error = errno
-    else:
+    core.bell = open_bell(own)  # or none: then nobody can ring
+    if error == 0:
         error = pthread_create(&core.thread, NULL, _run, core)
     if error:
         core.stopped = True
