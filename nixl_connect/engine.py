@@ -203,6 +203,7 @@ class Engine:
             The operation has ended, and nothing is registered any more.
         """
         rows = list({registration.row: None for registration in hold.registrations.copy()})
+        self.peers.handed_out = True
         with self._usable:
             try:
                 if rows:
@@ -215,6 +216,7 @@ class Engine:
 
     def metadata(self) -> bytes:
         """Return the agent's whole metadata."""
+        self.peers.handed_out = True
         with self._usable:
             return self._agent.metadata()
 

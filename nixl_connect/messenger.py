@@ -16,6 +16,12 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope, renamed
 from nixl_connect.scout import Scout
 
+UNUSED = 0.02
+"""Seconds after which a connection that was taken down is closed on the other side, too.
+
+What UCX had still to say over it has been said by then.
+"""
+
 # How long (seconds) a new connection may take to be made. Until then messages go another way.
 _INTRODUCTION = 0.25
 
@@ -110,6 +116,10 @@ class Messenger:
         """Disconnect whom `meet` returned, unless that is who was known before."""
         if self._met.get(name) is not met:
             self._disconnect(met)
+
+    def hang_up(self) -> None:
+        """Close what UCX has kept of connections that were taken down: nobody else uses them."""
+        self._agent.hang_up(UNUSED)
 
     def forget(self, name: str) -> None:
         """Disconnect a peer, if it is known."""

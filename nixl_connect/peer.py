@@ -63,8 +63,12 @@ class Peer(PeerState):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing has been exchanged for a while."""
-        return self.in_flight == 0 and time.monotonic() > self.last_used + _QUIET
+        """Whether nothing has been exchanged for a while with another agent."""
+        return (
+            self.in_flight == 0
+            and time.monotonic() > self.last_used + _QUIET
+            and bool(self.connections)
+        )
 
     def compare(self, envelope: Envelope, limit: int) -> tuple[Verdict, list[Section]]:
         """Compare metadata with what is loaded; see `Ledger.compare`."""

@@ -35,7 +35,7 @@ from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutErr
 from nixl_connect.files import require_files
 from nixl_connect.identity import identity_of
 from nixl_connect.ledger import Verdict
-from nixl_connect.messenger import Messenger
+from nixl_connect.messenger import UNUSED, Messenger
 from nixl_connect.peer import Peer
 from nixl_connect.permit import Permit, interruption
 
@@ -51,6 +51,10 @@ _QUIET = 1.0
 _QUICK_BYTES = 16 * 1024
 # Most connections to one peer whose regions conflict with each other.
 _MOST_BESIDE = 4
+# UCX may use one connection in both directions. So where peers may have come to this agent, what
+# was taken down is closed only when nothing has gone over it for so long (seconds): the peer looks
+# whether a quiet connection stands before it uses it.
+_PERHAPS_USED = 60.0
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -126,6 +130,8 @@ class Peers:
         self._given_up: list[Peer] = []
         """Those in whose place there is another, and which are still connected."""
         self._aliases = itertools.count(1)
+        self.handed_out: bool = False
+        """Whether somebody was told how to reach the agent."""
         self.reloads: int = 0
         """How often another connection to a peer was made in the place of one."""
         self.evictions: int = 0
@@ -375,6 +381,9 @@ class Peers:
 
     def _evict_idle(self) -> None:
         """Disconnect peers that are lost or have been idle for long, with nothing in flight."""
+        self._agent.hang_up(_PERHAPS_USED if self.handed_out else UNUSED)
+        if self._messenger is not None:
+            self._messenger.hang_up()
         limit = time.monotonic() - _IDLE
         for peer in list(self._given_up):
             if not peer.broken and not self.reaches(peer):

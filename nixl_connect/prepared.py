@@ -194,11 +194,20 @@ class PreparedTransfer:
                 raise StateError(f"{self!r} is closed; prepare anew")
             if self._engine.closed:
                 raise ClosedError(f"{self!r}: the connector is closed")
+            if self._peer.is_quiet:
+                self._look_at_connection(permit)
             while not self._peer.enter():
                 self._renew(permit)
         except BaseException:
             self._turn.release()
             raise
+
+    def _look_at_connection(self, permit: Permit) -> None:
+        """Have a connection made anew that broke while nothing went over it."""
+        if not self._engine.starter.is_free:
+            permit.need_patience()
+        if not self._engine.peers.reaches(self._peer):
+            self._engine.peers.mark_broken(self._peer)
 
     def _renew(self, permit: Permit) -> None:
         """Wait for a thread that loads the peer; recreate the request for another connection."""

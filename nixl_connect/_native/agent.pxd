@@ -15,6 +15,8 @@ cdef class Agent:
     cdef const Api* nixl
     cdef void* handle
     cdef list backends
+    cdef dict labels            # of connections, by the peers' names
+    cdef list left              # those of connections that have been taken down
     cdef int generation
     cdef object __weakref__
     cdef pthread_rwlock_t gate

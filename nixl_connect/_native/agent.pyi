@@ -115,6 +115,20 @@ class Agent:
     def invalidate_remote(self, name: bytes) -> None:
         """Disconnect a peer and forget its regions; what is in flight to it fails."""
 
+    def hang_up(self, quiet: float) -> int:
+        """Close what UCX has kept of connections that were taken down, on both sides.
+
+        Parameters
+        ----------
+        quiet : float
+            For how many seconds nothing may have gone over a connection, between calls of this.
+
+        Returns
+        -------
+        int
+            How many are left.
+        """
+
     def reaches(self, name: bytes) -> bool:
         """Whether the connection to a peer stands, as far as UCX knows.
 

@@ -14,7 +14,7 @@ generation (see `fork`) refuses every call before it touches the gate.
 
 cimport cython
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 
 from nixl_connect._native.capi cimport (
@@ -23,6 +23,7 @@ from nixl_connect._native.capi cimport (
     api,
     check,
 )
+from nixl_connect._native.descriptors cimport hang_up, label_from_here, next_label
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
@@ -40,6 +41,8 @@ from nixl_connect._native.process cimport Kept, keep, put_back
 from nixl_connect._native.record cimport PROBE, PROBE_SIZE
 
 from nixl_connect._native.envelope import renamed
+
+import contextlib
 
 # In which generation the first agent was made, or -1. UCX has threads and sockets of its own that a
 # fork breaks for good, so no agent is made in a later one.
@@ -92,6 +95,8 @@ cdef class Agent:
         self.name = name
         self.called = c_name = name if called is None else called
         self.backends = []
+        self.labels = {}
+        self.left = []
         self.generation = fork_generation()
         config.enable_progress_thread = False  # the reactor polls: see its thread
         config.enable_listen_thread = False
@@ -338,14 +343,20 @@ cdef class Agent:
         cdef char* name = NULL
         cdef const char* data = metadata
         cdef size_t size = len(metadata)
+        cdef uint64_t label = next_label()
         cdef int rc
         with nogil:
             rc = self.enter()
             if rc == 0:
+                label_from_here(label)  # UCX opens a connection's sockets in this call
                 rc = self.nixl.load_remote_md(self.handle, data, size, &name)
+                label_from_here(0)
                 self.leave()
+        if rc:
+            self.left.append(label)
         _check(rc, "load_remote_md")
         try:
+            self.labels[<bytes>name] = label
             return <bytes>name
         finally:
             free(name)
@@ -390,7 +401,29 @@ cdef class Agent:
             if rc == 0:
                 rc = self.nixl.invalidate_remote_md(self.handle, c_name)
                 self.leave()
+        label = self.labels.pop(name, None)
+        if label is not None:
+            self.left.append(label)
         _check(rc, "invalidate_remote_md")
+
+    def hang_up(self, double quiet) -> int:
+        """Close what UCX has kept of connections that were taken down, on both sides.
+
+        Parameters
+        ----------
+        quiet : float
+            For how many seconds nothing may have gone over a connection, between calls of this.
+
+        Returns
+        -------
+        int
+            How many are left.
+        """
+        for label in self.left.copy():
+            if hang_up(label, <int64_t>(quiet * 1e9)) == 0:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self.left.remove(label)
+        return len(self.left)
 
     def reaches(self, bytes name not None) -> bool:
         """Whether the connection to a peer stands, as far as UCX knows.

@@ -17,7 +17,7 @@ and given out again, so a note says which file it was.
 In the child everything up to the end of `_replace` is safe after a fork: system calls alone.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset, strcmp
 
@@ -26,6 +26,7 @@ from nixl_connect._native.posix cimport (
     SOCK_CLOEXEC,
     close,
     eventfd,
+    now_ns,
     pthread_atfork,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -39,6 +40,10 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <fcntl.h>
+    #include <linux/tcp.h>
+    #include <netinet/in.h>
+    #include <stddef.h>
+    #include <string.h>
     #include <sys/epoll.h>
     #include <sys/inotify.h>
     #include <sys/mman.h>
@@ -51,6 +56,21 @@ cdef extern from *:
     extern int accept4(int, struct sockaddr*, socklen_t*, int);
     extern int pipe2(int[2], int);
     extern int dup3(int, int, int);
+
+    static __thread uint64_t nc_label = 0;
+    #define NC_SET_LABEL(label) (nc_label = (label))
+
+    /* How many bytes have gone over a TCP connection, either way; -1 for what is none, -2 while some
+       are under way. */
+    static inline int64_t nc_traffic(int fd) {
+        struct tcp_info seen;
+        socklen_t size = sizeof seen;
+        memset(&seen, 0, sizeof seen);
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &seen, &size)) return -1;
+        if (size < offsetof(struct tcp_info, tcpi_min_rtt)) return -1;
+        if (seen.tcpi_unacked || seen.tcpi_notsent_bytes) return -2;
+        return (int64_t)(seen.tcpi_bytes_acked + seen.tcpi_bytes_received);
+    }
 
     /* Which file a descriptor is of; -1 without one. Leaves errno alone. */
     static inline int nc_identify(int fd, uint64_t* device, uint64_t* inode) {
@@ -65,6 +85,11 @@ cdef extern from *:
         return rc;
     }
     """
+    uint64_t current_label "nc_label"
+    void set_label "NC_SET_LABEL"(uint64_t label) nogil
+    int64_t traffic_of "nc_traffic"(int fd) nogil
+    int c_shutdown "shutdown"(int fd, int how) nogil
+    int SHUT_RDWR
     int identify "nc_identify"(int fd, uint64_t* device, uint64_t* inode) nogil
     int accept4(int fd, sockaddr*, unsigned int* size, int flags) nogil
     int pipe2(int* ends, int flags) nogil
@@ -90,6 +115,9 @@ cdef struct Note:
     bint owned
     uint64_t device
     uint64_t inode
+    uint64_t label              # what its thread was at; 0 for nothing in particular
+    int64_t traffic             # see `hang_up`: how many bytes there have been
+    int64_t since               # and when that was seen first
 
 cdef struct Replacement:
     const char* function
@@ -120,6 +148,8 @@ cdef int _note(int fd) noexcept nogil:
         memset(notes + _size, 0, (size - _size) * sizeof(Note))
         _notes = notes
         _size = size
+    _notes[fd].label = current_label
+    _notes[fd].traffic = -1
     _notes[fd].owned = identify(fd, &_notes[fd].device, &_notes[fd].inode) == 0
     return fd
 
@@ -278,6 +308,70 @@ cdef void* replacement_of(const char* function) noexcept nogil:
         if strcmp(function, _replacements[i].function) == 0:
             return _replacements[i].by
     return NULL
+
+
+# Connections that UCX has closed on this side only.
+
+cdef uint64_t _labels = 0
+
+
+cdef uint64_t next_label() noexcept nogil:
+    """Return a label that was not given before."""
+    global _labels
+    cdef uint64_t label
+    pthread_mutex_lock(&_lock)
+    _labels += 1
+    label = _labels
+    pthread_mutex_unlock(&_lock)
+    return label
+
+
+cdef void label_from_here(uint64_t label) noexcept nogil:
+    """Have what NIXL and UCX open on this thread from here on bear a label; 0 for none."""
+    set_label(label)
+
+
+cdef int hang_up(uint64_t label, int64_t quiet) noexcept nogil:
+    """Shut down the TCP connections with a label that have been quiet since an earlier call.
+
+    UCX keeps the socket of a connection that was closed here for the peer's way back, and the peer
+    keeps its end: each for the other. When one is shut down, both are closed. Where the peer uses
+    it for transfers of its own, it is not quiet; if it only might, it finds it closed before it
+    begins one.
+
+    Parameters
+    ----------
+    label : int
+        The connections'.
+    quiet : int
+        For how many nanoseconds.
+
+    Returns
+    -------
+    int
+        How many are left: to be called again.
+    """
+    cdef int left = 0
+    cdef int fd
+    cdef int64_t traffic
+    cdef int64_t now = now_ns()
+    pthread_mutex_lock(&_lock)
+    for fd in range(_size):
+        if _notes[fd].label != label or not _is_noted(fd):
+            continue
+        traffic = traffic_of(fd)
+        if traffic == -1:
+            continue
+        left += 1
+        if traffic == -2 or traffic != _notes[fd].traffic:
+            _notes[fd].traffic = traffic
+            _notes[fd].since = now
+        elif now >= _notes[fd].since + quiet:
+            c_shutdown(fd, SHUT_RDWR)
+            _notes[fd].label = 0
+            left -= 1
+    pthread_mutex_unlock(&_lock)
+    return left
 
 
 # Forks.
