@@ -49,10 +49,6 @@ class Peer(peer.Peer):
         """Tell where an operation's buffer is."""
         return {"address": self.arrays[number][0].ctypes.data}
 
-    def peers(self) -> dict:
-        """Tell which peers the connector has."""
-        return {"peers": [report._asdict() for report in self.connector.peers()]}
-
     def fork(self, how: str) -> dict:
         """Have a child, which lives on: a fork, Python's or the C library's, or another program."""
         if how == "program":

@@ -199,6 +199,10 @@ class Peer:
         """Tell the connector's statistics."""
         return {"stats": self.connector.stats()}
 
+    def peers(self) -> dict:
+        """Report the connector's peers."""
+        return {"peers": [report._asdict() for report in self.connector.peers()]}
+
     def reports(self) -> dict:
         """Report the operations that have not ended."""
         return {"reports": [report._asdict() for report in self.connector.operations()]}

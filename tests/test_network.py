@@ -71,6 +71,22 @@ def settled(peer):
     return stats["held"] == stats["active"] == 0
 
 
+def test_a_namesake_on_this_host(network, start):
+    """Makes nobody near, who is on another one: large transfers go there as any other."""
+    left, middle, _ = network.hosts
+    large = {"UCX_TLS": "tcp,cma"}  # with lanes, for those who are near
+    far, namesake = start(left, "prefill", large), start(middle, "prefill", large)
+    active = start(middle, None, large)
+    read(namesake, active)
+    assert [peer["near"] for peer in active.do("peers")["peers"]] == [True]
+    for seed in range(2):
+        read(far, active, 8 << 20, seed)
+        assert not active.do("peers")["peers"][0]["near"]
+    assert active.do("stats")["stats"]["lanes"]["connections"] == 0
+    read(namesake, active, 8 << 20)
+    assert active.do("stats")["stats"]["lanes"]["connections"] > 0
+
+
 @pytest.mark.parametrize("kind", ["read", "write"])
 def test_a_cut_that_heals(network, start, kind):
     """What was begun before or during it ends well once it heals."""
