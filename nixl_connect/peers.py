@@ -258,8 +258,6 @@ class Peers:
             verdict = Verdict.CONFLICT
             if old is not None:
                 old, verdict, claim.missing = self._best(old, envelope)
-                if old.near and not old.broken and not self._is_near(old.identity):
-                    old.broken, verdict = True, Verdict.CONFLICT
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
                 claim.quiet = old.is_quiet

@@ -75,8 +75,8 @@ def test_a_peer_that_became_another_program(
         begin(beginning, kind, third, buffer)(20)
     with pytest.raises(nc.PeerLostError):
         transfer(20)
-    with pytest.raises(nc.PeerLostError):  # known to be lost
-        begin(beginning, kind, third | {"metadata": _renamed(third["metadata"])}, buffer)
+    with pytest.raises(nc.PeerLostError):
+        begin(beginning, kind, third | {"metadata": _renamed(third["metadata"])}, buffer)(20)
     with pytest.raises(nc.PeerLostError):
         prepare(other, kind, third, buffer)(20)
     assert peer.do("memory")["bytes"] == [BYTE]
