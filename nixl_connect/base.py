@@ -246,8 +246,10 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
                 f"local_descriptors[{i}] is on {memory.device}, but the first is on "
                 f"{items[0].device}; one operation takes memory of one kind"
             )
-        size = (item if isinstance(item, Descriptor) else item.descriptor).size
-        fault = mapped.refusal(memory, size, written=written) if memory.bare else ""
+        fault = ""
+        if memory.bare:
+            size = (item if isinstance(item, Descriptor) else item.descriptor).size
+            fault = mapped.refusal(memory, size, written=written)
         if written and (memory.readonly or fault == mapped.READ_ONLY):
             raise ArgumentError(
                 f"local_descriptors[{i}] is read-only memory, so nothing can be received in it"

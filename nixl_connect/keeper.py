@@ -160,13 +160,12 @@ class Keeper:
     @property
     def _is_amid(self) -> bool:
         """Whether this thread is in the middle of a change to registrations or peers."""
-        return (
-            self._registrations.is_held_here
-            or self._peers.is_held_here
-            or any(
-                lane.registrations.is_held_here or lane.peers.is_held_here for lane in self._lanes
-            )
-        )
+        if self._registrations.is_held_here or self._peers.is_held_here:
+            return True
+        for lane in self._lanes:  # no generator: each beginning comes here
+            if lane.registrations.is_held_here or lane.peers.is_held_here:
+                return True
+        return False
 
     def refuse_amid(self) -> None:
         """Refuse a signal handler, or a finalizer, what would see a change half done.

@@ -185,10 +185,10 @@ class Registrations:
         patient: bool,
     ) -> None:
         """Register the regions for which nothing was found, yet without holders. `lock` held."""
-        owners = [*owners, *[None] * (len(found) - len(owners))]
         if len(found) == 1:
-            owned, missing = {regions[0]: owners[0]}, regions
+            owned, missing = {regions[0]: owners[0] if owners else None}, regions
         else:
+            owners = [*owners, *[None] * (len(found) - len(owners))]
             owned = {regions[i]: owners[i] for i, known in enumerate(found) if known is None}
             missing = regions if len(owned) == len(found) else Regions(list(owned))
         rows = list(owned)

@@ -1,5 +1,8 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
-"""Whether memory is there: asked of the kernel, which looks at its maps and not at the pages."""
+"""Whether memory is there: asked of the kernel, which looks at its maps and not at the pages.
+
+The interpreter's lock is kept: to give it away, and wait for it, would take longer than the calls.
+"""
 
 def is_mapped(address: int, size: int) -> bool:
     """Whether each byte has a mapping, of whatever protection.

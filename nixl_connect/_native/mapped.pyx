@@ -1,4 +1,7 @@
-"""Whether memory is there: asked of the kernel, which looks at its maps and not at the pages."""
+"""Whether memory is there: asked of the kernel, which looks at its maps and not at the pages.
+
+The interpreter's lock is kept: to give it away, and wait for it, would take longer than the calls.
+"""
 
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uintptr_t
@@ -31,10 +34,7 @@ def is_mapped(uintptr_t address, size_t size) -> bool:
     For files `MS_ASYNC` does nothing on Linux but look for the mappings.
     """
     cdef uintptr_t start = address & ~(_page - 1)
-    cdef int rc
-    with nogil:
-        rc = msync(<void*>start, address + size - start, MS_ASYNC)
-    return rc == 0 or errno != ENOMEM
+    return msync(<void*>start, address + size - start, MS_ASYNC) == 0 or errno != ENOMEM
 
 
 def is_accessible(uintptr_t address, bint written) -> bool:
@@ -44,7 +44,4 @@ def is_accessible(uintptr_t address, bint written) -> bool:
     """
     cdef uintptr_t start = address & ~(_page - 1)
     cdef int advice = MADV_POPULATE_WRITE if written else MADV_POPULATE_READ
-    cdef int rc
-    with nogil:
-        rc = madvise(<void*>start, _page, advice)
-    return rc == 0
+    return madvise(<void*>start, _page, advice) == 0
