@@ -7,6 +7,7 @@ a seed, so that both sides know every byte.
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from holding import held
+from holding import footprint, held
 
 import nixl_connect as nc
 
@@ -23,6 +24,12 @@ import nixl_connect as nc
 def content(seed: int, size: int) -> np.ndarray:
     """Return `size` bytes that follow from `seed`."""
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def descriptors_of(array: np.ndarray, pieces: int) -> list[nc.Descriptor]:
+    """Return descriptors of an array, cut into so many pieces, or as many as it has bytes."""
+    edges = np.linspace(0, array.size, min(pieces, array.size) + 1).astype(int)
+    return [nc.Descriptor(array[i:j]) for i, j in itertools.pairwise(edges)]
 
 
 def digest(array: np.ndarray) -> str:
@@ -92,10 +99,20 @@ class Peer:
             "metadata": operation.metadata(hex_encode).model_dump()
         }
 
-    def many(self, kind: str, sizes: list[int], seed: int = 0) -> dict:
-        """Make as many passive operations as there are sizes."""
-        made = [self.passive(kind, [size], seed + i) for i, size in enumerate(sizes)]
+    def many(self, kind: str, sizes: list[int], pieces: int = 1, seed: int = 0) -> dict:
+        """Make as many passive operations as there are sizes, each of so many pieces."""
+        make = getattr(self.connector, f"create_{kind}_blocking")
+        made = []
+        for i, size in enumerate(sizes):
+            array = self._buffer(size, seed + i if kind == "readable" else None)
+            operation = make(descriptors_of(array, pieces))
+            metadata = {"metadata": operation.metadata().model_dump()}
+            made.append(self._keep(operation, [array]) | metadata)
         return {"made": made}
+
+    def footprint(self) -> dict:
+        """Tell what the process holds."""
+        return footprint()
 
     def wait_all(self, timeout: float = 30) -> dict:
         """Wait for every operation, and tell the SHA-256 of each one's buffers."""

@@ -5,10 +5,11 @@
 
 Each peer is served by a task: rounds of operations of every kind and size, into which it cancels,
 drops, alters metadata, stops the peer or kills it, which comes back under the same name. All
-metadata is sealed. An operation that is complete has moved every byte, on both sides; one that is
-not has an error of the kind that its fault calls for. Between the rounds bytes are moved within the
-process's own connector. Prints, as JSON, what was done, what came of it, and what the process held
-when it had warmed up and at the end; ends with an error if that grew.
+metadata is sealed. Memory is one region or many. An operation that is complete has moved every
+byte, on both sides; one that is not has an error of the kind that its fault calls for. Between the rounds
+bytes are moved within the process's own connector, and it forks now and then. Prints, as JSON, what
+was done, what came of it, and what the process and its peers held when it had warmed up and at the
+end; ends with an error if that grew.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import contextlib
 import functools
 import gc
 import json
+import os
 import random
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,10 +35,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from holding import footprint, held
-from peer import content, digest
+from peer import content, descriptors_of, digest
 from processes import Peer
 
 import nixl_connect as nc
+from nixl_connect import lanes
+
+# As on machines with more processors.
+lanes.COUNT = 2
 
 KEY = b"a key for the soak"
 PEERS = 4
@@ -46,6 +53,16 @@ QUARANTINE = 1.0
 SOCKETS = 2 * PEERS
 FAULTS = ("cancel", "drop", "alter", "withdraw", "stop", "kill")
 LOST = (nc.PeerLostError, nc.TransferError)
+
+
+def fork() -> None:
+    """Fork, in the middle of everything: the child does nothing, and ends; nobody notices."""
+    with warnings.catch_warnings():  # that other threads are not in the child
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 class Soak:
@@ -99,6 +116,8 @@ class Soak:
                 peer = await self.on_thread(self.start, number)
             await self.round(peer)
             await self.within()
+            if self.rng.random() < 0.05:
+                await self.on_thread(fork)
 
     async def round(self, peer: Peer) -> None:
         """Make some operations at once, with at most one fault."""
@@ -110,7 +129,10 @@ class Soak:
         seed = rng.randrange(1 << 40)
         fault = rng.choice(FAULTS) if rng.random() < self.faults else ""
         self.injected[fault or "none"] += 1
-        made = await self.on_thread(peer.do, "many", kind=kind, sizes=sizes, seed=seed)
+        pieces = rng.choice((1, 1, rng.randint(2, 16)))
+        made = await self.on_thread(
+            peer.do, "many", kind=kind, sizes=sizes, pieces=pieces, seed=seed
+        )
         told = [nc.RdmaMetadata.model_validate(item["metadata"]) for item in made["made"]]
         numbers = [item["id"] for item in made["made"]]
         if kind == "readable":
@@ -131,7 +153,7 @@ class Soak:
             later = asyncio.get_running_loop().call_later(rng.uniform(0, 0.2), act)
         results = await asyncio.gather(
             *(
-                self.one(kind, told[i], array, fault if i in hit else "")
+                self.one(kind, told[i], array, pieces, fault if i in hit else "")
                 for i, array in enumerate(arrays)
             )
         )
@@ -197,9 +219,11 @@ class Soak:
         if result == "cancelled":
             assert status in ("DONE", "STOP"), (fault, hit, result, status)
 
-    async def one(self, kind: str, told: nc.RdmaMetadata, array: Any, fault: str) -> str:
+    async def one(
+        self, kind: str, told: nc.RdmaMetadata, array: Any, pieces: int, fault: str
+    ) -> str:
         """Make one transfer; return what became of it here."""
-        local = nc.Descriptor(array)
+        local = descriptors_of(array, pieces)
         try:
             if kind == "readable":
                 operation: Any = await self.connector.begin_read(told, local, timeout=PATIENCE)
@@ -255,6 +279,11 @@ class Soak:
                 return seen
             await asyncio.sleep(0.1)
 
+    def most_of_a_peer(self) -> int:
+        """Return how many file descriptors that peer has that has most."""
+        living = [peer for peer in self.peers if peer is not None and peer.process.poll() is None]
+        return max((peer.do("footprint")["descriptors"] for peer in living), default=0)
+
     async def run(self, seconds: float, operations: int) -> dict[str, Any]:
         """Make traffic for so long, or so many operations."""
         began = time.monotonic()
@@ -270,6 +299,7 @@ class Soak:
         for part in (0.3, 0.65, 1.0):
             await asyncio.gather(*(self.serve(i, until(part)) for i in range(PEERS)))
             seen.append(await self.settle(seen[0]["descriptors"] + SOCKETS if seen else 1 << 20))
+            seen[-1]["descriptors of a peer"] = await self.on_thread(self.most_of_a_peer)
         return {
             "seconds": round(time.monotonic() - began, 1),
             "operations": self.done,
@@ -304,6 +334,8 @@ def main() -> None:
     first, *_, last = told["held"]
     assert last["threads"] <= first["threads"], "threads grow"
     assert last["descriptors"] <= first["descriptors"] + SOCKETS, "descriptors grow"
+    most = first["descriptors of a peer"] + SOCKETS
+    assert last["descriptors of a peer"] <= most, "descriptors of peers grow"
     assert last["memory"] <= first["memory"] + (16 << 20), "memory grows"
 
 
