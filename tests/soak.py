@@ -6,10 +6,10 @@
 Each peer is served by a task: rounds of operations of every kind and size, into which it cancels,
 drops, alters metadata, stops the peer or kills it, which comes back under the same name. All
 metadata is sealed. Memory is one region or many. An operation that is complete has moved every
-byte, on both sides; one that is not has an error of the kind that its fault calls for. Between the rounds
-bytes are moved within the process's own connector, and it forks now and then. Prints, as JSON, what
-was done, what came of it, and what the process and its peers held when it had warmed up and at the
-end; ends with an error if that grew.
+byte, on both sides; one that is not has an error of the kind that its fault calls for. Between the
+rounds bytes are moved within the process's own connector, and it forks now and then. Prints, as
+JSON, what was done, what came of it, and what the process and its peers held when it had warmed up
+and at the end; ends with an error if that grew.
 """
 
 from __future__ import annotations
