@@ -60,8 +60,8 @@ cdef extern from *:
     static __thread uint64_t nc_label = 0;
     #define NC_SET_LABEL(label) (nc_label = (label))
 
-    /* How many bytes have gone over a TCP connection, either way; -1 for what is none, -2 while some
-       are under way. */
+    /* How many bytes have gone over a TCP connection, either way; -1 for what is none, -2 while
+       some are under way. */
     static inline int64_t nc_traffic(int fd) {
         struct tcp_info seen;
         socklen_t size = sizeof seen;
