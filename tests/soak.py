@@ -115,7 +115,8 @@ class Soak:
                     peer.end()
                 peer = await self.on_thread(self.start, number)
             await self.round(peer)
-            await self.within()
+            if self.rng.random() < 0.5:
+                await self.within()
             if self.rng.random() < 0.05:
                 await self.on_thread(fork)
 
