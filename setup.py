@@ -58,7 +58,7 @@ def native_extension(source: Path) -> Extension:
         [str(source)],
         language="c",
         define_macros=MACROS,
-        libraries=["dl", "rt"],
+        libraries=["dl"],
         # What an older glibc lacks has to fail here, not where the module is loaded.
         extra_compile_args=[
             *("-std=gnu11", "-pthread", "-Werror=implicit-function-declaration"),

@@ -99,11 +99,11 @@ class PreparedTransfer:
 
     def transfer_blocking(self, timeout: float | None = None) -> None:
         """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
-        self._engine.refuse_after_fork()
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
         fence = self._operation._fence()
         if fence is not None:
+            self._engine.refuse_after_fork()
             fence.wait(Permit(patience))
         self._take(Permit(patience))
         self._run(end, again=True)
@@ -130,11 +130,11 @@ class PreparedTransfer:
             It is closed, or another transfer is in progress. A transfer that fails after it has
             begun closes it.
         """
-        self._engine.refuse_after_fork()
         patience = self._timeout if timeout is None else seconds("timeout", timeout)
         end = time.monotonic() + patience
         fence = self._operation._fence()
         if fence is not None:
+            self._engine.refuse_after_fork()
             await self._beginnings.begin(fence.wait, fence.name, patience)
         await self._take_turn(patience)
         posted = self._nbytes <= INLINE_BYTES and self._engine.starter.is_free
@@ -188,6 +188,7 @@ class PreparedTransfer:
     def _take(self, permit: Permit) -> None:
         """Take the turn, with a request that fits the peer's connection."""
         if not self._turn.acquire(False):
+            self._engine.refuse_after_fork()  # else it is refused where it is to be posted
             raise StateError(f"{self!r}: one thing at a time, and a transfer is going on")
         try:
             if self._native is None:

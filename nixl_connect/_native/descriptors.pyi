@@ -8,7 +8,8 @@ number: what UCX still does with it there, at exit for instance, reaches neither
 somebody else has opened.
 
 NIXL's and UCX's calls are led here by `redirect`. Nobody else's are: descriptors that others open,
-before, meanwhile or after, are handed down as ever.
+before, meanwhile or after, are handed down as ever. So are the shared segments that UCX maps: exec
+closes them anyway, and a forked child has them in its memory.
 
 `_lock` is held from before a descriptor is there until it is noted, and while it is closed. A fork
 takes it too, so that no child comes in between. It is taken last of all, and nothing that is done

@@ -7,7 +7,8 @@ number: what UCX still does with it there, at exit for instance, reaches neither
 somebody else has opened.
 
 NIXL's and UCX's calls are led here by `redirect`. Nobody else's are: descriptors that others open,
-before, meanwhile or after, are handed down as ever.
+before, meanwhile or after, are handed down as ever. So are the shared segments that UCX maps: exec
+closes them anyway, and a forked child has them in its memory.
 
 `_lock` is held from before a descriptor is there until it is noted, and while it is closed. A fork
 takes it too, so that no child comes in between. It is taken last of all, and nothing that is done
@@ -46,9 +47,9 @@ cdef extern from *:
     #include <string.h>
     #include <sys/epoll.h>
     #include <sys/inotify.h>
-    #include <sys/mman.h>
     #include <sys/socket.h>
     #include <sys/stat.h>
+    #include <sys/syscall.h>
     #include <sys/timerfd.h>
     #include <unistd.h>
 
@@ -76,7 +77,7 @@ cdef extern from *:
     static inline int nc_identify(int fd, uint64_t* device, uint64_t* inode) {
         struct stat seen;
         int before = errno;
-        int rc = fstat(fd, &seen);
+        int rc = (int)syscall(SYS_fstat, fd, &seen);  /* glibc's is by another name before 2.33 */
         errno = before;
         if (rc == 0) {
             *device = (uint64_t)seen.st_dev;
@@ -104,7 +105,6 @@ cdef extern from *:
     int c_open "open"(const char* path, int flags, ...) nogil
     int c_openat "openat"(int folder, const char* path, int flags, ...) nogil
     int c_fcntl "fcntl"(int fd, int command, ...) nogil
-    int c_shm_open "shm_open"(const char* name, int flags, unsigned int mode) nogil
     int c_epoll_create1 "epoll_create1"(int flags) nogil
     int c_inotify_init1 "inotify_init1"(int flags) nogil
     int c_timerfd_create "timerfd_create"(int clock, int flags) nogil
@@ -269,15 +269,8 @@ cdef int _openat(int folder, const char* path, int flags, unsigned int mode) noe
     return fd
 
 
-cdef int _shm_open(const char* name, int flags, unsigned int mode) noexcept nogil:
-    pthread_mutex_lock(&_lock)
-    cdef int fd = _note(c_shm_open(name, flags, mode))  # closed by exec by itself
-    pthread_mutex_unlock(&_lock)
-    return fd
-
-
 cdef enum:
-    REPLACED = 17
+    REPLACED = 16
 
 cdef Replacement[REPLACED] _replacements
 _replacements = [
@@ -294,7 +287,6 @@ _replacements = [
     Replacement(b"openat64", <void*>_openat),
     Replacement(b"pipe", <void*>_pipe),
     Replacement(b"pipe2", <void*>_pipe2),
-    Replacement(b"shm_open", <void*>_shm_open),
     Replacement(b"socket", <void*>own_socket),
     Replacement(b"socketpair", <void*>_socketpair),
     Replacement(b"timerfd_create", <void*>_timerfd_create),

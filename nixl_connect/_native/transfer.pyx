@@ -63,9 +63,9 @@ cdef enum:
     AGAIN = 100_000
     # How long a message may wait, where a peer is slow to take it, for somebody to look.
     ERRAND = 2_000_000
-    # How long a peer that was there is taken to be there, in nanoseconds: no program can have been
-    # started in its place by then, and have mapped anything.
-    PROOF = 20_000
+    # How long a peer that was there is taken to be there, in nanoseconds: a program that takes its
+    # place needs longer to be started, and has no memory of its own before.
+    PROOF = 100_000
     # How often to look for the peer of what is still in flight.
     MISSING = 50_000_000
 
