@@ -131,6 +131,7 @@ class Engine:
             self._reactor.is_near,
             limit=options.max_peer_regions,
             own=described.connections,
+            refresh=self._reactor.refresh,
         )
         self.keeper: Keeper = Keeper(
             self._reactor, self.registrations, self.peers, options.quarantine, self.close

@@ -91,7 +91,11 @@ class Keeper:
         self._seconds = quarantine
         self._close = close
         self._close_requested = False
-        self._stopping = threading.Event()
+        self._stopped = False
+        # Held until then. Not an Event: an exception that another thread raises here might leave
+        # its lock taken, and `stop` would wait for it.
+        self._stopping = threading.Lock()
+        self._stopping.acquire()
         self._deferred: deque[tuple[list[Registration], Any]] = deque()
         self._lock = threading.RLock()  # as all here, since a signal handler may use the connector
         self._collecting = Gate()
@@ -275,7 +279,7 @@ class Keeper:
 
     def release_later(self, registration: list[Registration], memory: Any) -> None:
         """Release a registration, but not on this thread: for finalizers."""
-        if self._stopping.is_set():
+        if self._stopped:
             return  # with the agent, everything was deregistered
         self._deferred.append((registration, memory))
         self._reactor.poke()
@@ -290,7 +294,9 @@ class Keeper:
         with self._collecting:
             pass  # another thread may have been in the middle of it
         self.collect(patient=True)
-        self._stopping.set()
+        if not self._stopped:
+            self._stopped = True
+            self._stopping.release()
 
     def join(self) -> None:
         """Wait for the reaper, unless memory in quarantine keeps it."""
@@ -304,11 +310,17 @@ class Keeper:
             self.collect(patient=True)  # what was left when this was interrupted, for a start
             alive = self._reactor.wait_garbage()
             if alive and not self._close_requested:
-                self._stopping.wait(_GRACE)
+                self._wait_stopped(_GRACE)
         if self._close_requested:
             self._close()
-        self._stopping.wait()
+        while not self._stopped:
+            self._wait_stopped(_SLICE)
         self._reap_quarantine()
+
+    def _wait_stopped(self, seconds: float) -> None:
+        """Wait for `stop`, for the reaper."""
+        if self._stopping.acquire(timeout=seconds):
+            self._stopping.release()
 
     def _reap_quarantine(self) -> None:
         """Keep what is in quarantine, and let go."""

@@ -49,12 +49,14 @@ _QUIET = 1.0
 # Connecting a peer takes milliseconds; loading a few more regions, whose metadata has no more bytes
 # than this, takes less than one.
 _QUICK_BYTES = 16 * 1024
-# Most connections to one peer whose regions conflict with each other.
+# Most connections beside the one to a peer, whose regions conflict with each other.
 _MOST_BESIDE = 4
 # UCX may use one connection in both directions. So where peers may have come to this agent, what
 # was taken down is closed only when nothing has gone over it for so long (seconds): the peer looks
 # whether a quiet connection stands before it uses it.
 _PERHAPS_USED = 60.0
+# How long (seconds) to wait for a look at the network.
+_GLANCE = 0.005
 # How long (seconds) a thread waits for a peer at a stretch.
 _SLICE = 0.1
 
@@ -105,6 +107,8 @@ class Peers:
         Most regions to keep of one peer.
     own : dict of str to bytes
         The local agent's connection info.
+    refresh : callable, optional
+        Has UCX learn which connections have broken, within so many seconds.
     """
 
     def __init__(
@@ -115,10 +119,12 @@ class Peers:
         *,
         limit: int,
         own: dict[str, bytes],
+        refresh: Callable[[float], None] | None = None,
     ) -> None:
         self._agent = agent
         self._messenger = messenger
         self._is_near = is_near
+        self._refresh = refresh
         self._own = own
         self.calls: set[object] = set()
         """One for each thread that keeps NIXL busy for long: others would wait."""
@@ -218,7 +224,7 @@ class Peers:
                 self._claim(claim, envelope, blob, end, permit=permit, hold=hold)
                 peer = claim.peer
                 if claim.taken is None:
-                    if not claim.quiet or self.reaches(peer):
+                    if not claim.quiet or self.stands(peer):
                         return peer
                     self.mark_broken(peer)
                     peer.leave(hold)
@@ -327,7 +333,8 @@ class Peers:
             if claim.loaded:
                 new.note(envelope, claim.missing)
                 new.join(hold)
-                self._thin_out(new)
+                if claim.beside:
+                    self._thin_out(new)
             old.busy, claim.taken = False, None
             self._changed.notify_all()
         if claim.loaded and old is not new:
@@ -342,7 +349,7 @@ class Peers:
             and other.connections == peer.connections
             and not other.broken
         ]
-        if len(beside) >= _MOST_BESIDE:
+        if len(beside) > _MOST_BESIDE:
             min(beside, key=lambda other: other.last_used).broken = True
 
     @contextlib.contextmanager
@@ -428,6 +435,12 @@ class Peers:
             )
         # In slices, so that a permit that was revoked or a connector that closed is noticed.
         self._changed.wait(min(left, _SLICE))
+
+    def stands(self, peer: Peer) -> bool:
+        """Whether a connection over which nothing has gone for a while stands."""
+        if self._refresh is not None:
+            self._refresh(_GLANCE)
+        return self.reaches(peer)
 
     def reaches(self, peer: Peer) -> bool:
         """Whether the agent's connection to a peer stands, as far as UCX knows."""

@@ -7,6 +7,7 @@ of ports, UCX tries ports of it at random until one is free.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -19,6 +20,8 @@ from nixl_connect.errors import BackendError
 # Names by which UCX_TLS includes TCP, or excludes it.
 _TCP = frozenset({"all", "tcp"})
 _SIOCGIFADDR = 0x8915
+# What says that a port is somebody's.
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 _IPV6 = Path("/proc/net/if_inet6")
 
 _Address = tuple[socket.AddressFamily, tuple[object, ...]]
@@ -106,8 +109,10 @@ def _free(address: _Address, ports: range, most: int) -> int:
             try:
                 # As UCX's sockets, it may not take what is listened on.
                 probe.bind((host, port, *rest))
-            except OSError:
+            except OSError as error:
                 probe.close()
+                if error.errno not in _TAKEN:
+                    return most  # the address is on its way in or out: nothing is known
             else:
                 taken.append(probe)
         return len(taken)

@@ -207,7 +207,7 @@ class PreparedTransfer:
         """Have a connection made anew that broke while nothing went over it."""
         if not self._engine.starter.is_free:
             permit.need_patience()
-        if not self._engine.peers.reaches(self._peer):
+        if not self._engine.peers.stands(self._peer):
             self._engine.peers.mark_broken(self._peer)
 
     def _renew(self, permit: Permit) -> None:

@@ -432,7 +432,7 @@ class Starter:
         keeps it alive, too, whatever becomes of the passive operation.
         """
         table, mem_type = part.registrations, plan.local.mem_type
-        within = part.peer == self._reactor.name
+        within = plan.target.described.agent.encode() == self._reactor.name
         with self._entered(table, permit):
             if within:
                 registered = self._with_own(plan, part, registered, permit)

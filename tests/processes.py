@@ -36,6 +36,22 @@ def until(
         time.sleep(0.01)
 
 
+def steady(look: Callable[[], Any], seconds: float = 0.3) -> Any:
+    """Return what `look` returns, once that has been the same for a while.
+
+    UCX connects and closes by itself, some time after what it was asked for.
+    """
+    end = time.monotonic() + DEADLINE
+    seen, since = look(), time.monotonic()
+    while seen is None or time.monotonic() < since + seconds:
+        assert time.monotonic() < end, "it does not stand still"
+        time.sleep(0.01)
+        now = look()
+        if now != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
 def open_files(pid: int | str = "self") -> int:
     """Return how many file descriptors a process has."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -172,6 +172,9 @@ def test_errors_say_status_and_peer(connector, start_peer):
     told = nc.RdmaMetadata.model_validate(made["metadata"])
     connector.begin_write_blocking(nc.Descriptor(bytes(8)), told).wait_for_completion_blocking(10)
     late = nc.RdmaMetadata.model_validate(told.model_dump() | {"notification_key": "late"})
+    # As if it were on another host, where NIXL finds out, and not its doorbell.
+    (known,) = connector._open()._engine.peers.known()
+    known.near = False
     peer.stop()
     peer.kill()
     operation = connector.begin_write_blocking(nc.Descriptor(bytes(8)), late)

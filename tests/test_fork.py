@@ -14,6 +14,7 @@ from nixl_connect._native import redirect
 
 PRELUDE = """
     import asyncio, contextlib, ctypes, gc, json, os, signal, socket, subprocess, sys, threading
+    import time
     import numpy as np
     import nixl_connect as nc
     from nixl_connect._native import descriptors
@@ -26,6 +27,16 @@ PRELUDE = """
         # The segments that UCX has mapped are in a child's memory anyway.
         apart = ("/proc/", "/dev/shm/")
         return {fd: path for fd, path in found.items() if not path.startswith(apart)}
+
+    def steady():
+        # UCX connects and closes by itself, some time after what it was asked for.
+        end = time.monotonic() + 20
+        seen, since = files(), time.monotonic()
+        while time.monotonic() < since + 0.3:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+            if files() != seen:
+                seen, since = files(), time.monotonic()
 
     def in_child(check):
         # Runs a check in a forked child; whatever it raises fails it.
@@ -100,6 +111,8 @@ def test_all_that_a_connector_opens_is_closed_by_exec_and_noted(tls):
         opened = {fd: path for fd, path in files().items() if fd not in before}
         assert sum(path.startswith("socket:") for path in opened.values()) > 10, opened
         assert not [fd for fd in opened if os.get_inheritable(fd)], opened
+        steady()
+        opened = {fd: path for fd, path in files().items() if fd not in before}
         assert set(descriptors.noted()) == opened.keys(), opened
         one.close_blocking(), two.close_blocking()
         assert set(descriptors.noted()) <= files().keys()
@@ -115,6 +128,7 @@ def test_a_forked_child_has_dev_null_in_their_place(how):
         f"""
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
+        steady()
         before, noted = files(), descriptors.noted()
         child = {how}()
         if child == 0:
@@ -253,6 +267,8 @@ def test_forks_while_connectors_open_and_close():
     """A child never has one that is not replaced, whenever it is forked."""
     run(
         """
+        # What looks for free ports opens sockets of Python's, which children may have.
+        __import__("nixl_connect.agents").agents.require_ports = lambda *_: None
         stop = threading.Event()
 
         def busy():

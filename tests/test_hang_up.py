@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import open_files, told, until
+from processes import open_files, steady, told, until
 
 import nixl_connect as nc
 from nixl_connect import messenger, peers
@@ -43,13 +43,12 @@ def test_connections_made_anew_leave_nothing(
     read(connector, peer, content, 0)
     connect_anew(connector)
     read(connector, peer, content, 1)
-    until(counts)
-    before = counts()
+    before = steady(counts)
     for rounds in range(60):
         connect_anew(connector)
         read(connector, peer, content, rounds)
     assert connector.stats()["peers"]["reloads"] == 61
-    until(lambda: counts() == before)
+    assert steady(counts) == before
 
 
 def test_a_connection_that_the_peer_uses_too_is_left_alone(connector, peer, content, digest):

@@ -204,7 +204,7 @@ CONCURRENT = """
 import signal, threading
 import nixl_connect as nc
 stop = threading.Event()
-connectors = [nc.Connector() for _ in range(6)]
+connectors = [nc.Connector() for _ in range(2)]
 def opening():
     for connector in connectors:
         connector._open()

@@ -354,9 +354,10 @@ def test_peers_that_are_lost_do_not_count(start_peer, make_connector, transport)
     peer.kill()
     if transport == "tcp":
         again = nc.RdmaMetadata.model_validate(made | {"notification_key": "another"})
-        read = connector.begin_read_blocking(again, nc.Descriptor(bytearray(64)))
         with pytest.raises(nc.PeerLostError):
-            read.wait_for_completion_blocking(10)
+            connector.begin_read_blocking(
+                again, nc.Descriptor(bytearray(64))
+            ).wait_for_completion_blocking(10)
         assert connector.stats()["peers"]["count"] == 0
     until(lambda: connector.stats()["peers"]["count"] == 0)
     assert connector.peers() == []

@@ -31,6 +31,8 @@ cdef struct Core:
     bint reaper_asleep
     bint poked                  # Python has work for its reaper
     int sleepers                # threads in `ended`
+    uint64_t passes             # how often the thread has looked at the network
+    int onlookers               # threads in `ended` that wait for the next time
     Record* incoming            # to be posted by the thread
     Record* posted              # posted, to be looked at
     Record* retired             # ended for good, to be collected

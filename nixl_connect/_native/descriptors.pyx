@@ -148,7 +148,7 @@ cdef int _note(int fd) noexcept nogil:
         memset(notes + _size, 0, (size - _size) * sizeof(Note))
         _notes = notes
         _size = size
-    _notes[fd].label = current_label
+    _notes[fd].label = 0
     _notes[fd].traffic = -1
     _notes[fd].owned = identify(fd, &_notes[fd].device, &_notes[fd].inode) == 0
     return fd
@@ -160,6 +160,8 @@ cdef int _note(int fd) noexcept nogil:
 cdef int own_socket(int domain, int type, int protocol) noexcept nogil:
     pthread_mutex_lock(&_lock)
     cdef int fd = _note(socket(domain, type | SOCK_CLOEXEC, protocol))
+    if 0 <= fd < _size:
+        _notes[fd].label = current_label
     pthread_mutex_unlock(&_lock)
     return fd
 
@@ -255,16 +257,22 @@ cdef int _pipe(int* ends) noexcept nogil:
 # the same there.
 
 
+# A file may take long to open, and forks must not wait for it: a child that comes before it is noted
+# has it, which tells peers nothing.
+
+
 cdef int _open(const char* path, int flags, unsigned int mode) noexcept nogil:
+    cdef int fd = c_open(path, flags | O_CLOEXEC, mode)
     pthread_mutex_lock(&_lock)
-    cdef int fd = _note(c_open(path, flags | O_CLOEXEC, mode))
+    _note(fd)
     pthread_mutex_unlock(&_lock)
     return fd
 
 
 cdef int _openat(int folder, const char* path, int flags, unsigned int mode) noexcept nogil:
+    cdef int fd = c_openat(folder, path, flags | O_CLOEXEC, mode)
     pthread_mutex_lock(&_lock)
-    cdef int fd = _note(c_openat(folder, path, flags | O_CLOEXEC, mode))
+    _note(fd)
     pthread_mutex_unlock(&_lock)
     return fd
 

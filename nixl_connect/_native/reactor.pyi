@@ -79,6 +79,15 @@ class Reactor:
     def is_near(self, identity: bytes) -> bool:
         """Whether an agent has its doorbell on this host."""
 
+    def refresh(self, budget: float) -> None:
+        """Have the thread look at the network, so that UCX knows which connections have broken.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to wait for it.
+        """
+
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
 

@@ -24,9 +24,11 @@ from nixl_connect._native.lane cimport Lane
 from nixl_connect._native.posix cimport (
     pthread_cond_signal,
     now_ns,
+    pthread_cond_timedwait,
     pthread_cond_wait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    timespec,
 )
 from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
 from nixl_connect._native.status cimport INITIALIZED, advance
@@ -200,6 +202,32 @@ cdef class Reactor:
         """Whether an agent has its doorbell on this host."""
         cdef Address bell = address_of(identity)
         return self.generation == fork_generation() and is_there(self.core, bell)
+
+    def refresh(self, budget: float) -> None:
+        """Have the thread look at the network, so that UCX knows which connections have broken.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to wait for it.
+        """
+        cdef int64_t until = deadline_of(budget)
+        cdef uint64_t wanted
+        cdef timespec t
+        if self.generation != fork_generation():
+            return
+        t.tv_sec = until // 1000000000
+        t.tv_nsec = until % 1000000000
+        with nogil:
+            pthread_mutex_lock(&self.core.lock)
+            # It may be in the middle of a look that has passed over what matters.
+            wanted = self.core.passes + (1 if self.core.asleep else 2)
+            rouse(self.core)
+            self.core.onlookers += 1
+            while self.core.passes < wanted and not self.core.stopped and now_ns() < until:
+                pthread_cond_timedwait(&self.core.ended, &self.core.lock, &t)
+            self.core.onlookers -= 1
+            pthread_mutex_unlock(&self.core.lock)
 
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""

@@ -304,6 +304,9 @@ cdef void* _run(void* argument) noexcept nogil:
         _check_deadlines(core)
         swept = stopping
         pthread_mutex_lock(&core.lock)
+        core.passes += 1
+        if core.onlookers:
+            pthread_cond_broadcast(&core.ended)
     core.stopped = True
     if core.last_told:
         pthread_mutex_unlock(&core.lock)
