@@ -175,6 +175,7 @@ def test_errors_say_status_and_peer(connector, start_peer):
     # As if it were on another host, where NIXL finds out, and not its doorbell.
     (known,) = connector._open()._engine.peers.known()
     known.near = False
+    known.last_used += 3600  # it is not quiet, and so not looked at
     peer.stop()
     peer.kill()
     operation = connector.begin_write_blocking(nc.Descriptor(bytes(8)), late)
