@@ -96,6 +96,5 @@ def test_a_quiet_one_that_was_closed_is_made_anew_by_the_peer(
         connect_anew(connector)
         read(connector, peer, content, 0)
         until(lambda: agent.hang_up(messenger.UNUSED) == 0)
-        # Longer than a connection is trusted without a look, and than the peer's agent sleeps.
-        time.sleep(0.3)
+        time.sleep(0.1)  # longer than a connection is trusted without a look
         theirs()
