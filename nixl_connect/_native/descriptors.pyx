@@ -257,8 +257,8 @@ cdef int _pipe(int* ends) noexcept nogil:
 # the same there.
 
 
-# A file may take long to open, and forks must not wait for it: a child that comes before it is noted
-# has it, which tells peers nothing.
+# A file may take long to open, and forks must not wait for it: a child that comes before it is
+# noted has it, which tells peers nothing.
 
 
 cdef int _open(const char* path, int flags, unsigned int mode) noexcept nogil:
