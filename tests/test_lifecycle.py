@@ -146,7 +146,8 @@ def test_a_passive_operation_given_up_before_the_transfer(connector, leave):
 def test_quarantine_keeps_what_a_peer_may_still_write_to(make_connector):
     connector = make_connector(quarantine=0.5)
     array = np.zeros(100, np.uint8)
-    alive = weakref.ref(array)
+    freed = []
+    alive = weakref.ref(array, lambda _: freed.append(time.monotonic()))
     operation = connector.create_writable_blocking(nc.Descriptor(array))
     operation.metadata()
     begin = time.monotonic()
@@ -154,16 +155,17 @@ def test_quarantine_keeps_what_a_peer_may_still_write_to(make_connector):
     assert connector.stats()["registrations"]["count"] == 0  # lost at once
     del array, operation
     gc.collect()
-    assert alive() is not None
-    until(lambda: alive() is None, collect=True)
-    assert time.monotonic() - begin >= 0.5
+    until(lambda: freed, collect=True)
+    assert alive() is None
+    assert freed[0] - begin >= 0.5
     assert connector.stats()["operations"]["held"] == 0
 
 
 def test_quarantine_outlives_the_connector(make_connector):
     connector = make_connector(quarantine=0.5)
     array = np.zeros(100, np.uint8)
-    alive = weakref.ref(array)
+    freed = []
+    alive = weakref.ref(array, lambda _: freed.append(time.monotonic()))
     operation = connector.create_writable_blocking(nc.Descriptor(array))
     operation.metadata()
     begin = time.monotonic()
@@ -171,9 +173,9 @@ def test_quarantine_outlives_the_connector(make_connector):
     assert operation.status is STATUS.CANCELLED
     del array, operation
     gc.collect()
-    assert alive() is not None
-    until(lambda: alive() is None, collect=True)
-    assert time.monotonic() - begin >= 0.5
+    until(lambda: freed, collect=True)
+    assert alive() is None
+    assert freed[0] - begin >= 0.5
 
 
 def test_the_peers_notification_ends_a_quarantine(make_connector, peer):

@@ -165,7 +165,7 @@ def test_reports_of_passive_operations(make_connector):
 
 
 def test_reports_grow_and_shrink_with_the_operations(make_connector):
-    connector = make_connector(quarantine=0.3)
+    connector = make_connector(quarantine=3.0)
     made = [
         connector.create_readable_blocking(nc.Descriptor(bytearray(8)), timeout=math.inf)
         for _ in range(1000)
@@ -221,7 +221,7 @@ def test_a_report_of_what_is_stuck(start_peer, connector):
 
 def test_the_most_memory_in_quarantine(make_connector):
     """From there on nothing is offered to peers until some of it is free; transfers go on."""
-    connector = make_connector(quarantine=0.5, max_quarantine_bytes=20_000)
+    connector = make_connector(quarantine=3.0, max_quarantine_bytes=20_000)
     other = make_connector()
     for _ in range(2):
         offered = connector.create_writable_blocking(nc.Descriptor(bytearray(10_000)))
