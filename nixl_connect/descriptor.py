@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from nixl_connect._native.hold import Hold
 from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.checks import instance, integer
 from nixl_connect.data import Data, Stream
@@ -17,7 +18,6 @@ from nixl_connect.metadata import SerializedDescriptor
 if TYPE_CHECKING:
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
-    from nixl_connect.registrations import Registration
 
 
 # Guards which registration a descriptor has: several threads may register one.
@@ -72,7 +72,7 @@ class Descriptor:
     )
 
     def __init__(self, data: Data, *, stream: Stream | None = None) -> None:
-        self._registration: list[Registration] | None = None
+        self._registration: Hold | None = None
         try:
             memory = locate(data, stream)
         finally:
@@ -94,12 +94,6 @@ class Descriptor:
         self._size = self._memory.size
         self._row = (self._memory.pointer, self._size, self._memory.device.id)
         self._metadata: SerializedDescriptor | None = None
-
-    def __del__(self) -> None:
-        # Not there if `__init__` was not entered: its arguments were not those that it takes.
-        registration = getattr(self, "_registration", None)
-        if registration is not None and self._connection is not None:
-            self._connection._engine.keeper.release_later(registration, self._memory)
 
     @property
     def ptr(self) -> int:
@@ -216,25 +210,16 @@ class Descriptor:
         if self._registered_with(connection):
             return
         memory = self._memory
-        registration: list[Registration] = []
-        try:
-            connection._engine.register(
-                (memory.pointer, memory.size, memory.device.id),
-                memory.device.mem_type,
-                registration,
-                memory.hold,
-            )
-            with _lock:
-                if self._registration is None:
-                    self._connection = connection
-                    self._registration = registration
-                    return
-        except BaseException:
-            if self._registration is not registration:
-                connection._engine.deregister(registration)
-            raise
+        registration = connection._engine.register(
+            (memory.pointer, memory.size, memory.device.id), memory.device.mem_type, memory.hold
+        )
+        with _lock:
+            if self._registration is None:
+                self._connection = connection
+                self._registration = registration
+                return
         # Another thread was faster; with another connection, that is an error.
-        connection._engine.deregister(registration)
+        registration.release()
         self._registered_with(connection)
 
     def _registered_with(self, connection: Connection) -> bool:
@@ -269,7 +254,7 @@ class Descriptor:
         with _lock:
             registration, self._registration, self._connection = self._registration, None, None
         if registration is not None:
-            connection._engine.deregister(registration)
+            registration.release()
 
     def register_memory(self, connector: Connector) -> None:
         """Register the memory with a connector's connection. The first use blocks to open it.

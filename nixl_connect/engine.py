@@ -18,9 +18,11 @@ from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.hold import Hold
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
+from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect.agents import describe_agent, require_agents, start_agent
 from nixl_connect.codec import deflate
 from nixl_connect.errors import (
@@ -29,14 +31,14 @@ from nixl_connect.errors import (
     StateError,
 )
 from nixl_connect.identity import identity_of
-from nixl_connect.keeper import Hold, Keeper
+from nixl_connect.keeper import Keeper
 from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
 from nixl_connect.messenger import Messenger
 from nixl_connect.options import Options
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import Registration, Registrations, Row
+from nixl_connect.registrations import Row, refusal, registry_of
 from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
 from nixl_connect.streams import occupy
@@ -119,7 +121,7 @@ class Engine:
             self._reactor = Reactor(self._agent, self._messenger, identity, interval)
         except OSError as error:
             raise BackendError(f"{name!r} cannot be opened: {error}") from None
-        self.registrations: Registrations = Registrations(self._agent)
+        self.registry: Registry = registry_of(self._agent)
         self.peers: Peers = Peers(
             self._agent,
             Messenger(
@@ -134,17 +136,18 @@ class Engine:
             refresh=self._reactor.refresh,
         )
         self.keeper: Keeper = Keeper(
-            self._reactor, self.registrations, self.peers, options.quarantine, self.close
+            self._reactor, self.registry, self.peers, options.quarantine, self.close
         )
         self._lanes = Lanes(name, options.plugins, self._lane)
         self._loops = Loops(self._reactor.look, self.collect)
         self._usable = _Usable(self)
         self.starter: Starter = Starter(
             self._reactor,
-            self.registrations,
+            self._agent,
+            self.registry,
             self.peers,
             self.keeper,
-            self._lanes,
+            lanes=self._lanes,
             quarantine=options.quarantine,
             most_quarantined=options.max_quarantine_bytes,
             usable=self._usable,
@@ -182,18 +185,15 @@ class Engine:
 
     # --- operations -------------------------------------------------------------------------
 
-    def register(self, row: Row, mem_type: int, held: list[Registration], owner: object) -> None:
-        """Register one region, or share a registration that holds it, which is put into `held`."""
+    def register(self, row: Row, mem_type: int, owner: object) -> Hold:
+        """Register one region, or share a registration that holds it, until the hold ends."""
         with self._usable:
-            self.keeper.refuse_amid()
-            self.registrations.acquire(Regions([row]), mem_type, held, owners=[owner])
-
-    def deregister(self, held: list[Registration]) -> None:
-        """Undo `register`, now or, for signal handlers, in a moment."""
-        if self.keeper.is_held_here:
-            self.keeper.release_later(held, None)
-        else:
-            self.registrations.release(held)
+            hold = Hold(self.registry)
+            try:
+                hold.acquire(Regions([row]), mem_type, [owner])
+            except RefusedError as error:
+                raise refusal(error) from None
+            return hold
 
     def describe(self, hold: Hold, mem_type: int) -> bytes:
         """Return NIXL's metadata of what an operation registered, with connection info, compressed.
@@ -203,13 +203,13 @@ class Engine:
         StateError
             The operation has ended, and nothing is registered any more.
         """
-        rows = list({registration.row: None for registration in hold.registrations.copy()})
+        rows = hold.rows()
         self.peers.handed_out = True
         with self._usable:
             try:
                 if rows:
                     regions = self._agent.partial_metadata(Regions(rows), mem_type)
-                    if hold.registrations:  # else they may have gone before NIXL was asked
+                    if len(hold):  # else they may have gone before NIXL was asked
                         return deflate(self._head + envelope.sections_of(regions))
             except NativeError:
                 pass  # it ended just now
@@ -251,7 +251,7 @@ class Engine:
     def registers(self, row: Row, mem_type: int) -> bool:
         """Whether NIXL holds a registration of this region now."""
         open_here = not self.closed and not self.forked
-        return open_here and self.registrations.covers(Regions([row]), mem_type)
+        return open_here and self.registry.covers(Regions([row]), mem_type)
 
     def cancel(self, operation: Operation) -> None:
         """Cancel an operation, unless it has ended."""
@@ -292,7 +292,7 @@ class Engine:
         """
         if self.forked:
             return
-        if self.keeper.is_held_here:
+        if self.keeper.is_amid:
             # A finalizer or a signal handler, in the middle of something that closing needs.
             self.closed = True
             self.keeper.request_close()

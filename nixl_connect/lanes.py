@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect._native.registry import Registry
 from nixl_connect.agents import start_agent
 from nixl_connect.errors import BackendError
 from nixl_connect.peers import Peers
-from nixl_connect.registrations import Registrations
+from nixl_connect.registrations import registry_of
 from nixl_connect.ucx import settings_of, with_settings
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -50,9 +51,14 @@ class Lane:
 
     def __init__(self, agent: Agent, native: native_lane.Lane, peers: Peers) -> None:
         self.native = native
-        self.registrations: Registrations = Registrations(agent, pins=False)  # of no network device
+        self.registry: Registry = registry_of(agent, pins=False)  # of no network device
         self.peers = peers
         self._agent = agent
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call to the agent may wait for what it has been given."""
+        return self._agent.is_busy
 
     def close(self) -> None:
         """Destroy the agent, after the connection's."""

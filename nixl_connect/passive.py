@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
@@ -11,7 +12,6 @@ from nixl_connect.codec import text_of
 from nixl_connect.connection import Connection
 from nixl_connect.device import Device
 from nixl_connect.errors import StateError
-from nixl_connect.keeper import Hold
 from nixl_connect.metadata import BlockDescriptors, Group, RdmaMetadata, SerializedDescriptor
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind
@@ -40,7 +40,7 @@ class PassiveOperation(AbstractOperation):
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine
         seal = engine.options.seal
-        hold = Hold([], self._local.memory, self._local.regions.nbytes, None)
+        hold = Hold(engine.registry, self._local.memory, self._local.regions.nbytes)
         try:
             engine.starter.register(hold, self._local, permit)
             if seal is not None:
@@ -59,7 +59,7 @@ class PassiveOperation(AbstractOperation):
                 writable=self._kind is OperationKind.WRITE,
             )
         except BaseException:
-            engine.keeper.release(hold)
+            hold.release()  # whatever keeps this frame alive
             raise
         self._hold = hold
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.peer import PeerState
@@ -34,7 +33,6 @@ class Peer(PeerState):
         "connections",
         "identity",
         "lanes_failed",
-        "last_used",
         "ledger",
         "name",
         "near",
@@ -47,7 +45,6 @@ class Peer(PeerState):
         self.connections: dict[str, bytes] = {}
         self.ledger: Ledger = Ledger()
         """What is loaded over it."""
-        self.last_used: float = time.monotonic()
         self.near: bool = False
         """Whether it had its doorbell on this host when it was connected: as long as that is there,
         it is who it was."""
@@ -55,11 +52,6 @@ class Peer(PeerState):
         """How often lanes could not transfer with it, which the connection then did."""
         self.acquaintance: Acquaintance | None = None
         """How the messenger knows it."""
-
-    def leave(self, hold: Any = None) -> None:
-        """Count a transfer out, as `PeerState.leave`."""
-        self.last_used = time.monotonic()
-        super().leave(hold)
 
     @property
     def is_quiet(self) -> bool:

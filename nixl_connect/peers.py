@@ -25,10 +25,10 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from nixl_connect._native.agent import Agent
+from nixl_connect._native.agent import Agent, LongCall
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, write
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
@@ -126,8 +126,6 @@ class Peers:
         self._is_near = is_near
         self._refresh = refresh
         self._own = own
-        self.calls: set[object] = set()
-        """One for each thread that keeps NIXL busy for long: others would wait."""
         self._name = agent.name.decode()
         self._limit = limit
         self._lock = threading.RLock()
@@ -352,16 +350,6 @@ class Peers:
         if len(beside) > _MOST_BESIDE:
             min(beside, key=lambda other: other.last_used).broken = True
 
-    @contextlib.contextmanager
-    def _long_call(self) -> Iterator[None]:
-        """Have others know that NIXL is busy for long."""
-        call = object()
-        try:
-            self.calls.add(call)
-            yield
-        finally:
-            self.calls.discard(call)
-
     def _settled(self, name: str, end: float, permit: Permit) -> Peer | None:
         """Return a peer, or None, once no thread is loading it. Lock held."""
         while True:
@@ -462,7 +450,7 @@ class Peers:
         """Load more regions of a connected peer; False if the connection broke."""
         large = len(blob) > _QUICK_BYTES
         try:
-            with self._long_call() if large else contextlib.nullcontext():
+            with LongCall(self._agent) if large else contextlib.nullcontext():
                 return self._agent.load_more(peer.alias, blob)
         except NativeError as error:
             raise _refused(peer.name, error) from None
@@ -476,7 +464,7 @@ class Peers:
         try:
             if self._messenger is not None:
                 met = self._messenger.meet(envelope, blob, peer.alias)
-            with self._long_call():
+            with LongCall(self._agent):
                 self._evict_idle()
                 name = self._agent.load_remote(missing)
             if name != peer.alias:

@@ -293,7 +293,7 @@ class PreparedTransfer:
             return
         if not self._engine.forked:
             # The peer counts it until it is drained, and the memory stays as long.
-            hold = self._engine.keeper.holds.get(operation.id)
+            hold = operation.hold
             if hold is not None:
                 hold.peer = self._peer
             self._drop(reason, failed=failed)

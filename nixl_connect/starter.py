@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native import prepared as native_prepared
-from nixl_connect._native.agent import AgentClosedError
+from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import row_by_row
-from nixl_connect._native.operation import Operation, Stage
+from nixl_connect._native.hold import Hold
+from nixl_connect._native.lock import NotQuickError
+from nixl_connect._native.operation import NotRegisteredError, Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
+from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect.errors import (
     InternalError,
     PeerLostError,
@@ -24,13 +27,13 @@ from nixl_connect.errors import (
     RegistrationError,
     TransferError,
 )
-from nixl_connect.keeper import Hold, Keeper
+from nixl_connect.keeper import Keeper
 from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
-from nixl_connect.permit import NotQuickError, Permit
+from nixl_connect.permit import Permit
 from nixl_connect.plan import Local, Plan, Target
-from nixl_connect.registrations import Registration, Registrations
+from nixl_connect.registrations import refusal
 from nixl_connect.used import UsedKeys
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -38,7 +41,6 @@ logger: logging.Logger = logging.getLogger(__name__)
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
-_CLEAN = int(Stage.CLEAN)
 # NIXL's memory type of host memory.
 _HOST = 0
 # Calls to NIXL for more than this may copy for a millisecond and longer.
@@ -75,11 +77,8 @@ class Part(NamedTuple):
     peer: bytes
     """What that agent calls the peer."""
 
-    registrations: Registrations
-    """Those of its agent."""
-
-    held: list[Registration]
-    """Which of them it needs: to be filled."""
+    hold: Hold
+    """What is to hold the registrations of its agent."""
 
     local: Regions
     remote: Regions
@@ -90,7 +89,7 @@ class Starter:
 
     Parameters
     ----------
-    reactor, registrations, peers, keeper, lanes
+    reactor, agent, registry, peers, keeper, lanes
         Those of the engine.
     quarantine : float
         Seconds for which the memory of an abandoned passive operation is kept.
@@ -103,17 +102,19 @@ class Starter:
     def __init__(
         self,
         reactor: Reactor,
-        registrations: Registrations,
+        agent: Agent,
+        registry: Registry,
         peers: Peers,
         keeper: Keeper,
-        lanes: Lanes,
         *,
+        lanes: Lanes,
         quarantine: float,
         most_quarantined: int,
         usable: AbstractContextManager[None],
     ) -> None:
         self._reactor = reactor
-        self._registrations = registrations
+        self._agent = agent
+        self._registry = registry
         self._peers = peers
         self._keeper = keeper
         self._lanes = lanes
@@ -125,33 +126,23 @@ class Starter:
     def register(self, hold: Hold, local: Local, permit: Permit) -> None:
         """Register memory for a passive operation's hold, to be given to `listen` or released."""
         with self._usable:
-            self._keeper.refuse_amid()
             if self._reactor.quarantined_bytes >= self._most_quarantined:
                 raise QuarantineError(
                     f"{self._reactor.quarantined_bytes} bytes of abandoned operations are in "
                     f"quarantine; max_quarantine_bytes is {self._most_quarantined}"
                 )
-            self._keeper.keep_up(permit)
-            with self._entered(self._registrations, permit):
-                permit.check()
-                self._registrations.acquire(
-                    local.registered,
-                    local.mem_type,
-                    hold.registrations,
-                    owners=local.memory,
-                    patient=permit.patient,
-                )
+            if not self.is_free:
+                permit.need_patience()
+            permit.check()
+            try:
+                hold.acquire(local.registered, local.mem_type, local.memory, permit.patient)
+            except RefusedError as error:
+                raise refusal(error) from None
 
     @property
     def is_free(self) -> bool:
         """Whether no call to NIXL has to wait for one that may take long."""
-        return not self._reactor.is_copying and not self._peers.calls
-
-    def _entered(self, table: Registrations, permit: Permit) -> AbstractContextManager[None]:
-        """Return what takes a table's lock; raise NotQuickError for want of patience."""
-        if not self.is_free:
-            permit.need_patience()
-        return table.entered(permit)
+        return not self._reactor.is_copying and not self._agent.is_busy
 
     def listen(self, hold: Hold, key: bytes, timeout: float, *, writable: bool) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
@@ -168,10 +159,8 @@ class Starter:
             Whether the peer writes; else it reads.
         """
         with self._usable:
-            operation = self._reactor.passive(key, self._quarantine, writable, hold.nbytes)
-            self._keeper.holds[operation.id] = hold
+            operation = self._reactor.passive(key, self._quarantine, writable, hold)
             if not operation.listen(timeout):
-                del self._keeper.holds[operation.id]
                 raise AgentClosedError
         if logger.isEnabledFor(logging.DEBUG):
             side = "writable" if writable else "readable"
@@ -192,16 +181,11 @@ class Starter:
         def start(operation: Operation) -> None:
             nbytes = plan.local.regions.nbytes
             left = min(plan.timeout, max(permit.end - time.monotonic(), 0))
-            try:
-                operation.start(left, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES)
-            finally:
-                if operation.is_settled:
-                    # In one call, before which no signal handler runs.
-                    self._keeper.ended.append((operation.id, _CLEAN, operation.reason))
-                    self._keeper.collect()
+            operation.start(left, nbytes <= INLINE_BYTES, nbytes > LARGE_BYTES)
 
         with self._usable:
             operation = self._made(plan, permit, start)[0]
+        self._keeper.collect()
         if logger.isEnabledFor(logging.DEBUG):
             verb, nbytes = ("write", "read")[plan.kind == 0], plan.local.regions.nbytes
             peer = plan.target.described.agent
@@ -226,14 +210,13 @@ class Starter:
         with self._usable:
             operation, peer = self._made(plan, permit, None, claimed=anew)
         # A prepared transfer does not keep a connection from being taken down; each post does.
-        peer.leave(self._keeper.holds[operation.id])
+        peer.leave(operation.hold)
         return operation, peer
 
     def unprepare(self, operation: Operation) -> None:
         """Drop a prepared operation whose peer was disconnected, without a word to it."""
-        hold = self._keeper.holds.pop(operation.id)
-        operation.discard()  # first, since it refers to the registrations
-        self._keeper.release(hold)
+        operation.discard()
+        self._keeper.collect()
 
     def conclude(self, operation: Operation) -> None:
         """End a prepared operation as complete."""
@@ -269,11 +252,10 @@ class Starter:
     ) -> tuple[Operation, Peer] | _Way:
         """Make and start an operation; return the next way where NIXL refuses this one."""
         operation: Operation | None = None
-        hold = Hold([], plan.local.memory, plan.local.regions.nbytes, None)
+        hold = Hold(self._registry, plan.local.memory, plan.local.regions.nbytes)
         kept = False
         target = plan.target
         self._keeper.refuse_amid()
-        self._keeper.keep_up(permit)
         # A beginning that came too late may still have the key, until the peer is connected.
         if not self.is_free or self._peers.is_busy(target.described.agent):
             permit.need_patience()
@@ -291,10 +273,9 @@ class Starter:
             # A prepared one lasts, and holds no lane.
             at_best = start is not None and way is _Way.AT_BEST
             lanes = self._lanes_for(plan, peer, permit) if at_best else []
-            operation = self._request(plan, hold, permit, lanes)
+            operation = self._request(plan, peer, hold, permit, lanes)
             with permit.lock:
                 permit.check()
-                self._keeper.holds[operation.id] = hold
                 if start is not None:
                     start(operation)
             kept = True
@@ -310,9 +291,8 @@ class Starter:
             # Whatever a signal handler raises: what was started keeps what it holds.
             if not kept and (operation is None or not operation.is_started):
                 if operation is not None:
-                    self._keeper.holds.pop(operation.id, None)
-                    operation.discard()  # first, since it refers to the registrations
-                self._keeper.release(hold)
+                    operation.discard()
+                hold.release()
                 if not claimed:
                     self._used.give_back(target.key)
 
@@ -332,22 +312,22 @@ class Starter:
             peer=peer.name,
         ) from None
 
-    def _request(self, plan: Plan, hold: Hold, permit: Permit, lanes: list[Lane]) -> Operation:
+    def _request(
+        self, plan: Plan, peer: Peer, hold: Hold, permit: Permit, lanes: list[Lane]
+    ) -> Operation:
         """Make an operation of a plan, with what `hold` has to hold for it."""
-        assert hold.peer is not None
         local, target = plan.local, plan.target
-        peer, alias = hold.peer, hold.peer.alias
+        alias = peer.alias
         known = peer.acquaintance
         told_as = None if known is None or time.monotonic() < known.reliable else known.alias
         operation = self._reactor.active(
-            alias, peer.identity, peer.near, target.key, told_as, self._quarantine
+            alias, peer.identity, peer.near, target.key, told_as, self._quarantine, hold
         )
         try:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
             else:
-                held = hold.registrations
-                part = Part(None, alias, self._registrations, held, local.regions, target.regions)
+                part = Part(None, alias, hold, local.regions, target.regions)
                 self._add_part(operation, plan, part, local.registered, permit)
         except BaseException:
             # Whatever keeps this frame alive: the requests go before what they refer to.
@@ -379,35 +359,33 @@ class Starter:
         lanes: list[Lane],
     ) -> None:
         """Share a transfer among lanes."""
-        if not permit.patient and any(lane.native.is_busy for lane in lanes):
+        if not permit.patient and any(lane.is_busy for lane in lanes):
             raise NotQuickError
         local = plan.local.regions.split(len(lanes))
         remote = plan.target.regions.split(len(lanes))
         for lane, here, there in zip(lanes, local, remote, strict=True):
             target = plan.target._replace(regions=there)
-            peer = self._lane_peer(lane, target, plan.timeout, permit)
-            held: list[Registration] = []
-            hold.parts.append((lane, peer, held))
+            its = Hold(lane.registry)
+            hold.add(its)
+            peer = self._lane_peer(lane, target, plan.timeout, permit, its)
             # What is registered as a whole here is so there, however many rows are in it.
-            held_before = len(hold.registrations)
-            self._registrations.acquire_covering(here, plan.local.mem_type, hold.registrations)
-            whole = hold.registrations[held_before:]
-            rows = list({known.row: None for known in whole})
-            part = Part(lane.native, peer.alias, lane.registrations, held, here, there)
+            held_before = len(hold)
+            hold.cover(here, plan.local.mem_type)
+            rows = hold.rows(held_before)
+            part = Part(lane.native, peer.alias, its, here, there)
             try:
                 if rows:
-                    with self._entered(lane.registrations, permit):
-                        lane.registrations.acquire(
-                            Regions(rows), plan.local.mem_type, held, patient=permit.patient
-                        )
+                    its.acquire(Regions(rows), plan.local.mem_type, None, permit.patient)
                 self._add_part(operation, plan, part, here, permit)
             except NativeError as error:
                 lane.peers.mark_broken(peer)
                 raise _LaneError(str(error)) from None
-            except RegistrationError as error:
+            except (RefusedError, RegistrationError) as error:
                 raise _LaneError(str(error)) from None
 
-    def _lane_peer(self, lane: Lane, target: Target, timeout: float, permit: Permit) -> Peer:
+    def _lane_peer(
+        self, lane: Lane, target: Target, timeout: float, permit: Permit, hold: Hold
+    ) -> Peer:
         """Return a lane's connection to a peer, with what is wanted loaded row by row.
 
         So nothing that was loaded before can hide it: see `_Way.ROW_BY_ROW`. It is not much: `FEW`.
@@ -416,7 +394,7 @@ class Starter:
         sections = row_by_row(described.sections, target.regions, target.mem_type)
         try:
             return lane.peers.admit(
-                described._replace(sections=sections), target.blob, timeout, permit
+                described._replace(sections=sections), target.blob, timeout, permit, hold
             )
         except PeerLostError as error:
             raise _LaneError(str(error)) from None
@@ -424,52 +402,27 @@ class Starter:
     def _add_part(
         self, operation: Operation, plan: Plan, part: Part, registered: Regions, permit: Permit
     ) -> None:
-        """Build a transfer request whose local registrations outlive it.
-
-        NIXL picks, for each row, any registration that covers it, and the request refers to that
-        one for as long as it lives. So all that cover a row are held, from before any could leave.
-        Within this agent that is so on both sides, and the memory of both is here: what is held
-        keeps it alive, too, whatever becomes of the passive operation.
-        """
-        table, mem_type = part.registrations, plan.local.mem_type
-        within = plan.target.described.agent.encode() == self._reactor.name
-        with self._entered(table, permit):
-            if within:
-                registered = self._with_own(plan, part, registered, permit)
-            owners = plan.local.memory if part.lane is None else []
-            table.acquire(registered, mem_type, part.held, owners=owners, patient=permit.patient)
+        """Build a transfer request whose registrations outlive it: see `Operation.add_part`."""
+        try:
             operation.add_part(
+                part.hold,
                 part.lane,
                 part.peer,
                 plan.kind,
                 part.local,
-                mem_type,
+                plan.local.mem_type,
                 part.remote,
                 plan.target.mem_type,
+                registered=registered,
+                owners=plan.local.memory if part.lane is None else None,
+                within=plan.target.described.agent.encode() == self._reactor.name,
+                patient=permit.patient,
             )
-            table.acquire_covering(part.local, mem_type, part.held)
-            if within:
-                table.acquire_covering(part.remote, plan.target.mem_type, part.held)
-
-    def _with_own(self, plan: Plan, part: Part, registered: Regions, permit: Permit) -> Regions:
-        """Return what a transfer within this agent has to acquire. The table's lock held.
-
-        With the passive side's regions: NIXL has to find them as it has to find the others, and
-        what is registered for one may hide another.
-
-        Raises
-        ------
-        TransferError
-            They are not registered: nothing keeps that memory alive.
-        """
-        mem_type = plan.target.mem_type
-        if not part.registrations.covers(part.remote, mem_type):
+        except RefusedError as error:
+            raise refusal(error) from None
+        except NotRegisteredError:
             raise TransferError(
                 "the descriptors name memory of this connector that is not registered; the "
                 "operation that they are from has ended",
                 peer=plan.target.described.agent,
-            )
-        if mem_type == plan.local.mem_type:
-            return Regions.join([registered, part.remote])
-        part.registrations.acquire(part.remote, mem_type, part.held, patient=permit.patient)
-        return registered
+            ) from None

@@ -219,7 +219,7 @@ def statistics(engine: Engine) -> Statistics:
     phases = dict.fromkeys(PHASES, 0)
     for kind, status, exposed, count in engine.population():
         phases[_phase(KINDS[kind], OperationStatus(status), exposed=bool(exposed))] += count
-    holds = engine.keeper.kept
+    held, held_bytes = engine.keeper.kept
     return {
         "operations": {
             "started": counters["operations"],
@@ -227,8 +227,8 @@ def statistics(engine: Engine) -> Statistics:
             "phases": phases,
             "passive": counters["passive"],
             "active": counters["active"],
-            "held": len(holds),
-            "held_bytes": sum(hold.nbytes for hold in holds),
+            "held": held,
+            "held_bytes": held_bytes,
             "quarantined": counters["quarantined"],
             "quarantined_bytes": counters["quarantined_bytes"],
         },
@@ -247,11 +247,11 @@ def statistics(engine: Engine) -> Statistics:
         },
         "duration_bounds": list(BOUNDS),
         "registrations": {
-            "count": len(engine.registrations),
-            "bytes": engine.registrations.registered_bytes,
+            "count": len(engine.registry),
+            "bytes": engine.registry.registered_bytes,
         },
         "lanes": {
-            "registrations": sum(len(lane.registrations) for lane in engine.lanes),
+            "registrations": sum(len(lane.registry) for lane in engine.lanes),
             "connections": sum(lane.peers.connections for lane in engine.lanes),
         },
         "peers": {

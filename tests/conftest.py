@@ -155,7 +155,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     while True:
         after = _threads(), open_files()
         live = [item.name for item in engine._engines if not item.closed]
-        held = [item.name for item in engine._engines if item.keeper.kept]
+        held = [item.name for item in engine._engines if item.keeper.kept[0]]
         records = operation.live()
         counts = after[0] <= before[0] and after[1] <= before[1] and records == 0
         if counts and not live and not held:

@@ -28,8 +28,7 @@ def held(connector: nc.Connector) -> dict[str, int]:
         return {"operations": 0, "active": 0, "registrations": 0}
     engine = connection._engine
     return {
-        "operations": len(engine.keeper.kept),
+        "operations": engine.keeper.kept[0],
         "active": engine._reactor.counters["active"],
-        "registrations": len(engine.registrations)
-        + sum(len(lane.registrations) for lane in engine.lanes),
+        "registrations": len(engine.registry) + sum(len(lane.registry) for lane in engine.lanes),
     }

@@ -20,13 +20,12 @@ def interrupt(*_):
 
 
 def locked(engines):
-    """Names of the locks that this thread has, between two operations."""
+    """Names of the locks that somebody has, between two operations."""
     return {
         name
         for engine in engines
         for name, held in {
-            "letting go": engine.keeper.is_held_here,
-            "registrations": engine.registrations.is_held_here,
+            "registrations": engine.registry.is_busy,
             "peers": engine.peers.is_held_here,
             "closing": engine._close_lock._is_owned(),
         }.items()
@@ -62,9 +61,9 @@ def main():
     readable = read = None
     gc.collect()
     deadline = time.monotonic() + 20
-    while any(engine.keeper.holds or len(engine.registrations) for engine in engines):
+    while any(engine.keeper.kept[0] or len(engine.registry) for engine in engines):
         if time.monotonic() > deadline:
-            left = [(len(engine.keeper.holds), len(engine.registrations)) for engine in engines]
+            left = [(engine.keeper.kept[0], len(engine.registry)) for engine in engines]
             sys.exit(f"after {interrupts} interrupts operations and registrations are left: {left}")
         time.sleep(0.01)
     peers = engines[1].peers

@@ -143,7 +143,7 @@ class Work:
         """Close them, with nothing left."""
         for connector in (self.owner, self.mover):
             end = time.monotonic() + PATIENCE
-            while any(held(connector).values()) or len(engine(connector).registrations):
+            while any(held(connector).values()) or len(engine(connector).registry):
                 assert time.monotonic() < end, (held(connector), connector.operations())
                 gc.collect()
                 time.sleep(0.001)
@@ -226,12 +226,14 @@ class Work:
         """NIXL has each region once, and those that the package says."""
         for connector in (self.owner, self.mover):
             its = engine(connector)
-            with its.registrations.lock:
+            end = time.monotonic() + PATIENCE
+            while True:  # the reaper may be at it
                 sections = envelope.parse(its._agent.metadata()).sections
                 rows = [(region[0], region[1]) for part in sections for region in part.regions]
                 assert len(rows) == len(set(rows)), rows
-                idle = sum(map(len, its.registrations._idle.values()))
-                assert len(rows) == len(its.registrations) + idle, (rows, idle)
+                if len(rows) == len(its.registry) + its.registry.left:
+                    break
+                assert time.monotonic() < end, (rows, len(its.registry), its.registry.left)
 
 
 def engine(connector: nc.Connector) -> Any:

@@ -2,15 +2,18 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import threading
 
 import numpy as np
 import pytest
-from processes import until
+from calls import led
+from holding import held
+from processes import DEADLINE, until
 
 import nixl_connect as nc
-import nixl_connect.keeper
+from nixl_connect._native.agent import LongCall
 from nixl_connect.permit import HASTY, NotQuickError
 
 
@@ -85,118 +88,107 @@ def test_a_cycle_of_garbage_with_an_operation_and_its_connector():
         gc.collect()
 
 
-def test_an_exception_in_the_middle_of_collecting_loses_nothing(make_connector, monkeypatch):
-    connector = make_connector()
-    keeper = connector._open()._engine.keeper
-    operations = [
-        connector.create_readable_blocking(nc.Descriptor(bytearray(8)), timeout=0.01)
-        for _ in range(5)
-    ]
-    end = keeper.end
-    calls = []
+class Memory:
+    """Memory that does something when it is dropped."""
 
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
+    def __init__(self, do):
+        self.memory = np.zeros(8, np.uint8)
+        self.do = do
+
+    @property
+    def __array_interface__(self):
+        return self.memory.__array_interface__
+
+    def __del__(self):
+        self.do()
+
+
+def test_an_exception_in_the_middle_of_collecting_loses_nothing(make_connector, caplog):
+    """Of a filter of logs, say, at the first of many that have ended."""
+    connector = make_connector()
+    engine = connector._open()._engine
+    raised = []
+
+    def interrupted(record):
+        if threading.current_thread() is threading.main_thread() and not raised:
+            raised.append(record)
             raise StopError
-        end(*arguments)
+        return True
 
-    with keeper._collecting:  # nobody collects before all have ended
-        for operation in operations:
-            assert operation._native.wait(10)
-        monkeypatch.setattr(keeper, "end", interrupted)
-    with pytest.raises(StopError):
-        keeper.collect()
-    keeper.collect()
-    until(lambda: not keeper.holds)
-    assert connector.stats()["registrations"]["count"] == 0
+    operations = [connector.create_readable_blocking(nc.Descriptor(bytearray(8))) for _ in range(5)]
+    logger = logging.getLogger("nixl_connect.registrations")
+    logger.addFilter(interrupted)
+    try:
+        with caplog.at_level(logging.DEBUG, "nixl_connect"), pytest.raises(StopError):
+            operations[0].cancel()
+    finally:
+        logger.removeFilter(interrupted)
+    del operations
+    until(lambda: not any(held(connector).values()), collect=True)
+    assert engine.registry.left == 0
 
 
-@pytest.mark.parametrize("on_loop", [False, True])
-def test_no_more_operations_end_than_are_let_go_of(make_connector, monkeypatch, on_loop):
+def test_operations_end_no_faster_than_they_are_let_go_of(make_connector):
+    """While NIXL is busy for long, nobody deregisters who must not wait; a beginning does."""
     connector = make_connector()
-    keeper = connector._open()._engine.keeper
-    monkeypatch.setattr(nixl_connect.keeper, "_GRACE", 60)  # the reaper does nothing
-    monkeypatch.setattr(keeper, "_would_wait", lambda: True)  # nor does whoever comes by
-    descriptor = nc.Descriptor(bytearray(8))
+    engine = connector._open()._engine
+    descriptors = [nc.Descriptor(bytearray(8)) for _ in range(1000)]
     most = 0
-    turns = []
-    take_turn = keeper._take_turn
-
-    def taken(patience):
-        if patience:
-            turns.append(threading.current_thread())
-        return take_turn(patience)
-
-    monkeypatch.setattr(keeper, "_take_turn", taken)
-
-    async def begin():
-        return await connector.create_readable(descriptor)
-
-    loop = asyncio.new_event_loop()
-    for _ in range(3 * nixl_connect.keeper._MUCH):
-        operation = (
-            loop.run_until_complete(begin())
-            if on_loop
-            else connector.create_readable_blocking(descriptor)
-        )
-        operation.cancel()
-        assert operation._native.wait(10)
-        most = max(most, len(keeper.holds))
-    loop.close()
-    assert nixl_connect.keeper._MUCH < most < nixl_connect.keeper._MUCH + 10
-    # Never on an event loop's thread, which must not wait.
-    assert {thread is threading.main_thread() for thread in turns} == {not on_loop}
+    with LongCall(engine._agent):
+        for descriptor in descriptors:
+            connector.create_readable_blocking(descriptor).cancel()
+            most = max(most, engine.registry.left)
+    assert most <= 2
+    until(lambda: not any(held(connector).values()))
 
 
-def test_transfers_do_not_end_faster_than_they_are_let_go_of_either(make_connector, monkeypatch):
-    passive, active = make_connector(), make_connector()
-    keeper = active._open()._engine.keeper
-    monkeypatch.setattr(nixl_connect.keeper, "_GRACE", 60)
-    monkeypatch.setattr(keeper, "_would_wait", lambda: True)
-    source, target = nc.Descriptor(bytearray(8)), nc.Descriptor(bytearray(8))
-    most = 0
-    for _ in range(2 * nixl_connect.keeper._MUCH):
-        offered = passive.create_readable_blocking(source)
-        read = active.begin_read_blocking(offered.metadata(), target)
-        read.wait_for_completion_blocking(10)
-        most = max(most, len(keeper.holds))
-    assert nixl_connect.keeper._MUCH < most < nixl_connect.keeper._MUCH + 10
-
-
-def test_memory_is_dropped_without_the_lock(make_connector):
+def test_many_that_end_at_once_are_not_let_go_of_on_a_loop(make_connector):
+    """Deregistering that many takes longer than a loop may stand still."""
     connector = make_connector()
-    keeper = connector._open()._engine.keeper
-    free = []
+    engine = connector._open()._engine
+    threads = []
 
-    class Memory:
-        def __init__(self):
-            self.memory = np.zeros(8, np.uint8)
+    def noted(original, *arguments):
+        threads.append(threading.current_thread())
+        return original(*arguments)
 
-        @property
-        def __array_interface__(self):
-            return self.memory.__array_interface__
+    array = np.zeros(2000, np.uint8)
+    many = [nc.Descriptor(array[i : i + 1]) for i in range(0, 2000, 2)]
 
-        def __del__(self):
-            def acquire():
-                with keeper._collecting.within(5):
-                    free.append(True)
+    async def main():
+        operation = await connector.create_readable(many)
+        assert len(engine.registry) == 1000
+        with led("deregister_mem", noted):
+            operation.cancel()
+            later = await connector.create_readable(nc.Descriptor(bytearray(8)))
+            later.cancel()
+            await asyncio.to_thread(until, lambda: not any(held(connector).values()))
+        assert threads
+        assert threading.main_thread() not in threads[:1]
 
-            thread = threading.Thread(target=acquire)
-            thread.start()
-            thread.join()
+    asyncio.run(main())
 
-    operation = connector.create_readable_blocking(nc.Descriptor(Memory()))
+
+def test_memory_is_dropped_without_a_lock(make_connector):
+    """Its finalizer may wait for another thread that uses the connector."""
+    connector = make_connector()
+    used = []
+
+    def use():
+        connector.create_readable_blocking(nc.Descriptor(bytearray(8))).cancel()
+        connector.stats()
+        used.append(True)
+
+    def finalize():
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(DEADLINE)
+
+    operation = connector.create_readable_blocking(nc.Descriptor(Memory(finalize)))
     operation.cancel()
-    assert operation._native.wait(10)
     del operation
-
-    def is_free():
-        keeper.collect()
-        return free
-
-    until(is_free)
-    assert free == [True]
+    until(lambda: used, collect=True)
+    until(lambda: not any(held(connector).values()))
 
 
 def test_metadata_of_an_operation_that_ends_meanwhile(make_connector, monkeypatch):
@@ -209,7 +201,7 @@ def test_metadata_of_an_operation_that_ends_meanwhile(make_connector, monkeypatc
     class Late:
         def partial_metadata(self, regions, mem_type):
             operation.cancel()
-            until(lambda: not len(engine.registrations))
+            until(lambda: not len(engine.registry))
             return agent.partial_metadata(regions, mem_type)
 
         def __getattr__(self, name):
@@ -218,25 +210,6 @@ def test_metadata_of_an_operation_that_ends_meanwhile(make_connector, monkeypatc
     monkeypatch.setattr(engine, "_agent", Late())
     with pytest.raises(nc.StateError, match="has ended"):
         operation.metadata()
-
-
-def test_a_finalizer_that_cancels_while_registrations_change(make_connector):
-    connector = make_connector()
-    registrations = connector._open()._engine.registrations
-
-    class Holder:
-        def __init__(self):
-            self.operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
-            self.me = self
-
-        def __del__(self):
-            self.operation.__exit__(None, None, None)
-
-    Holder()
-    with registrations.lock, registrations._maps_lock:
-        gc.collect()  # the finalizer runs here, and must not change what is being changed
-        assert len(registrations) == 1
-    until(lambda: len(registrations) == 0)
 
 
 def test_lost_peers_are_evicted(connector, start_peer):

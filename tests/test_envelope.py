@@ -12,7 +12,9 @@ from nixl_connect import library
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.envelope import Envelope, Section
+from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
+from nixl_connect.registrations import registry_of
 
 MAGIC = b"nixlSerDes|"
 TOP = 2**64 - 1
@@ -120,9 +122,10 @@ def memory(agent):
     """The rows of three registered regions."""
     arrays = [np.zeros(size, np.uint8) for size in (64, 4096, 100_000)]
     table = [(array.ctypes.data, array.nbytes, 0) for array in arrays]
-    agent.register(Regions(table), 0)
+    hold = Hold(registry_of(agent))
+    hold.acquire(Regions(table), 0)
     yield table
-    agent.deregister(Regions(table), 0)
+    hold.release()
 
 
 def spans(parsed):

@@ -1,16 +1,17 @@
 """Long copies between processes of one host: shared among lanes, beside all else."""
 
 import asyncio
+import contextlib
 
 import numpy as np
 import pytest
+from calls import handle_of, led
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import told, until
 
 import nixl_connect as nc
 from nixl_connect import lanes
-from nixl_connect._native.capi import NativeError
 from nixl_connect._native.packing import Regions
 from nixl_connect.metadata import BlockDescriptors, Group
 
@@ -32,7 +33,7 @@ def counts(connector):
     """Return what the lanes hold: registrations, and transfers in flight."""
     opened = engine_of(connector)._lanes.all
     return (
-        sum(len(lane.registrations) for lane in opened),
+        sum(len(lane.registry) for lane in opened),
         sum(peer.in_flight for lane in opened for peer in lane.peers._peers.values()),
     )
 
@@ -117,28 +118,24 @@ def test_rows_of_a_registered_pool_are_registered_as_one(connector, peer, conten
     pool = np.zeros(blocks * size, np.uint8)
     descriptor = nc.Descriptor(pool)
     descriptor.register_memory(connector)
-    opened = engine_of(connector)._lanes
-    seen = []
-    for lane in opened.open():
-        register = lane.registrations._agent.register
+    engine_of(connector)._lanes.open()
+    added, seen = [], []
 
-        class Noted:
-            def __init__(self, agent, register):
-                self.agent, self._register = agent, register
+    def add(original, *arguments):
+        added.append(arguments[1])
+        return original(*arguments)
 
-            def register(self, regions, mem_type, done):
-                seen.append(len(regions))
-                self._register(regions, mem_type, done)
+    def register(original, *arguments):
+        seen.append(added.copy())
+        added.clear()
+        return original(*arguments)
 
-            def __getattr__(self, name):
-                return getattr(self.agent, name)
-
-        lane.registrations._agent = Noted(lane.registrations._agent, register)
     rows = [nc.Descriptor(pool[i * size : (i + 1) * size]) for i in range(blocks)]
-    read = connector.begin_read_blocking(metadata, rows)
-    read.wait_for_completion_blocking(20)
+    with led("reg_dlist_add_desc", add), led("register_mem", register):
+        read = connector.begin_read_blocking(metadata, rows)
+        read.wait_for_completion_blocking(20)
     assert (pool == content(0, pool.size)).all()
-    assert seen == [1] * count
+    assert seen == [[descriptor.ptr]] * count
 
 
 def test_small_pieces_go_without(connector, peer, content):
@@ -205,8 +202,7 @@ def test_a_peer_that_hangs_holds_up_no_other(connector, start_peer, content):
     hung.stop()
     slow = np.zeros(LARGE, np.uint8)
     waiting = connector.begin_read_blocking(told(theirs), nc.Descriptor(slow))
-    assert all(lane.native.is_busy for lane in engine_of(connector)._lanes.all)
-    assert engine_of(connector).keeper._would_wait()
+    assert all(lane.is_busy for lane in engine_of(connector)._lanes.all)
     for seed in (2, 3):
         made = other.do("passive", kind="readable", sizes=[LARGE], seed=seed)
         array = np.zeros(LARGE, np.uint8)
@@ -344,31 +340,39 @@ def test_parts_of_one_array_in_any_order(connector, start_peer, content, request
     assert known.lanes_failed == 0
 
 
+@pytest.fixture
+def led_astray():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("kind", ["readable", "writable"])
 @pytest.mark.parametrize("fault", ["connection", "request", "registration"])
 def test_what_fails_in_a_lane_the_connection_does(
-    connector, peer, content, digest, monkeypatch, kind, fault
+    connector, peer, content, digest, monkeypatch, led_astray, kind, fault
 ):
     """At once, with the lane's connection made anew; after a few of these it is not tried again."""
     opened = engine_of(connector)._lanes.open()
     tried = []
 
-    def refuse(error):
+    agent = handle_of(opened[-1]._agent)
+
+    def fail(original, *arguments):
+        if arguments[0] == agent:
+            tried.append(1)
+            return -2
+        return original(*arguments)
+
+    if fault == "connection":
+
         def refused(*_, **__):
             tried.append(1)
-            raise error
+            raise nc.PeerLostError("not reached")
 
-        return refused
-
-    for lane in opened[-1:]:
-        if fault == "connection":
-            monkeypatch.setattr(lane.peers, "admit", refuse(nc.PeerLostError("not reached")))
-        elif fault == "registration":
-            refused = refuse(nc.RegistrationError("refused"))
-            monkeypatch.setattr(lane.registrations, "acquire", refused)
-        else:
-            refused = refuse(NativeError(-2, "create_xfer_req"))
-            monkeypatch.setattr(lane.registrations, "acquire_covering", refused)
+        monkeypatch.setattr(opened[-1].peers, "admit", refused)
+    else:
+        faults = {"request": "create_xfer_req", "registration": "register_mem"}
+        led_astray.enter_context(led(faults[fault], fail))
     for seed in range(6):
         made = peer.do("passive", kind=kind, sizes=[LARGE], seed=seed)
         if kind == "readable":

@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+from calls import held_up
 from processes import until
 
 import nixl_connect as nc
@@ -65,15 +66,6 @@ def test_a_registration_that_takes_long_does_not_hold_up_a_loop(make_connector):
     """Neither by what is to begin, nor by what has to be given back because it did not."""
     passive, active = make_connector(), make_connector()
     source, target = np.arange(100), np.zeros(100, int)
-    registrations = active._open()._engine.registrations
-    held, done = threading.Event(), threading.Event()
-
-    def hold():
-        with registrations.lock:
-            held.set()
-            assert done.wait(10)
-
-    thread = threading.Thread(target=hold)
 
     async def main():
         offered = await passive.create_readable(nc.Descriptor(source))
@@ -82,19 +74,14 @@ def test_a_registration_that_takes_long_does_not_hold_up_a_loop(make_connector):
         offered = await passive.create_readable(nc.Descriptor(source))
         metadata = offered.metadata()
         target[:] = 0
-        thread.start()
-        assert held.wait(10)
-        began = time.monotonic()
-        task = asyncio.ensure_future(active.begin_read(metadata, nc.Descriptor(target)))
-        await asyncio.sleep(0)
-        assert time.monotonic() < began + 1
-        assert not task.done()
-        done.set()
-        await (await task).wait_for_completion(10)
+        with held_up(active) as leave:
+            began = time.monotonic()
+            task = asyncio.ensure_future(active.begin_read(metadata, nc.Descriptor(target)))
+            await asyncio.sleep(0)
+            assert time.monotonic() < began + 1
+            assert not task.done()
+            leave()
+            await (await task).wait_for_completion(10)
 
-    try:
-        asyncio.run(main())
-    finally:
-        done.set()
-        thread.join(10)
+    asyncio.run(main())
     assert (source == target).all()

@@ -13,6 +13,7 @@ import weakref
 
 import numpy as np
 import pytest
+from calls import failing
 from processes import until
 
 import nixl_connect as nc
@@ -694,20 +695,11 @@ def test_pinning_takes_a_gpu(connector):
         nc.HostPool(connector, pin=True)
 
 
-def test_memory_that_nixl_refuses(make_pool, make_connector, monkeypatch):
+def test_memory_that_nixl_refuses(make_pool, make_connector):
     """The pool is as it was, and may grow later."""
     connector = make_connector()
     pool = make_pool(connector)
-    registrations = connector._open()._engine.registrations
-
-    class Refuses:
-        def register(self, *arguments):
-            raise nc.registrations.NativeError(-2, "register_mem")
-
-    agent = registrations._agent
-    monkeypatch.setattr(registrations, "_agent", Refuses())
-    with pytest.raises(nc.RegistrationError):
+    with failing("register_mem"), pytest.raises(nc.RegistrationError):
         pool.acquire_blocking(100)
-    monkeypatch.setattr(registrations, "_agent", agent)
     assert pool.stats()["bytes"] == 0
     pool.acquire_blocking(100).release()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import led
 from processes import until
 
 import nixl_connect as nc
@@ -139,6 +140,7 @@ def until_it_fails(read):
     """Transfer until UCX has noticed."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
+        read._peer.last_used += 3600  # it is not quiet, and so not looked at
         read.transfer_blocking(5)
 
 
@@ -207,20 +209,18 @@ def test_no_thread_to_be_had(connector, peer, content, monkeypatch):
     read.close()
 
 
-def test_a_finalizer_makes_no_call_to_nixl(connector, peer, monkeypatch):
+def test_a_finalizer_makes_no_call_to_nixl(connector, peer):
     made = peer.do("passive", kind="readable", sizes=[8])
     read = prepare(connector, made, [np.zeros(8, np.uint8)])
-    registrations = connector._open()._engine.registrations
     threads = []
-    release = registrations._deregister
 
-    def noted(*arguments):
+    def noted(original, *arguments):
         threads.append(threading.current_thread())
-        release(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(registrations, "_deregister", noted)
-    del read
-    until(lambda: threads)
+    with led("deregister_mem", noted):
+        del read
+        until(lambda: threads)
     assert threads[0] is not threading.main_thread()
 
 

@@ -8,8 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nixl_connect._native.packing import Regions
-from nixl_connect._native.ranges import RangeMap, Spans, coverings, neighbours
+from nixl_connect._native.ranges import RangeMap, Spans
 
 TOP = 2**64 - 1
 # Few places, so that ranges meet often, and some lengths of very different magnitude.
@@ -38,6 +37,14 @@ class AgainstModel(RuleBasedStateMachine):
             self.count += 1
             self.model[key] = self.count
             self.map.add(*key, self.count)
+
+    @rule(keys=st.sets(ranges(), max_size=20))
+    def add_many(self, keys):
+        fresh = sorted(keys - self.model.keys())
+        for key in fresh:
+            self.count += 1
+            self.model[key] = self.count
+        self.map.add_many([(*key, self.model[key]) for key in fresh])
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -158,18 +165,6 @@ def test_a_removed_range_can_come_back():
         assert list(known.covering(0, 8)) == [value]
         known.remove(0, 8)
         assert known.get(0, 8) is None
-
-
-def test_whole_tables():
-    one, two = RangeMap(), RangeMap()
-    one.add(0x1000, 0x2000, "a")
-    one.add(0x1000, 0x1800, "b")
-    two.add(0x1000, 0x2000, "c")
-    rows = Regions([(0x1000, 0x800, 0), (0x1000, 8, 7), (0x1000, 8, 1), (0x1800, 8, 0)])
-    assert neighbours({0: one, 1: two}, rows) == ["b", None, "c", "a"]
-    assert coverings({0: one, 1: two}, rows) is None
-    rows = Regions([(0x1000, 0x800, 0), (0x1000, 8, 1)])
-    assert sorted(coverings({0: one, 1: two}, rows)) == ["a", "b", "c"]
 
 
 def test_values_are_let_go():

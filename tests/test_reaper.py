@@ -14,7 +14,7 @@ from holding import held
 from processes import DEADLINE, until
 
 import nixl_connect as nc
-import nixl_connect.keeper
+import nixl_connect.engine
 from nixl_connect import monitor
 from nixl_connect._native.lock import persist
 from nixl_connect.offload import Beginnings
@@ -50,13 +50,7 @@ def nothing_is_held(connector):
 @pytest.fixture
 def only_the_reaper(monkeypatch):
     """Have nobody else collect."""
-    collect = nixl_connect.keeper.Keeper.collect
-
-    def collected(self, *, patient=False):
-        if threading.current_thread() is self._reaper:
-            collect(self, patient=patient)
-
-    monkeypatch.setattr(nixl_connect.keeper.Keeper, "collect", collected)
+    monkeypatch.setattr(nixl_connect.engine.Engine, "collect", lambda _: None)
 
 
 @pytest.fixture

@@ -2,19 +2,22 @@
 
 import ctypes
 import threading
+import weakref
 
 import numpy as np
 import pytest
+from calls import failing
 from together import run_together
 
 import nixl_connect as nc
 from nixl_connect import library
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
+from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
-from nixl_connect._native.ranges import neighbours
+from nixl_connect._native.registry import RefusedError
 from nixl_connect.device import HOST, Device
-from nixl_connect.registrations import Registrations
+from nixl_connect.registrations import registry_of
 
 
 @pytest.fixture
@@ -27,11 +30,11 @@ def agent():
 
 
 @pytest.fixture
-def registrations(agent):
-    registrations = Registrations(agent)
-    yield registrations
+def registry(agent):
+    registry = registry_of(agent)
+    yield registry
     assert known(agent) == []
-    assert len(registrations) == registrations.registered_bytes == 0
+    assert len(registry) == registry.registered_bytes == registry.left == 0
 
 
 def known(agent):
@@ -53,98 +56,146 @@ def regions(*rows):
     return Regions([(address, size, device.id) for address, size, device in rows])
 
 
-def take(registrations, address, size, device):
-    held = []
-    registrations.acquire(regions((address, size, device)), device.mem_type, held)
-    (registration,) = held
-    return registration
+def take(registry, address, size, device, owner=None):
+    hold = Hold(registry)
+    hold.acquire(regions((address, size, device)), device.mem_type, [owner])
+    return hold
 
 
-def give(registrations, registration):
-    registrations.release([registration])
+def covers(registry, address, size, device):
+    return registry.covers(regions((address, size, device)), device.mem_type)
 
 
-def covers(registrations, address, size, device):
-    return registrations.covers(regions((address, size, device)), device.mem_type)
+def row(hold):
+    (found,) = hold.rows()
+    return found
 
 
-def covering(registrations, address, size, device):
-    held = []
-    registrations.acquire_covering(regions((address, size, device)), device.mem_type, held)
-    return held
+def covering(registry, address, size, device):
+    hold = Hold(registry)
+    hold.cover(regions((address, size, device)), device.mem_type)
+    return hold
 
 
-def test_first_and_last(agent, registrations, start):
-    registration = take(registrations, start, 100, HOST)
-    assert registration.row == (start, 100, 0)
+def test_first_and_last(agent, registry, start):
+    hold = take(registry, start, 100, HOST)
+    assert row(hold) == (start, 100, 0)
     assert known(agent) == [(start, 100)]
-    assert (len(registrations), registrations.registered_bytes) == (1, 100)
-    assert covers(registrations, start, 100, HOST)
-    give(registrations, registration)
+    assert (len(registry), registry.registered_bytes) == (1, 100)
+    assert covers(registry, start, 100, HOST)
+    hold.release()
     assert known(agent) == []
-    assert not covers(registrations, start, 100, HOST)
+    assert not covers(registry, start, 100, HOST)
+    assert hold.rows() == []
+    hold.release()
 
 
-def test_shared_by_all_who_need_it(agent, registrations, start):
-    first = take(registrations, start, 4096, HOST)
-    others = [take(registrations, start, 4096, HOST) for _ in range(3)]
-    assert all(item is first for item in others)
+def test_shared_by_all_who_need_it(agent, registry, start):
+    first = take(registry, start, 4096, HOST)
+    others = [take(registry, start, 4096, HOST) for _ in range(3)]
     assert known(agent) == [(start, 4096)]
     for item in others:
-        give(registrations, item)
+        item.release()
         assert known(agent) == [(start, 4096)]
-    give(registrations, first)
+    first.release()
     assert known(agent) == []
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 1), (0, 4095), (1, 4095), (100, 50), (4095, 1)])
-def test_slice_of_what_is_registered(agent, registrations, start, offset, size):
-    whole = take(registrations, start, 4096, HOST)
-    assert covers(registrations, start + offset, size, HOST)
-    assert take(registrations, start + offset, size, HOST) is whole
-    give(registrations, whole)
+def test_slice_of_what_is_registered(agent, registry, start, offset, size):
+    whole = take(registry, start, 4096, HOST)
+    assert covers(registry, start + offset, size, HOST)
+    part = take(registry, start + offset, size, HOST)
+    assert row(part) == (start, 4096, 0)
+    whole.release()
     # The slice alone keeps all of it.
     assert known(agent) == [(start, 4096)]
-    give(registrations, whole)
+    part.release()
 
 
 @pytest.mark.parametrize(("offset", "size"), [(1, 4096), (0, 4097), (4096, 1), (-1, 2), (-1, 4098)])
-def test_what_is_not_within_is_registered_anew(agent, registrations, start, offset, size):
+def test_what_is_not_within_is_registered_anew(agent, registry, start, offset, size):
     start += 8192
-    one = take(registrations, start, 4096, HOST)
-    assert not covers(registrations, start + offset, size, HOST)
-    two = take(registrations, start + offset, size, HOST)
-    assert two is not one
+    one = take(registry, start, 4096, HOST)
+    assert not covers(registry, start + offset, size, HOST)
+    two = take(registry, start + offset, size, HOST)
     assert known(agent) == sorted([(start, 4096), (start + offset, size)])
-    give(registrations, one)
+    one.release()
     assert known(agent) == [(start + offset, size)]
-    give(registrations, two)
+    two.release()
 
 
-def test_larger_one_serves_once_it_is_there(agent, registrations, start):
-    small = take(registrations, start + 10, 10, HOST)
-    large = take(registrations, start, 100, HOST)
+def test_larger_one_serves_once_it_is_there(agent, registry, start):
+    small = take(registry, start + 10, 10, HOST)
+    large = take(registry, start, 100, HOST)
     # NIXL would not find the larger one behind the smaller: the slice gets one of its own.
-    hidden = take(registrations, start + 50, 10, HOST)
-    assert hidden.row == (start + 50, 10, 0)
-    give(registrations, hidden)
-    slice_ = take(registrations, start + 5, 10, HOST)
-    assert slice_ is large
-    held = covering(registrations, start + 12, 4, HOST)
-    assert sorted(item.row for item in held) == sorted([small.row, large.row])
-    assert covering(registrations, start + 200, 1, HOST) == []
-    give(registrations, small)
-    give(registrations, large)
-    assert len(known(agent)) == 2  # held by `held` and the slice
-    for item in [*held, large]:
-        give(registrations, item)
+    hidden = take(registry, start + 50, 10, HOST)
+    assert row(hidden) == (start + 50, 10, 0)
+    hidden.release()
+    slice_ = take(registry, start + 5, 10, HOST)
+    assert row(slice_) == (start, 100, 0)
+    both = covering(registry, start + 12, 4, HOST)
+    assert sorted(both.rows()) == sorted([row(small), row(large)])
+    assert covering(registry, start + 200, 1, HOST).rows() == []
+    small.release()
+    large.release()
+    assert len(known(agent)) == 2  # held by `both` and the slice
+    both.release()
+    slice_.release()
 
 
-def test_devices_are_apart(registrations, start):
-    registration = take(registrations, start, 100, HOST)
-    assert not covers(registrations, start, 100, Device("cuda:0"))
-    assert covering(registrations, start, 100, Device("cuda:0")) == []
-    give(registrations, registration)
+def test_each_is_named_once_where_rows_share_it(registry, start):
+    whole = take(registry, start, 4096, HOST)
+    rows = regions(*[(start + 8 * i, 8, HOST) for i in range(100)])
+    hold = Hold(registry)
+    assert hold.cover(rows, 0)
+    assert len(hold) == 1
+    assert not hold.cover(regions((start, 8, HOST), (start + 4090, 8, HOST)), 0)
+    assert len(hold) == 1
+    hold.release()
+    whole.release()
+
+
+def test_devices_are_apart(registry, start):
+    hold = take(registry, start, 100, HOST)
+    assert not covers(registry, start, 100, Device("cuda:0"))
+    assert covering(registry, start, 100, Device("cuda:0")).rows() == []
+    hold.release()
+
+
+def test_the_memory_lives_as_long_as_it_is_registered(registry):
+    """Whoever made the registration may be gone, and whoever shares it need not know the memory."""
+    memory = np.zeros(100, np.uint8)
+    alive = weakref.ref(memory)
+    start = memory.ctypes.data
+    first = take(registry, start, 100, HOST, owner=memory)
+    second = take(registry, start + 10, 10, HOST)
+    del memory
+    first.release()
+    assert alive() is not None
+    second.release()
+    assert alive() is None
+
+
+def test_many_in_any_order(agent, registry):
+    """The same region twice among them, and some that are there: each is registered once."""
+    memory = np.zeros(100_000, np.uint8)
+    start = memory.ctypes.data
+    order = np.random.default_rng(1).permutation(2000)
+    before = Hold(registry)
+    before.acquire(regions(*[(start + 40 * i, 30, HOST) for i in range(0, 2000, 7)]), 0)
+    rows = [(start + 40 * int(i), 30, HOST) for i in order]
+    hold = Hold(registry)
+    hold.acquire(regions(*rows, *rows[:500]), 0, [memory] * 2500)
+    assert known(agent) == [(start + 40 * i, 30) for i in range(2000)]
+    assert len(hold.rows()) == len(registry) == 2000
+    before.release()
+    assert len(registry) == 2000
+    hold.release()
+    # That many wait for somebody with patience.
+    assert (len(registry), registry.left) == (0, 2000)
+    assert len(known(agent)) == 2000
+    take(registry, start, 1, HOST).release()
 
 
 @pytest.fixture
@@ -153,21 +204,48 @@ def no_gpu():
         pytest.skip("the device memory named here would exist")
 
 
-def test_failure_leaves_nothing(agent, registrations, start, no_gpu):
+def test_failure_leaves_nothing(agent, registry, start, no_gpu):
     device = Device("cuda:0")
     for _ in range(2):  # the second time would wait for ever if the range had stayed busy
-        with pytest.raises(nc.RegistrationError, match=f"100 bytes at {start:#x} on device 0"):
-            take(registrations, start, 100, device)
+        with pytest.raises(RefusedError) as caught:
+            take(registry, start, 100, device)
+        assert caught.value.args[1] == (device.mem_type, 1, 100, (start, 100, 0))
     assert known(agent) == []
-    assert len(registrations) == 0
-    assert registrations.registered_bytes == 0
-    assert not covers(registrations, start, 100, device)
+    assert len(registry) == 0
+    assert registry.registered_bytes == 0
+    assert not covers(registry, start, 100, device)
 
 
-def test_failure_wakes_those_who_wait_for_the_same(registrations, start, no_gpu):
+@pytest.mark.parametrize("rows", [1, 20])
+def test_what_nixl_refuses_leaves_what_was_there(agent, registry, start, rows):
+    one = take(registry, start, 100, HOST)
+    hold = Hold(registry)
+    wanted = regions(*[(start + 200 * i, 150, HOST) for i in range(rows)])
+    with failing("register_mem"), pytest.raises(RefusedError):
+        hold.acquire(wanted, 0)
+    assert known(agent) == [(start, 100)]
+    assert len(registry) == 1
+    one.release()
+
+
+def test_what_nixl_does_not_find_is_forgotten(agent, start):
+    """Among others that it does; these go all the same."""
+    registry = registry_of(agent)
+    hold = Hold(registry)
+    hold.acquire(regions(*[(start + 200 * i, 150, HOST) for i in range(5)]), 0)
+    with failing("deregister_mem", -6, times=2):
+        hold.release()
+    assert len(registry) == registry.left == 0
+    # The first call was for all, the second for one of them, of which NIXL knows better.
+    ((address, size),) = known(agent)
+    take(registry, address - 1, size + 2, HOST).release()
+    assert known(agent) == [(address, size)]
+
+
+def test_failure_wakes_those_who_wait_for_the_same(registry, start, no_gpu):
     def work():
-        with pytest.raises(nc.RegistrationError):
-            take(registrations, start, 8, Device("cuda:0"))
+        with pytest.raises(RefusedError):
+            take(registry, start, 8, Device("cuda:0"))
 
     run_together(8, work)
 
@@ -175,50 +253,45 @@ def test_failure_wakes_those_who_wait_for_the_same(registrations, start, no_gpu)
 def test_release_after_the_agent_closed(start):
     agent = Agent(b"closed")
     agent.create_backend(b"UCX", {})
-    registrations = Registrations(agent)
-    registration = take(registrations, start, 100, HOST)
+    registry = registry_of(agent)
+    hold = take(registry, start, 100, HOST)
     agent.close()
-    give(registrations, registration)
-    assert len(registrations) == 0
+    hold.release()
+    assert len(registry) == registry.left == 0
 
 
-def test_threads_that_want_the_same(agent, registrations, start):
+def test_threads_that_want_the_same(agent, registry, start):
     def work():
-        registration = take(registrations, start, 4096, HOST)
+        hold = take(registry, start, 4096, HOST)
         all_have_it.wait(20)
         assert known(agent) == [(start, 4096)]
-        assert registration.holders == 6
         all_have_looked.wait(20)
-        give(registrations, registration)
-        return registration
+        hold.release()
 
     all_have_it, all_have_looked = threading.Barrier(6), threading.Barrier(6)
     for _ in range(30):
-        acquired = run_together(6, work)
-        assert all(item is acquired[0] for item in acquired)
+        run_together(6, work)
         assert known(agent) == []
 
 
-def test_a_later_row_does_not_hide_an_earlier_one(agent, registrations, start):
-    pool = take(registrations, start, 4096, HOST)
+def test_a_later_row_does_not_hide_an_earlier_one(agent, registry, start):
+    pool = take(registry, start, 4096, HOST)
     # The second row leaves the pool and gets a registration that begins before the first row.
-    rows = regions((start + 100, 10, HOST), (start + 50, 8192, HOST))
-    acquired = []
-    registrations.acquire(rows, HOST.mem_type, acquired)
-    assert (start + 100, 10) in known(agent) or (start + 50, 8192) in known(agent)
-    assert None not in neighbours(registrations._maps[HOST.mem_type], rows)
-    registrations.release([pool, *acquired])
+    hold = Hold(registry)
+    hold.acquire(regions((start + 100, 10, HOST), (start + 50, 8192, HOST)), 0)
+    assert hold.rows() == [(start + 50, 8192, 0)]  # NIXL finds it for both
+    assert len(known(agent)) == 2
+    pool.release()
+    hold.release()
 
 
-def test_busy_for_other_threads_only(registrations):
-    assert not registrations.is_busy
-    assert not registrations.is_held_here
-    with registrations.lock:
-        assert registrations.is_held_here
-        assert run_together(1, lambda: (registrations.is_busy, registrations.is_held_here)) == [
-            (True, False)
-        ]
-    assert not registrations.is_busy
+def test_what_a_finalizer_leaves_is_deregistered_by_the_next(agent, registry, start):
+    hold = take(registry, start, 100, HOST)
+    del hold
+    assert registry.left == 1
+    assert len(registry) == 0
+    assert known(agent) == [(start, 100)]
+    take(registry, start, 100, HOST).release()
 
 
 def test_a_pool_registered_after_its_slice(make_connector):
@@ -275,7 +348,7 @@ def test_registrations_that_leave_while_a_request_is_built(make_connector):
     assert not errors, errors
 
 
-def test_threads_that_come_and_go(agent, registrations, start):
+def test_threads_that_come_and_go(agent, registry, start):
     """Overlapping ranges, registered and released in any order: what is held is always known."""
     spans = [(0, 4096), (0, 4096), (1024, 1024), (0, 8192), (4096, 4096), (2048, 100)]
     numbers = iter(range(100))
@@ -284,13 +357,13 @@ def test_threads_that_come_and_go(agent, registrations, start):
         random = np.random.default_rng(next(numbers))
         for _ in range(200):
             offset, size = spans[random.integers(len(spans))]
-            registration = take(registrations, start + offset, size, HOST)
-            at, length, _ = registration.row
+            hold = take(registry, start + offset, size, HOST)
+            at, length, _ = row(hold)
             assert at <= start + offset
             assert at + length >= start + offset + size
-            assert covers(registrations, start + offset, size, HOST)
+            assert covers(registry, start + offset, size, HOST)
             assert (at, length) in known(agent)
-            give(registrations, registration)
+            hold.release()
 
     run_together(4, work)
 

@@ -8,11 +8,11 @@ import pickle
 import re
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
 import pytest
+from calls import held_up
 from pages import ROOT, pattern
 from processes import DEADLINE, until
 
@@ -508,22 +508,8 @@ def nobody_comes(lab):
 
 @provokes("TransferTimeoutError: not done within … s")
 def slow_to_begin(lab):
-    lock = lab.owner._open()._engine.registrations.lock
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold():
-        with lock:
-            entered.set()
-            leave.wait(DEADLINE)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
-        assert entered.wait(DEADLINE)
+    with held_up(lab.owner):
         asyncio.run(lab.owner.create_readable(nc.Descriptor(b"abc"), timeout=0.01))
-    finally:
-        leave.set()
-        thread.join()
 
 
 @provokes("WaitTimeoutError: … did not end within … s")

@@ -83,7 +83,7 @@ def test_a_prepared_transfer_outlives_the_passive_operation(connector, kind, siz
     with prepare(connector, kind, operation.metadata(), local) as transfer:
         end(operation)
         del operation, memory
-        until(lambda: len(connector._connection._engine.keeper.holds) == 1, collect=True)
+        until(lambda: held(connector)["operations"] == 1, collect=True)
         for value in (2, 3):
             if kind == "read":
                 alive().__setitem__(slice(None), bytes([value]) * size)
@@ -114,7 +114,7 @@ def test_a_prepared_transfer_outlives_a_descriptor_that_was_registered(connector
     )
     with prepare(connector, kind, own, local) as transfer:
         del operation, memory, registered
-        until(lambda: len(connector._connection._engine.keeper.holds) == 1, collect=True)
+        until(lambda: held(connector)["operations"] == 1, collect=True)
         transfer.transfer_blocking(DEADLINE)
         assert alive()[:] == local.tobytes()
     del transfer

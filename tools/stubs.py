@@ -42,25 +42,18 @@ PRECISE = {
     "envelope.row_by_row.sections": "list[Section]",
     "lock.persist.work": "Callable[[], None]",
     "lock.persist.report": "Callable[[BaseException], None]",
+    "collector.Collector.__new__.unknown": "list[tuple[float, Hold]]",
+    "hold.Hold.acquire.owners": "list[object] | None",
+    "operation.Operation.add_part.owners": "list[object] | None",
     "packing.Regions.join.tables": "list[Regions]",
     "packing.coalesce.edges": "list[int]",
-    "ranges.take.found": "list[Registration] | list[object]",  # those of a map, too
-    "ranges.take.held": "list[Registration]",
-    "ranges.put.fresh": "list[Registration]",
-    "ranges.put.maps": "dict[int, RangeMap]",
-    "ranges.put.made": "list[Registration]",
-    "ranges.give_up.held": "list[Registration]",
-    "ranges.give_up.maps": "dict[int, dict[int, RangeMap]]",
-    "ranges.give_up.idle": "dict[int, list[tuple[int, int, int]]]",
-    "ranges.give_up.owners": "list[object]",
-    "ranges.neighbours.maps": "dict[int, RangeMap]",
-    "ranges.coverings.maps": "dict[int, RangeMap]",
+    "ranges.RangeMap.add_many.items": "list[tuple[int, int, object]]",
     "waker.Waker.drain.return": "list[int]",
 }
 # What they name; ruff removes what a stub does not use.
 IMPORTS = """\
 from collections.abc import Callable
-from nixl_connect.registrations import Registration
+from nixl_connect._native.hold import Hold
 """
 
 
@@ -127,7 +120,7 @@ def refine(body: list[ast.stmt], scope: str, missing: set[str]) -> None:
             refine(node.body, f"{scope}.{node.name}", missing)
         elif isinstance(node, ast.FunctionDef):
             name = f"{scope}.{node.name}"
-            for argument in (*node.args.posonlyargs, *node.args.args):
+            for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
                 if f"{name}.{argument.arg}" in PRECISE:
                     argument.annotation = ast.Name(PRECISE[f"{name}.{argument.arg}"])
                     missing.discard(f"{name}.{argument.arg}")
@@ -145,7 +138,9 @@ def tidy(module: str, stub: str, source: str, missing: set[str]) -> str:
         if isinstance(node, ast.ClassDef):
             tidy_class(node, types.get(node.name))
     refine(tree.body, module, missing)
-    tree.body[1 if ast.get_docstring(tree) else 0 : 0] = ast.parse(IMPORTS).body
+    own = f"from nixl_connect._native.{module} import"
+    imports = "\n".join(line for line in IMPORTS.splitlines() if not line.startswith(own))
+    tree.body[1 if ast.get_docstring(tree) else 0 : 0] = ast.parse(imports).body
     return HEADER + ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 

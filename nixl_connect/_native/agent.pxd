@@ -21,10 +21,11 @@ cdef class Agent:
     cdef object __weakref__
     cdef pthread_rwlock_t gate
     cdef pthread_mutex_t progress
+    cdef int long_calls         # atomic: how many threads keep NIXL busy for long
+    cdef bint keeps_busy(self) noexcept nogil
     cdef int enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef void _destroy(self)
-    cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil
     cdef bytes _named(self, bytes metadata)
     cdef bytes _take(self, int rc, void* data, size_t size, const char* call)
     cdef int create_request(

@@ -23,6 +23,13 @@ class AgentClosedError(Exception):
 class AgentForkedError(Exception):
     """The agent was made by the parent of this process, or NIXL was used there."""
 
+class LongCall:
+    """Has others know, within a ``with`` block, that NIXL is busy for long: they would wait."""
+
+    def __new__(cls, agent: Agent) -> LongCall: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
+
 class Agent:
     """A NIXL agent.
 
@@ -38,6 +45,10 @@ class Agent:
     called: Final[bytes]
 
     def __new__(cls, name: bytes, called: bytes | None = None) -> Agent: ...
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread keeps NIXL busy for long, see `LongCall`."""
+
     def close(self) -> None:
         """Destroy the agent, once calls of other threads have left it. Idempotent."""
 
@@ -60,29 +71,6 @@ class Agent:
 
     def plugins(self) -> list[str]:
         """Return the names of the transport plugins that the library found."""
-
-    def register(self, regions: Regions, mem_type: int, done: list[bool] | None = None) -> None:
-        """Register memory. Its owner must keep it alive until `deregister`.
-
-        No region twice: NIXL would crash when the second is deregistered.
-
-        Parameters
-        ----------
-        regions : Regions
-            What to register.
-        mem_type : int
-            Its memory type.
-        done : list, optional
-            Takes True when it is registered, whatever a signal handler raises then.
-        """
-
-    def deregister(
-        self,
-        regions: Regions,
-        mem_type: int,
-        idle: dict[int, list[tuple[int, int, int]]] | None = None,
-    ) -> None:
-        """Undo one `register` of exactly these regions; drop `idle[mem_type]` when it is undone."""
 
     def metadata(self) -> bytes:
         """Return the agent's whole metadata: connection info and all that is registered."""

@@ -17,6 +17,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 
+from nixl_connect._native.atomic cimport atomic_add, peek_int
 from nixl_connect._native.capi cimport (
     SYNC_STRICT,
     AgentConfig,
@@ -70,6 +71,21 @@ cdef int _check(int status, const char* call) except -1:
     return check(status, call)
 
 
+cdef class LongCall:
+    """Has others know, within a ``with`` block, that NIXL is busy for long: they would wait."""
+
+    cdef Agent agent
+
+    def __cinit__(self, Agent agent not None):
+        self.agent = agent
+
+    def __enter__(self) -> None:
+        atomic_add(&self.agent.long_calls, 1)
+
+    def __exit__(self, *exception: object) -> None:
+        atomic_add(&self.agent.long_calls, -1)
+
+
 @cython.no_gc  # it refers to nothing that could refer back
 cdef class Agent:
     """A NIXL agent.
@@ -121,6 +137,14 @@ cdef class Agent:
             self._destroy()
             pthread_rwlock_destroy(&self.gate)
             pthread_mutex_destroy(&self.progress)
+
+    cdef bint keeps_busy(self) noexcept nogil:
+        return peek_int(&self.long_calls) > 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread keeps NIXL busy for long, see `LongCall`."""
+        return self.keeps_busy()
 
     cdef int enter(self) noexcept nogil:
         """Hold the agent open until `leave`; return 0, AGENT_CLOSED or AGENT_FORKED."""
@@ -237,56 +261,6 @@ cdef class Agent:
         finally:
             self.nixl.destroy_string_list(names)
         return found
-
-    def register(
-        self, Regions regions not None, int mem_type, done: list[bool] | None = None
-    ) -> None:
-        """Register memory. Its owner must keep it alive until `deregister`.
-
-        No region twice: NIXL would crash when the second is deregistered.
-
-        Parameters
-        ----------
-        regions : Regions
-            What to register.
-        mem_type : int
-            Its memory type.
-        done : list, optional
-            Takes True when it is registered, whatever a signal handler raises then.
-        """
-        cdef int rc
-        with nogil:
-            rc = self._change_registration(regions, mem_type, True)
-        if rc == 0 and done is not None:
-            done.append(True)
-        _check(rc, "register_mem")
-
-    def deregister(
-        self, Regions regions not None, int mem_type,
-        idle: dict[int, list[tuple[int, int, int]]] | None = None
-    ) -> None:
-        """Undo one `register` of exactly these regions; drop `idle[mem_type]` when it is undone."""
-        cdef int rc
-        with nogil:
-            rc = self._change_registration(regions, mem_type, False)
-        if idle is not None:
-            del idle[mem_type]
-        _check(rc, "deregister_mem")
-
-    cdef int _change_registration(self, Regions regions, int mem_type, bint add) noexcept nogil:
-        cdef void* dlist = NULL
-        cdef int rc = regions.reg_dlist(self.nixl, mem_type, &dlist)
-        if rc:
-            return rc
-        rc = self.enter()
-        if rc == 0:
-            if add:
-                rc = self.nixl.register_mem(self.handle, dlist, NULL)
-            else:
-                rc = self.nixl.deregister_mem(self.handle, dlist, NULL)
-            self.leave()
-        self.nixl.destroy_reg_dlist(dlist)
-        return rc
 
     def metadata(self) -> bytes:
         """Return the agent's whole metadata: connection info and all that is registered."""

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 cdef extern from *:
     """
     #define NC_ADD(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_ACQ_REL)
+    #define NC_COUNT(cell, n) __atomic_add_fetch((cell), (n), __ATOMIC_RELAXED)
     #define NC_LOAD(cell) __atomic_load_n((cell), __ATOMIC_ACQUIRE)
     #define NC_STORE(cell, n) __atomic_store_n((cell), (n), __ATOMIC_RELEASE)
     #define NC_SWAP(cell, seen, n) __atomic_compare_exchange_n( \
@@ -25,6 +26,7 @@ cdef extern from *:
     uint64_t peek_count "nc_peek_count"(const uint64_t* cell) nogil
     void* peek_list "nc_peek_list"(void** cell) nogil
     int atomic_add "NC_ADD"(int* cell, int n) nogil
+    uint64_t count_add "NC_COUNT"(uint64_t* cell, int64_t n) nogil
     int atomic_load "NC_LOAD"(const int* cell) nogil
     void atomic_store "NC_STORE"(int* cell, int n) nogil
     bint atomic_swap "NC_SWAP"(int* cell, int* seen, int n) nogil

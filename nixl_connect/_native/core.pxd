@@ -62,12 +62,14 @@ cdef struct Core:
     int64_t next_deadline       # no deadline is earlier
     int64_t drain_until         # when stopping: give up on active records then
     Census census
+    uint64_t held               # atomic, as the next: operations whose memory is kept
+    uint64_t held_bytes
     uint64_t rings              # how often the doorbell woke the thread
     uint64_t ignored            # of these, how often it did not look for longer
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for
 
-# All but the last two with the lock held.
+# All but the last three with the lock held.
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil
 cdef void rouse(Core* core) noexcept nogil
@@ -75,5 +77,6 @@ cdef void rouse_soon(Core* core) noexcept nogil
 cdef Record** slot(Core* core, const char* key, size_t size) noexcept nogil
 cdef void take_out(Core* core, Record* record) noexcept nogil
 cdef void leave_table(Core* core, Record* record) noexcept nogil
+cdef void poke(Core* core) noexcept nogil
 cdef bint is_there(Core* core, Address bell) noexcept nogil
 cdef bint retain_passive(Core* core, Record* record) noexcept nogil

@@ -86,6 +86,14 @@ cdef void rouse(Core* core) noexcept nogil:
         core.roused = True
 
 
+cdef void poke(Core* core) noexcept nogil:
+    """Wake the reaper, or make its next wait end at once. Lock not held."""
+    pthread_mutex_lock(&core.lock)
+    core.poked = True
+    pthread_cond_signal(&core.garbage)
+    pthread_mutex_unlock(&core.lock)
+
+
 cdef void rouse_soon(Core* core) noexcept nogil:
     """Wake the thread unless it wakes by itself soon enough for what has just begun. Lock held.
 

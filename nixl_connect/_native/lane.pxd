@@ -17,7 +17,7 @@ cdef struct LaneState:
     Part* last
     bint stopping
     bint abandoned
-    int busy                    # atomic: parts that have been handed over and not ended
+    int* busy                   # atomic, the agent's: parts handed over and not ended, too
     Part* active                # posted; the thread's own
 
 cdef void hand_over(Part* part) noexcept nogil

@@ -18,10 +18,6 @@ class Lane:
 
     agent: Final[Agent]
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something has been handed over and not ended: a call to the agent may wait."""
-
     def stop(self, abandon: bool) -> None:
         """End the thread, after the reactor. Idempotent.
 

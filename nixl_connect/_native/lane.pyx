@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 from nixl_connect._native.agent cimport Agent
-from nixl_connect._native.atomic cimport atomic_add, atomic_load
+from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.core cimport is_there, rouse
 from nixl_connect._native.fork cimport fork_generation
@@ -48,7 +48,7 @@ cdef void hand_over(Part* part) noexcept nogil:
     """Have a part posted by its lane, whose part it is from here on."""
     cdef LaneState* lane = <LaneState*>part.lane
     part.next = NULL
-    atomic_add(&lane.busy, 1)
+    atomic_add(lane.busy, 1)
     pthread_mutex_lock(&lane.lock)
     if lane.first is NULL:
         lane.first = part
@@ -76,7 +76,7 @@ cdef void _finish(LaneState* lane, Part* part, int rc) noexcept nogil:
         lane.nixl.release_xfer_req(part.agent, part.request)
         lane.nixl.destroy_xfer_req(part.request)
         part.request = NULL
-    atomic_add(&lane.busy, -1)
+    atomic_add(lane.busy, -1)
     if atomic_add(&part.record.unfinished, -1) == 0:
         # The record is its owner's again, and may be gone.
         pthread_mutex_lock(&core.lock)
@@ -160,7 +160,7 @@ cdef void* _run(void* argument) noexcept nogil:
 
 
 cdef LaneState* _open(
-    const Api* nixl, pthread_mutex_t* progress, Core* core
+    const Api* nixl, pthread_mutex_t* progress, int* busy, Core* core
 ) noexcept nogil:
     """Start a lane's thread. Returns NULL when out of memory or threads."""
     cdef LaneState* lane = <LaneState*>calloc(1, sizeof(LaneState))
@@ -168,6 +168,7 @@ cdef LaneState* _open(
         return NULL
     lane.nixl = nixl
     lane.progress = progress
+    lane.busy = busy
     lane.core = core
     pthread_mutex_init(&lane.lock, NULL)
     init_monotonic(&lane.work)
@@ -192,7 +193,7 @@ cdef class Lane:
         self.agent = agent
         self.reactor = reactor
         self.generation = fork_generation()
-        self.state = _open(agent.nixl, &agent.progress, core)
+        self.state = _open(agent.nixl, &agent.progress, &agent.long_calls, core)
         if self.state is NULL:
             raise MemoryError("cannot start a lane's thread")
 
@@ -213,11 +214,6 @@ cdef class Lane:
             pthread_mutex_unlock(&state.lock)
             pthread_join(state.thread, NULL)
         return state
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something has been handed over and not ended: a call to the agent may wait."""
-        return self.state is not NULL and atomic_load(&self.state.busy) > 0
 
     def stop(self, bint abandon) -> None:
         """End the thread, after the reactor. Idempotent.

@@ -16,5 +16,4 @@ cdef class Operation:
     cdef Record* record
     cdef int generation
     cdef readonly bint is_started    # handed over: the core has it
-    cdef readonly bint is_settled   # it ended while it was started: it will not be collected
     cdef void _discard(self) noexcept nogil

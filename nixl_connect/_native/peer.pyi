@@ -18,18 +18,22 @@ class PeerState:
         It is known to be lost, or has been given up: another is to be made. For good.
     in_flight : int
         Transfers that were let in and have not left.
+    last_used : float
+        When the last one left, or it was made: seconds of the monotonic clock.
     """
 
     busy: bool
     broken: bool
     in_flight: Final[int]
+    last_used: float
 
+    def __new__(cls, *arguments: object) -> PeerState: ...
     @property
     def is_busy_here(self) -> bool:
         """Whether this thread made it busy: it is a signal handler's, or a finalizer's, now."""
 
     def join(self, hold: object | None = None) -> None:
-        """Count a transfer in, and note in `hold.peer`, if there is one, that it is to leave."""
+        """Count a transfer in, and note in `hold`, if there is one, that it is to leave."""
 
     def enter(self) -> bool:
         """Count a transfer in, if the connection stands and nothing is being loaded."""

@@ -6,6 +6,8 @@ fields that more than one thread changes are changed through methods alone.
 
 from cpython.pythread cimport PyThread_get_thread_ident
 
+from nixl_connect._native.posix cimport now_ns
+
 
 cdef class PeerState:
     """Whether transfers may begin over a connection to a peer, and how many are in flight.
@@ -18,12 +20,12 @@ cdef class PeerState:
         It is known to be lost, or has been given up: another is to be made. For good.
     in_flight : int
         Transfers that were let in and have not left.
+    last_used : float
+        When the last one left, or it was made: seconds of the monotonic clock.
     """
 
-    cdef bint _busy
-    cdef unsigned long _thread  # which made it busy
-    cdef public bint broken
-    cdef readonly Py_ssize_t in_flight
+    def __cinit__(self, *arguments: object):
+        self.last_used = now_ns() / 1e9
 
     @property
     def busy(self) -> bool:
@@ -40,7 +42,7 @@ cdef class PeerState:
         return self._busy and self._thread == PyThread_get_thread_ident()
 
     def join(self, hold: object = None) -> None:
-        """Count a transfer in, and note in `hold.peer`, if there is one, that it is to leave."""
+        """Count a transfer in, and note in `hold`, if there is one, that it is to leave."""
         if hold is not None:
             hold.peer = self
         self.in_flight += 1
@@ -65,4 +67,8 @@ cdef class PeerState:
             if hold.peer is not self:
                 return
             hold.peer = None
+        self.count_out()
+
+    cdef void count_out(self) noexcept:
+        self.last_used = now_ns() / 1e9
         self.in_flight -= 1

@@ -20,6 +20,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t*, const void* attributes)
     int pthread_mutex_destroy(pthread_mutex_t*)
     int pthread_mutex_trylock(pthread_mutex_t*)
+    int pthread_mutex_timedlock(pthread_mutex_t*, const timespec*)
     int pthread_mutex_lock(pthread_mutex_t*)
     int pthread_mutex_unlock(pthread_mutex_t*)
     int pthread_condattr_init(pthread_condattr_t*)
@@ -49,6 +50,7 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
     int clock_gettime(int clock, timespec*)
 
 cdef extern from "<unistd.h>" nogil:

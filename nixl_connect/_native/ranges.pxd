@@ -5,23 +5,33 @@ from libc.stdint cimport uint64_t
 cdef struct Range:
     uint64_t start
     uint64_t end                # exclusive
+    void* value
 
-cdef class Class:
-    cdef Range* ranges          # sorted
-    cdef Py_ssize_t count
-    cdef Py_ssize_t capacity
-    cdef int bits               # of the lengths
-    cdef uint64_t reach         # no range of the class is longer
-    cdef list values            # of the same order
+# The ranges whose lengths have as many bits, sorted by start and end.
+cdef struct Class:
+    Range* ranges
+    Py_ssize_t count
+    Py_ssize_t capacity
+    int bits                    # of the lengths
+    uint64_t reach              # no range of the class is longer
 
-    cdef Py_ssize_t lower_bound(self, uint64_t start, uint64_t end) noexcept nogil
-    cdef Py_ssize_t last_before(self, uint64_t end) noexcept nogil
-    cdef int insert(self, uint64_t start, uint64_t end, object value) except -1
-    cdef void remove(self, Py_ssize_t i)
+# All of them, in classes: those that have had ranges.
+cdef struct Ranges:
+    Class* classes
+    int count
+    int capacity
 
-cdef class RangeMap:
-    cdef list classes           # those that have had ranges
+# Where a walk over the ranges that hold another one has come to; all zero at first.
+cdef struct Walk:
+    int group                   # from 1
+    Py_ssize_t at
 
-    cdef Class of_length(self, uint64_t length)
-    cpdef object neighbour(self, uint64_t start, uint64_t end)
-    cdef bint add_covering(self, uint64_t start, uint64_t end, list found) except -1
+cdef void* find(const Ranges* ranges, uint64_t start, uint64_t end) noexcept nogil
+cdef void* neighbour_of(const Ranges* ranges, uint64_t start, uint64_t end) noexcept nogil
+cdef void* next_holder(
+    const Ranges* ranges, Walk* walk, uint64_t start, uint64_t end
+) noexcept nogil
+cdef bint add_all(Ranges* ranges, const Range* fresh, Py_ssize_t count) noexcept nogil
+cdef void* take_away(Ranges* ranges, uint64_t start, uint64_t end) noexcept nogil
+cdef void keep_if(Ranges* ranges, bint (*wanted)(void*) noexcept nogil) noexcept nogil
+cdef void clear(Ranges* ranges) noexcept nogil

@@ -1,11 +1,11 @@
 # Made by "make stubs" from the .pyx file beside it: do not edit.
 """The completion thread of one agent, as Python sees it."""
 
-from collections import deque
-
 from nixl_connect._native.agent import Agent
+from nixl_connect._native.hold import Hold
 from nixl_connect._native.lane import Lane
 from nixl_connect._native.operation import Operation
+from nixl_connect._native.registry import Registry
 
 class Reactor:
     """The completion thread of one agent.
@@ -25,7 +25,7 @@ class Reactor:
     def __new__(
         cls, agent: Agent, messenger: Agent, identity: bytes, idle_interval: float
     ) -> Reactor: ...
-    def passive(self, key: bytes, quarantine: float, writable: bool, nbytes: int) -> Operation:
+    def passive(self, key: bytes, quarantine: float, writable: bool, hold: Hold) -> Operation:
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
         Parameters
@@ -36,8 +36,8 @@ class Reactor:
             Seconds for which the operation stays known after it was abandoned.
         writable : bool
             Whether the peer writes; else it reads.
-        nbytes : int
-            Of memory.
+        hold : Hold
+            What it holds.
         """
 
     def active(
@@ -48,6 +48,7 @@ class Reactor:
         key: bytes,
         told_as: bytes | None,
         quarantine: float,
+        hold: Hold,
     ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
@@ -65,6 +66,8 @@ class Reactor:
             What the messenger calls it, which notifies it then; the agent itself if None.
         quarantine : float
             Seconds for which to keep what NIXL fails while the peer is there.
+        hold : Hold
+            What it holds.
         """
 
     def lane(self, agent: Agent) -> Lane:
@@ -91,6 +94,9 @@ class Reactor:
     def introduced(self) -> None:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
 
+    def attach(self, registry: Registry) -> None:
+        """Have the reaper deregister what nobody else does."""
+
     @property
     def name(self) -> bytes:
         """Name of the agent."""
@@ -111,22 +117,6 @@ class Reactor:
         -------
         bool
             Whether one has ended, and others may soon.
-        """
-
-    def collect(self, ended: deque[tuple[int, int, int]]) -> None:
-        """Append to `ended` the operations that have ended since the last call.
-
-        Each is (id, stage, reason), with a Stage and a Reason. An operation that is quarantined
-        comes a second time when that ends.
-        """
-
-    def poke(self) -> None:
-        """Wake the thread that is in `wait_garbage`, or make its next call return at once."""
-
-    def wait_garbage(self) -> bool:
-        """Sleep until there is something to collect or a poke; False once the reactor stopped.
-
-        For one thread alone. It gets no signals, since it must not be the main thread.
         """
 
     def stop(self, drain: float, cancel: bool) -> bool:

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strdup
 
 from nixl_connect._native.agent cimport Agent
-from nixl_connect._native.atomic cimport peek_count, peek_list
+from nixl_connect._native.atomic cimport peek_count
 from nixl_connect._native.bell cimport Address, address_of
 from nixl_connect._native.capi cimport check
 from nixl_connect._native.census cimport (
@@ -20,22 +20,20 @@ from nixl_connect._native.census cimport (
 from nixl_connect._native.core cimport Core, is_there, rouse
 from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.hold cimport Hold, entrust
 from nixl_connect._native.lane cimport Lane
 from nixl_connect._native.posix cimport (
-    pthread_cond_signal,
     now_ns,
     pthread_cond_timedwait,
-    pthread_cond_wait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     timespec,
 )
-from nixl_connect._native.record cimport STAGE_QUARANTINED, Record, new_record, release_record
+from nixl_connect._native.record cimport Record, new_record
+from nixl_connect._native.registry cimport Registry
 from nixl_connect._native.status cimport INITIALIZED, advance
 from nixl_connect._native.thread cimport free_core, new_core, stop_core
 from nixl_connect._native.transfer cimport announce, look
-
-from collections import deque
 
 from nixl_connect._native.agent import AgentForkedError
 
@@ -43,18 +41,6 @@ from nixl_connect._native.agent import AgentForkedError
 cdef enum:
     # How long (nanoseconds) connecting to a peer may take.
     INTRODUCTION = 1_000_000_000
-
-
-cdef bint _has_garbage(Core* core) noexcept nogil:
-    """Whether there is something to collect, as a hint."""
-    return (
-        peek_list(<void**>&core.retired) is not NULL
-        or peek_list(<void**>&core.quarantined) is not NULL
-    )
-
-
-cdef bint _has_retired(const Core* core) noexcept nogil:
-    return core.retired is not NULL or core.quarantined is not NULL or core.stopped
 
 
 cdef bint _is_over(Core* core) noexcept nogil:
@@ -81,13 +67,6 @@ cdef class Reactor:
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
     """
-
-    cdef Agent agent
-    cdef Agent messenger
-    cdef Core* core
-    cdef int generation
-    cdef uint64_t last_id
-    cdef bint stopped
 
     def __cinit__(
         self, Agent agent not None, Agent messenger not None, bytes identity not None,
@@ -127,7 +106,7 @@ cdef class Reactor:
             free_core(self.core)
 
     def passive(
-        self, bytes key not None, quarantine: float, bint writable, uint64_t nbytes
+        self, bytes key not None, quarantine: float, bint writable, Hold hold not None
     ) -> Operation:
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
@@ -139,19 +118,19 @@ cdef class Reactor:
             Seconds for which the operation stays known after it was abandoned.
         writable : bool
             Whether the peer writes; else it reads.
-        nbytes : int
-            Of memory.
+        hold : Hold
+            What it holds.
         """
-        cdef Operation operation = self._operation(key)
+        cdef Operation operation = self._operation(key, hold)
         operation.record.kind = WRITABLE if writable else READABLE
-        operation.record.nbytes = nbytes
+        operation.record.nbytes = hold.nbytes
         operation.record.quarantine = <int64_t>(quarantine * 1e9)
         advance(&operation.record.status, INITIALIZED)
         return operation
 
     def active(
         self, bytes peer not None, bytes identity not None, bint near, bytes key not None,
-        told_as: bytes | None, quarantine: float
+        told_as: bytes | None, quarantine: float, Hold hold not None
     ) -> Operation:
         """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
 
@@ -169,8 +148,10 @@ cdef class Reactor:
             What the messenger calls it, which notifies it then; the agent itself if None.
         quarantine : float
             Seconds for which to keep what NIXL fails while the peer is there.
+        hold : Hold
+            What it holds.
         """
-        cdef Operation operation = self._operation(key)
+        cdef Operation operation = self._operation(key, hold)
         cdef Record* record = operation.record
         record.is_active = True
         record.quarantine = <int64_t>(quarantine * 1e9)
@@ -238,7 +219,7 @@ cdef class Reactor:
             rouse(self.core)
             pthread_mutex_unlock(&self.core.lock)
 
-    cdef Operation _operation(self, bytes key):
+    cdef Operation _operation(self, bytes key, Hold hold):
         if self.generation != fork_generation():
             raise AgentForkedError
         cdef Operation operation = Operation.__new__(Operation)
@@ -250,7 +231,13 @@ cdef class Reactor:
         operation.core = self.core
         operation.agent = self.agent
         operation.generation = self.generation
+        entrust(self.core, operation.record, hold)
         return operation
+
+    def attach(self, Registry registry not None) -> None:
+        """Have the reaper deregister what nobody else does."""
+        registry.core = self.core
+        registry.reactor = self
 
     @property
     def name(self) -> bytes:
@@ -284,79 +271,6 @@ cdef class Reactor:
                 ended = look(self.core, until)
                 self.agent.leave()
         return ended > 0
-
-    def collect(self, ended: deque[tuple[int, int, int]]) -> None:
-        """Append to `ended` the operations that have ended since the last call.
-
-        Each is (id, stage, reason), with a Stage and a Reason. An operation that is quarantined
-        comes a second time when that ends.
-        """
-        cdef Record* record
-        cdef Record* held
-        cdef Record* rest
-        if self.generation != fork_generation() or not _has_garbage(self.core):
-            return
-        pthread_mutex_lock(&self.core.lock)
-        record = self.core.retired
-        self.core.retired = NULL
-        held = self.core.quarantined
-        self.core.quarantined = NULL
-        pthread_mutex_unlock(&self.core.lock)
-        try:
-            while held is not NULL:
-                ended.append((held.id, STAGE_QUARANTINED, held.reason))
-                rest = held.next_quarantined
-                release_record(held)
-                held = rest
-            while record is not NULL:
-                ended.append((record.id, record.stage, record.reason))
-                rest = record.next
-                release_record(record)
-                record = rest
-        except MemoryError:
-            self._put_back(record, held)
-            raise
-
-    cdef void _put_back(self, Record* retired, Record* quarantined) noexcept:
-        """Leave to the next call what there was no memory for."""
-        cdef Record* rest
-        pthread_mutex_lock(&self.core.lock)
-        while quarantined is not NULL:
-            rest = quarantined.next_quarantined
-            quarantined.next_quarantined = self.core.quarantined
-            self.core.quarantined = quarantined
-            quarantined = rest
-        while retired is not NULL:
-            rest = retired.next
-            retired.next = self.core.retired
-            self.core.retired = retired
-            retired = rest
-        pthread_mutex_unlock(&self.core.lock)
-
-    def poke(self) -> None:
-        """Wake the thread that is in `wait_garbage`, or make its next call return at once."""
-        if self.generation == fork_generation():
-            pthread_mutex_lock(&self.core.lock)
-            self.core.poked = True
-            pthread_cond_signal(&self.core.garbage)
-            pthread_mutex_unlock(&self.core.lock)
-
-    def wait_garbage(self) -> bool:
-        """Sleep until there is something to collect or a poke; False once the reactor stopped.
-
-        For one thread alone. It gets no signals, since it must not be the main thread.
-        """
-        cdef bint alive
-        with nogil:
-            pthread_mutex_lock(&self.core.lock)
-            while not (self.core.poked or self.core.stopped or _has_retired(self.core)):
-                self.core.reaper_asleep = True
-                pthread_cond_wait(&self.core.garbage, &self.core.lock)
-            self.core.reaper_asleep = False
-            self.core.poked = False
-            alive = not self.core.stopped
-            pthread_mutex_unlock(&self.core.lock)
-        return alive
 
     def stop(self, drain: float, bint cancel) -> bool:
         """Wait up to `drain` seconds for transfers in flight, and end the thread.
@@ -401,6 +315,8 @@ cdef class Reactor:
             "rings_ignored": seen.ignored,
             "notifications": seen.notified,
             "notifications_unmatched": seen.unmatched,
+            "held": peek_count(&self.core.held),
+            "held_bytes": peek_count(&self.core.held_bytes),
             "quarantined": seen.census.quarantined,
             "quarantined_bytes": seen.census.quarantined_bytes,
         }

@@ -88,6 +88,7 @@ cdef struct Record:
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine
     Waiter* waiters
+    void* hold                  # a reference to what it holds, see `hold`; with the GIL alone
 
 cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept nogil
 cdef void retain_record(Record* record) noexcept nogil
