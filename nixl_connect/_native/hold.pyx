@@ -128,8 +128,6 @@ cdef class Hold:
 
     def rows(self, Py_ssize_t first=0) -> list[tuple[int, int, int]]:
         """Return what it holds, each once and exactly as registered, from the `first` on."""
-        cdef Registry registry = self.registry
-        cdef Regions table
         cdef Py_ssize_t i
         if self.is_quarantined or self.held.count <= first:
             return []
@@ -187,7 +185,6 @@ cdef class Hold:
             for part in parts:
                 part.end()
         # Last: memory may have finalizers, which find this ended.
-        memory = self.memory
         self.memory = None
         for i in range(owners.count):
             Py_XDECREF(<PyObject*>owners.items[i])
