@@ -9,12 +9,13 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.span import gathered, mark, with_streams
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
@@ -66,32 +67,14 @@ class AbstractOperation(ABC):
         self._native: Operation | None = None
         self._released = False
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
-        self._items = _checked(local_descriptors, options.max_descriptors, written=written)
-        self._descriptors = [
-            item if isinstance(item, Descriptor) else item.descriptor for item in self._items
-        ]
-        # As they are now: pools change the size of a descriptor for their next operation.
-        self._rows = [item._row for item in self._descriptors]
-        registered = Regions(self._rows)
-        regions = registered
-        if any(isinstance(item, Blocks) for item in self._items):
-            regions = Regions.join(
-                [
-                    Regions([row]) if isinstance(item, Descriptor) else item._regions
-                    for item, row in zip(self._items, self._rows, strict=True)
-                ]
-            )
-        self._local = Local(
-            regions,
-            registered,
-            self._descriptors[0]._memory.device.mem_type,
-            [item._memory.hold for item in self._descriptors],
+        # Sizes are read once: pools change that of a descriptor for their next operation.
+        self._items = _listed(local_descriptors)
+        self._descriptors, self._local = _gathered(
+            self._items, options.max_descriptors, written=written
         )
         if written:
-            refuse_within("local_descriptors", regions)
-        used = weakref.ref(connection)
-        for descriptor in self._descriptors:
-            descriptor._last_used = used
+            refuse_within("local_descriptors", self._local.regions)
+        mark(self._descriptors, weakref.ref(connection))
 
     @property
     def connection(self) -> Connection:
@@ -161,12 +144,10 @@ class AbstractOperation(ABC):
 
     def _fence(self) -> Fence | None:
         """Return what the descriptors' streams have been given to do by now, if they have any."""
-        streams = {
-            (item._memory.device, item._memory.stream)
-            for item in self._descriptors
-            if item._memory.stream is not None
-        }
-        return Fence(streams) if streams else None
+        streaming = with_streams(self._descriptors)
+        if not streaming:
+            return None
+        return Fence({(x.device, x._stream) for x in streaming if x._stream is not None})
 
     def _begin_blocking(self) -> None:
         """Begin on the caller's thread, once the descriptors' streams are done."""
@@ -219,18 +200,48 @@ class AbstractOperation(ABC):
         )
 
 
-def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Descriptor | Blocks]:
-    """Return the descriptors as a list, all of one kind, and writable if they are `written`."""
-    items: list[Descriptor | Blocks]
+def _listed(descriptors: Descriptors) -> list[Descriptor | Blocks]:
+    """Return the descriptors as a list of this module's own."""
+    if isinstance(descriptors, (list, tuple)):
+        return list(descriptors)
     if isinstance(descriptors, (Descriptor, Blocks)):
-        items = [descriptors]
-    elif isinstance(descriptors, (list, tuple)):
-        items = list(descriptors)
-    else:
-        raise ArgumentTypeError(
-            f"local_descriptors must be a Descriptor or a list of them, "
-            f"not {type(descriptors).__name__}"
+        return [descriptors]
+    raise ArgumentTypeError(
+        f"local_descriptors must be a Descriptor or a list of them, "
+        f"not {type(descriptors).__name__}"
+    )
+
+
+def _gathered(
+    items: list[Descriptor | Blocks], limit: int, *, written: bool
+) -> tuple[list[Descriptor], Local]:
+    """Return the descriptors, or what blocks are of, and what an operation needs of all.
+
+    They must be of one kind, and writable if they are `written`.
+    """
+    plain = gathered(items, limit, written)
+    if plain is not None:  # no blocks among them, and nothing wrong
+        rows, memory = plain
+        only = cast("list[Descriptor]", items)
+        return only, Local(rows, rows, only[0]._mem_type, memory)
+    _check(items, limit, written=written)
+    descriptors = [item if isinstance(item, Descriptor) else item.descriptor for item in items]
+    registered = Regions([item._row for item in descriptors])
+    regions = registered
+    if any(isinstance(item, Blocks) for item in items):
+        regions = Regions.join(
+            [
+                Regions([registered[i]]) if isinstance(item, Descriptor) else item._regions
+                for i, item in enumerate(items)
+            ]
         )
+    return descriptors, Local(
+        regions, registered, descriptors[0]._mem_type, [item._hold for item in descriptors]
+    )
+
+
+def _check(items: list[Descriptor | Blocks], limit: int, *, written: bool) -> None:
+    """Raise for the first of the descriptors against which there is something to be said."""
     if not items:
         raise ArgumentError("local_descriptors must not be empty")
     count = sum(_count(i, item) for i, item in enumerate(items))
@@ -259,7 +270,6 @@ def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Des
                 f"local_descriptors[{i}] names memory that is {fault}: {size} bytes from "
                 f"{memory.pointer:#x}"
             )
-    return items
 
 
 def _count(i: int, item: object) -> int:

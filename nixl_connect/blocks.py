@@ -115,7 +115,7 @@ class Blocks:
     def _within(self) -> bool:
         """Whether the descriptor, which a pool may have shrunk since, still has all blocks."""
         descriptor = self._descriptor
-        if descriptor.size == descriptor._memory.size:
+        if descriptor.size == descriptor._whole:
             return True
         import numpy  # late: few programs shrink what they cut into blocks
 

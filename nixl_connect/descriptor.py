@@ -7,24 +7,25 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from nixl_connect._native.hold import Hold
+from nixl_connect._native.span import Span
 from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.checks import instance, integer
 from nixl_connect.data import Data, Stream
-from nixl_connect.device import Device
+from nixl_connect.device import HOST, Device
 from nixl_connect.errors import ArgumentError, RegistrationError
 from nixl_connect.metadata import SerializedDescriptor
 
 if TYPE_CHECKING:
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
+    from nixl_connect._native.hold import Hold
 
 
 # Guards which registration a descriptor has: several threads may register one.
 _lock = threading.RLock()
 
 
-class Descriptor:
+class Descriptor(Span):
     """A region of memory to transfer from or to.
 
     The memory stays alive, and a ``bytearray`` keeps its size, as long as the descriptor exists
@@ -60,45 +61,93 @@ class Descriptor:
     device's is on that device, over its whole length.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_connection",
-        "_last_used",
-        "_memory",
-        "_metadata",
-        "_registration",
-        "_row",
-        "_size",
-    )
+    __slots__ = ()
 
-    def __init__(self, data: Data, *, stream: Stream | None = None) -> None:
-        self._registration: Hold | None = None
+    # Native, as is what takes an ordinary buffer.
+    if TYPE_CHECKING:
+        _address: int
+        _whole: int
+        _size: int
+        _device: Device | None
+        _readonly: bool
+        _reference: Any
+        _hold: Any
+        _stream: int | None
+        _bare: bool
+        _row: tuple[int, int, int]
+        _mem_type: int
+        _metadata: SerializedDescriptor | None
+        _registration: Hold | None
+        _connection: Connection | None
+        _last_used: weakref.ref[Connection] | None
+
+        def __init__(self, data: Data, *, stream: Stream | None = None) -> None: ...
+
+        def _take(
+            self,
+            address: int,
+            size: int,
+            device: Device | None,
+            kind: int,
+            number: int,
+            *,
+            readonly: bool,
+            reference: Any,
+            hold: Any,
+            stream: int | None,
+            bare: bool,
+        ) -> None: ...
+
+        def _cut(self, whole: Descriptor, offset: int, size: int) -> None: ...
+
+    def _locate(self, data: Any, stream: Any) -> None:
         try:
-            memory = locate(data, stream)
+            self._fill(locate(data, stream))
         finally:
             del data  # or who keeps an error keeps it, with this frame
-        self._set(memory)
 
     @classmethod
     def _of_peer(cls, pointer: int, size: int, device: str) -> Descriptor:
         """Return a descriptor of a peer's memory."""
         descriptor = cls.__new__(cls)
-        descriptor._registration = None
-        descriptor._set(locate_remote(pointer, size, device))
+        descriptor._fill(locate_remote(pointer, size, device))
         return descriptor
 
-    def _set(self, memory: Memory) -> None:
-        self._connection: Connection | None = None  # where `_registration` is
-        self._last_used: weakref.ref[Connection] | None = None  # by an operation
-        self._memory = memory
-        self._size = self._memory.size
-        self._row = (self._memory.pointer, self._size, self._memory.device.id)
-        self._metadata: SerializedDescriptor | None = None
+    def _fill(self, memory: Memory) -> None:
+        device = memory.device
+        self._take(
+            memory.pointer,
+            memory.size,
+            None if device == HOST else device,
+            device.kind,
+            device.id,
+            readonly=memory.readonly,
+            reference=memory.reference,
+            hold=memory.hold,
+            stream=memory.stream,
+            bare=memory.bare,
+        )
+
+    @property
+    def _memory(self) -> Memory:
+        """All of the memory, however much of it is meant."""
+        if not self._address:
+            raise AttributeError("Descriptor.__init__ has not been called")
+        return Memory(
+            self._address,
+            self._whole,
+            self.device,
+            self._readonly,
+            self._reference,
+            self._hold,
+            self._stream,
+            self._bare,
+        )
 
     @property
     def ptr(self) -> int:
         """Address of the first byte."""
-        return self._memory.pointer
+        return self._address
 
     @property
     def size(self) -> int:
@@ -108,12 +157,12 @@ class Descriptor:
     @property
     def device(self) -> Device:
         """Where the memory is."""
-        return self._memory.device
+        return HOST if self._device is None else self._device
 
     @property
     def is_readonly(self) -> bool:
         """Whether the memory is known to be read-only, so that it cannot receive data."""
-        return self._memory.readonly
+        return self._readonly
 
     @property
     def is_registered(self) -> bool:
@@ -126,16 +175,14 @@ class Descriptor:
             connection = self._connection
         else:
             connection = self._last_used() if self._last_used is not None else None
-        return connection is not None and connection._engine.registers(
-            self._row, self._memory.device.mem_type
-        )
+        return connection is not None and connection._engine.registers(self._row, self._mem_type)
 
     @property
     def metadata(self) -> SerializedDescriptor:
         """The descriptor as it is sent to peers."""
         if self._metadata is None:
             self._metadata = SerializedDescriptor(
-                device=str(self._memory.device), ptr=self._memory.pointer, size=self._size
+                device=str(self.device), ptr=self._address, size=self._size
             )
         return self._metadata
 
@@ -162,14 +209,7 @@ class Descriptor:
                 f"{length} bytes from offset {offset} are not within the {self._size} of {self!r}"
             )
         part = Descriptor.__new__(type(self))
-        part._registration = None
-        part._set(
-            self._memory._replace(
-                pointer=self._memory.pointer + offset,
-                size=length,
-                hold=(self, self._memory.hold),
-            )
-        )
+        part._cut(self, offset, length)
         connection = self._connection
         part._last_used = self._last_used if connection is None else weakref.ref(connection)
         return part
@@ -209,9 +249,8 @@ class Descriptor:
         connection._engine.refuse_after_fork()
         if self._registered_with(connection):
             return
-        memory = self._memory
         registration = connection._engine.register(
-            (memory.pointer, memory.size, memory.device.id), memory.device.mem_type, memory.hold
+            (self._address, self._whole, self.device.id), self._mem_type, self._hold
         )
         with _lock:
             if self._registration is None:
@@ -279,17 +318,15 @@ class Descriptor:
     @_data_size.setter
     def _data_size(self, size: int) -> None:
         size = integer("size", size)
-        if not 0 < size <= self._memory.size:
+        if not 0 < size <= self._whole:
             raise ArgumentError(
-                f"size must be 1 to {self._memory.size}, the bytes of the memory, not {size}"
+                f"size must be 1 to {self._whole}, the bytes of the memory, not {size}"
             )
         self._size = size
-        self._row = (self._memory.pointer, size, self._memory.device.id)
-        self._metadata = None
 
     @property
     def _data_ref(self) -> Any:
-        return self._memory.reference
+        return self._reference
 
     def __reduce__(self) -> Any:
         raise TypeError("a Descriptor cannot be copied or pickled; send its metadata")

@@ -65,23 +65,23 @@ class PassiveOperation(AbstractOperation):
 
     def _serialized(self) -> list[SerializedDescriptor] | BlockDescriptors:
         """Return the descriptors as they were when the operation was made."""
-        if self._local.regions is not self._local.registered:
-            pairs = list(zip(self._items, self._rows, strict=True))
+        rows = self._local.registered
+        if self._local.regions is not rows:
             return BlockDescriptors(
                 [
-                    item._group() if isinstance(item, Blocks) else _group_of(item.device, row)
-                    for item, row in pairs
+                    item._group() if isinstance(item, Blocks) else _group_of(item.device, rows[i])
+                    for i, item in enumerate(self._items)
                 ],
                 [
-                    item._regions if isinstance(item, Blocks) else Regions([row])
-                    for item, row in pairs
+                    item._regions if isinstance(item, Blocks) else Regions([rows[i]])
+                    for i, item in enumerate(self._items)
                 ],
             )
         return [
             item.metadata
-            if item._row == row
-            else SerializedDescriptor(device=str(item.device), ptr=row[0], size=row[1])
-            for item, row in zip(self._descriptors, self._rows, strict=True)
+            if item._row == rows[i]
+            else SerializedDescriptor(device=str(item.device), ptr=rows[i][0], size=rows[i][1])
+            for i, item in enumerate(self._descriptors)
         ]
 
     def metadata(self, hex_encode: bool = False) -> RdmaMetadata:

@@ -28,7 +28,7 @@ cdef extern from *:
 cdef uintptr_t _page = sysconf(_SC_PAGESIZE)
 
 
-def is_mapped(uintptr_t address, size_t size) -> bool:
+cpdef bint is_mapped(uintptr_t address, size_t size) noexcept:
     """Whether each byte has a mapping, of whatever protection.
 
     For files `MS_ASYNC` does nothing on Linux but look for the mappings.
@@ -37,7 +37,7 @@ def is_mapped(uintptr_t address, size_t size) -> bool:
     return msync(<void*>start, address + size - start, MS_ASYNC) == 0 or errno != ENOMEM
 
 
-def is_accessible(uintptr_t address, bint written) -> bool:
+cpdef bint is_accessible(uintptr_t address, bint written) noexcept:
     """Whether the page of an address can be read, or written to; it is then in memory.
 
     False, too, where the kernel is too old to say, and for what is no ordinary memory.

@@ -26,3 +26,6 @@ cdef class Regions:
     ) noexcept nogil
     cdef int reg_dlist(self, const Api* nixl, int mem_type, void** out) noexcept nogil
     cdef int xfer_dlist(self, const Api* nixl, int mem_type, void** out) noexcept nogil
+
+# A table to be filled, and then validated.
+cdef Regions table_of(Py_ssize_t count)

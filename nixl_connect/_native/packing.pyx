@@ -393,6 +393,12 @@ cdef class Regions:
         return 0
 
 
+cdef Regions table_of(Py_ssize_t count):
+    cdef Regions table = Regions.__new__(Regions, _NOTHING)
+    table._allocate(count)
+    return table
+
+
 def coalesce(
     Regions local not None, Regions remote not None, list edges not None
 ) -> tuple[Regions, Regions]:

@@ -1,0 +1,34 @@
+# Made by "make stubs" from the .pyx file beside it: do not edit.
+"""A region of memory: where it is, and what keeps it alive. The native part of `Descriptor`.
+
+What an operation needs of its descriptors is read here, field by field: there may be a hundred
+thousand. All of it runs under the GIL and calls no Python code, so it is one step to all others.
+"""
+
+from nixl_connect._native.packing import Regions
+from nixl_connect.blocks import Blocks
+from nixl_connect.descriptor import Descriptor
+
+class Span:
+    """Span(data, *, stream=None)
+    --
+
+    Where a region of memory is."""
+
+    def __init__(self, data: object, *, stream: object | None = None) -> None: ...
+    def __del__(self) -> None: ...
+
+def gathered(
+    items: list[Descriptor | Blocks], limit: int, written: bool
+) -> tuple[Regions, list[object]] | None:
+    """Return the rows of descriptors, and what keeps their memory alive.
+
+    Or None where something else is among them, or something is to be said against one: more than
+    `limit`, of several kinds of memory, read-only and yet to be `written`, not mapped.
+    """
+
+def mark(items: list[Descriptor], used: object) -> None:
+    """Note with which connection these descriptors were last used."""
+
+def with_streams(items: list[Descriptor]) -> list[Descriptor]:
+    """Return those of these descriptors that have a stream to wait for."""
