@@ -36,10 +36,11 @@ from nixl_connect.errors import (
     WaitTimeoutError,
 )
 from nixl_connect.lease import Lease
-from nixl_connect.metadata import RdmaMetadata, SerializedDescriptor
+from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.pool import HostPool
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
+from nixl_connect.region import SerializedDescriptor
 from nixl_connect.statistics import OperationReport, PeerReport
 from nixl_connect.status import OperationKind, OperationStatus
 

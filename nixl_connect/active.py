@@ -24,11 +24,12 @@ from nixl_connect.errors import (
     PairingError,
     StateError,
 )
-from nixl_connect.metadata import BlockDescriptors, RdmaMetadata
+from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Plan, Target
 from nixl_connect.status import OperationKind, OperationStatus
+from nixl_connect.tables import BlockDescriptors, DescriptorTable
 
 # Most bytes of a notification key: it is sent as it is, and stands in logs.
 _LONGEST_KEY = 4096
@@ -94,7 +95,7 @@ class ActiveOperation(AbstractOperation):
         ):
             # Blocks that follow each other on both sides are one to NIXL, within what is registered
             # as one.
-            edges = _edges(map(len, remote_metadata.descriptors.tables))
+            edges = _edges(len(part.rows) for part in remote_metadata.descriptors.parts)
             edges |= _edges(len(x) if isinstance(x, Blocks) else 1 for x in self._items)
             mine, regions = coalesce(local.regions, regions, sorted(edges))
             local = local._replace(regions=mine)
@@ -222,20 +223,23 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
             f"local_descriptors has {len(local)} descriptors, "
             f"but the peer's metadata has {len(remote)}"
         )
-    if isinstance(remote, BlockDescriptors):
-        devices = [_device(group.device) for group in remote.groups]
-        regions = remote.regions
+    if isinstance(remote, DescriptorTable):
+        devices = [_device(name) for name in remote.devices]
     else:
         devices = [_device(item.device) for item in remote]
-        rows = [
-            (item.ptr, item.size, device.id) for item, device in zip(remote, devices, strict=True)
-        ]
-        empty = next((i for i, row in enumerate(rows) if row[1] == 0), None)
+        empty = next((i for i, item in enumerate(remote) if item.size == 0), None)
         if empty is not None:
             raise ArgumentError(
                 f"local_descriptors[{empty}] has {local[empty][1]} bytes, but the peer's has 0"
             )
-        regions = Regions(rows)
+    try:
+        if isinstance(remote, DescriptorTable):
+            regions = remote.regions
+        else:
+            pairs = zip(remote, devices, strict=True)
+            regions = Regions([(item.ptr, item.size, device.id) for item, device in pairs])
+    except ValueError as error:
+        raise MetadataError(f"remote_metadata.descriptors: {error}") from None
     if any(device.kind is not devices[0].kind for device in devices):
         raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
     i = local.mismatch(regions)

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Sequence
 
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
-from nixl_connect.metadata import BlockDescriptors, RdmaMetadata, SerializedDescriptor
+from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.region import SerializedDescriptor
+from nixl_connect.tables import DescriptorTable
 
 MARK = ".s1."
 _SHORTEST = 16
@@ -116,7 +118,7 @@ def _tag(
         mac.update(len(part).to_bytes(8, "little"))
         mac.update(part)
     mac.update(f"{kind},{len(descriptors)}".encode())
-    if isinstance(descriptors, BlockDescriptors):
+    if isinstance(descriptors, DescriptorTable):
         mac.update(descriptors.listed())
     else:
         for item in descriptors:

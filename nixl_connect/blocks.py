@@ -12,7 +12,7 @@ from nixl_connect.data import ArrayInterface, Buffer, Data, Stream
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
-from nixl_connect.metadata import Group
+from nixl_connect.tables import Group
 
 
 class Blocks:

@@ -13,7 +13,7 @@ from nixl_connect.checks import instance, integer
 from nixl_connect.data import Data, Stream
 from nixl_connect.device import HOST, Device
 from nixl_connect.errors import ArgumentError, RegistrationError
-from nixl_connect.metadata import SerializedDescriptor
+from nixl_connect.region import SerializedDescriptor
 
 if TYPE_CHECKING:
     from nixl_connect.connection import Connection

@@ -6,193 +6,29 @@ Nothing here touches NIXL or a pointer: this module only decides whether a messa
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, overload
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Meta
 
-from nixl_connect._native.packing import Regions
+from nixl_connect._native import rows
 from nixl_connect.codec import stream_of, text_of
 from nixl_connect.errors import ArgumentTypeError, MetadataError
 from nixl_connect.model import Model
+from nixl_connect.region import SerializedDescriptor
+from nixl_connect.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 
 if TYPE_CHECKING:
     from nixl_connect.descriptor import Descriptor
 
-_DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
-_U64 = (1 << 64) - 1
 # Versions of the binary form: each descriptor by itself, or groups of blocks.
 _SINGLE, _GROUPED = 1, 2
 
 
-class SerializedDescriptor(Model, frozen=True, kw_only=True):
-    """One region of the passive side's memory.
-
-    Parameters
-    ----------
-    device : str
-        ``"cpu"``, ``"cuda:<number>"`` or ``"xpu:<number>"``.
-    ptr : int
-        Address, not null.
-    size : int
-        Size in bytes.
-    """
-
-    device: str = "cpu"
-    ptr: Annotated[int, Meta(gt=0)] = 0
-    size: Annotated[int, Meta(ge=0)] = 0
-
-    def __post_init__(self) -> None:
-        device, ptr, size = self.device, self.ptr, self.size
-        if not isinstance(device, str):
-            raise MetadataError(f"device must be a string, not {device!r}")
-        if device != "cpu" and _DEVICE.fullmatch(device) is None:
-            normal = device.strip().lower()
-            if _DEVICE.fullmatch(normal) is None:
-                raise MetadataError(
-                    f"device must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {device!r}"
-                )
-            msgspec.structs.force_setattr(self, "device", normal)
-        if type(ptr) is not int or type(size) is not int:
-            raise MetadataError(f"ptr and size must be integers, not {ptr!r} and {size!r}")
-        if ptr.bit_length() > 64 or size.bit_length() > 64:
-            raise MetadataError("ptr and size must be of 64 bits")  # not to be printed
-        if not 0 < ptr <= _U64 or not 0 <= size <= _U64 - ptr:
-            raise MetadataError(
-                f"size {size} from ptr {ptr:#x} is null or leaves the address space"
-            )
-
-    def to_descriptor(self) -> Descriptor:
-        """Return a descriptor of the region. It names the peer's memory, not this process's."""
-        from nixl_connect.descriptor import Descriptor
-
-        return Descriptor._of_peer(self.ptr, self.size, self.device)
-
-    @classmethod
-    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
-        return {
-            "device": core_schema.str_schema(),
-            "ptr": core_schema.int_schema(gt=0),
-            "size": core_schema.int_schema(ge=0),
-        }
-
-
-class Group(NamedTuple):
-    """Blocks of one region; the one with index i starts ``i * stride`` bytes from `ptr`."""
-
-    device: str
-    ptr: int
-    size: int
-    """Size of each block, in bytes."""
-
-    stride: int
-    width: int
-    """Bytes per index: 4 or 8."""
-
-    indices: bytes
-    """Little-endian."""
-
-
-class BlockDescriptors(Sequence[SerializedDescriptor]):
-    """The descriptors of blocks, each created on access. Immutable.
-
-    Parameters
-    ----------
-    groups : list of Group
-        The blocks.
-    tables : list of Regions, optional
-        Their rows, if known.
-
-    Raises
-    ------
-    MetadataError
-        A device, an address or a size is invalid.
-    """
-
-    __slots__ = ("groups", "tables")
-
-    def __init__(self, groups: Sequence[Group], tables: list[Regions] | None = None) -> None:
-        self.groups: tuple[Group, ...] = tuple(groups)
-        self.tables: list[Regions] = (
-            [_table_of(group) for group in self.groups] if tables is None else tables
-        )
-        """The rows of each group."""
-
-    @property
-    def regions(self) -> Regions:
-        """All rows."""
-        return Regions.join(self.tables)
-
-    def listed(self) -> bytes:
-        """Return ``;<device>,<ptr>,<size>`` for each row."""
-        pairs = zip(self.groups, self.tables, strict=True)
-        return b"".join(table.listed(group.device.encode()) for group, table in pairs)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.tables))
-
-    @overload
-    def __getitem__(self, i: int) -> SerializedDescriptor: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> list[SerializedDescriptor]: ...
-
-    def __getitem__(self, i: int | slice) -> SerializedDescriptor | list[SerializedDescriptor]:
-        if isinstance(i, slice):
-            return [self[each] for each in range(*i.indices(len(self)))]
-        if i < 0:
-            i += len(self)
-        for group, table in zip(self.groups, self.tables, strict=True):
-            if 0 <= i < len(table):
-                ptr, size, _ = table[i]
-                return SerializedDescriptor(device=group.device, ptr=ptr, size=size)
-            i -= len(table)
-        raise IndexError("descriptor index out of range")
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, BlockDescriptors) and self.groups == other.groups:
-            return True
-        if not isinstance(other, (BlockDescriptors, list)):
-            return NotImplemented
-        return len(self) == len(other) and all(map(operator.eq, self, other))
-
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[type[BlockDescriptors], tuple[tuple[Group, ...]]]:
-        return BlockDescriptors, (self.groups,)
-
-    def __repr__(self) -> str:
-        return f"BlockDescriptors({len(self)} blocks in {len(self.groups)} groups)"
-
-
 if TYPE_CHECKING:
-    _Described = list[SerializedDescriptor] | BlockDescriptors
+    _Described = list[SerializedDescriptor] | DescriptorTable
 else:  # what msgspec reads
     _Described = list[SerializedDescriptor]
-
-
-def _table_of(group: Group) -> Regions:
-    """Return the rows of a group that may come from anywhere."""
-    first = SerializedDescriptor(device=group.device, ptr=group.ptr, size=group.size)
-    if first.device != group.device:
-        raise MetadataError(f"device must be in lower case, not {group.device!r}")
-    if group.width not in (4, 8) or len(group.indices) % group.width or group.stride < 1:
-        raise MetadataError(
-            f"blocks with a stride of {group.stride} and {len(group.indices)} bytes of indices, "
-            f"{group.width} each"
-        )
-    room = _U64 - group.ptr - group.size
-    number = int(group.device.partition(":")[2] or 0)
-    indices = memoryview(group.indices).cast("I" if group.width == 4 else "Q")
-    try:
-        return Regions.of_blocks(
-            group.ptr, group.stride, group.size, number, room // group.stride + 1, indices
-        )
-    except (ValueError, OverflowError) as error:
-        raise MetadataError(f"blocks: {error}") from None
 
 
 class RdmaMetadata(Model, frozen=True, kw_only=True):
@@ -201,8 +37,8 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
     Parameters
     ----------
     descriptors : list of SerializedDescriptor
-        The regions, in the order of the operation's descriptors. For blocks, a sequence that
-        creates each one on access.
+        The regions, in the order of the operation's descriptors. For blocks, and for more than 64
+        of an operation or of a message, a sequence that creates each one on access.
     nixl_metadata : str
         NIXL's own metadata of the regions: ``b64:`` and the base64 of a zlib stream, or (older
         peers) the stream in hexadecimal.
@@ -219,9 +55,9 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         descriptors = self.descriptors
-        if not isinstance(descriptors, (list, BlockDescriptors)):
+        if not isinstance(descriptors, (list, DescriptorTable)):
             raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
-        for item in () if isinstance(descriptors, BlockDescriptors) else descriptors:
+        for item in () if isinstance(descriptors, DescriptorTable) else descriptors:
             if type(item) is not SerializedDescriptor:
                 msgspec.structs.force_setattr(
                     self,
@@ -254,12 +90,15 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         """Return the compact binary form: a msgpack array, for channels that do not need JSON."""
         stream = stream_of(self.nixl_metadata)
         described = self.descriptors
-        rows: Sequence[Any]
+        version = _SINGLE
+        packed: Sequence[Any]
         if isinstance(described, BlockDescriptors):
-            version, rows = _GROUPED, described.groups
+            version, packed = _GROUPED, described.groups
+        elif isinstance(described, RowDescriptors):
+            packed = msgspec.Raw(described.packed())
         else:
-            version, rows = _SINGLE, [(item.device, item.ptr, item.size) for item in described]
-        return _packer.encode((version, self.operation_kind, self.notification_key, stream, rows))
+            packed = [(item.device, item.ptr, item.size) for item in described]
+        return _packer.encode((version, self.operation_kind, self.notification_key, stream, packed))
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> RdmaMetadata:
@@ -279,10 +118,12 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             described: _Described
             if version == _GROUPED:
                 described = BlockDescriptors(_groups.decode(packed))
+            elif (many := rows.unpacked(packed, FEW + 1)) is not None:
+                described = RowDescriptors(many[0].decode(), many[1])
             else:
                 described = [
                     SerializedDescriptor(device=device, ptr=ptr, size=size)
-                    for device, ptr, size in _rows.decode(packed)
+                    for device, ptr, size in _singles.decode(packed)
                 ]
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"RdmaMetadata: {error}") from None
@@ -292,6 +133,29 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             notification_key=key,
             operation_kind=kind,
         )
+
+    @classmethod
+    def _of_many(cls, text: Any) -> RdmaMetadata | None:
+        if isinstance(text, str):
+            text = text.encode()
+        # Of a field that comes twice, which may be spelled with escapes, only one would be read.
+        if not isinstance(text, (bytes, bytearray)) or (
+            b"\\" in text or text.count(b'"descriptors"') != 1
+        ):
+            return None
+        try:
+            message = _messages.decode(text)
+            many = rows.read_json(message.descriptors, FEW + 1)
+            if many is None:
+                return None
+            return cls(
+                descriptors=RowDescriptors(many[0].decode(), many[1]),
+                nixl_metadata=message.nixl_metadata,
+                notification_key=message.notification_key,
+                operation_kind=message.operation_kind,
+            )
+        except (msgspec.DecodeError, MetadataError):
+            return None
 
     @classmethod
     def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
@@ -318,7 +182,17 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
         }
 
 
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    """Metadata whose descriptors have not been read."""
+
+    descriptors: msgspec.Raw = msgspec.Raw(b"")
+    nixl_metadata: str = ""
+    notification_key: str = ""
+    operation_kind: int = 0
+
+
+_messages = msgspec.json.Decoder(_Message)
 _packer = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(tuple[int, int, str, bytes, msgspec.Raw])
-_rows = msgspec.msgpack.Decoder(list[tuple[str, int, int]])
+_singles = msgspec.msgpack.Decoder(list[tuple[str, int, int]])
 _groups = msgspec.msgpack.Decoder(list[Group])

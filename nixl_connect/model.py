@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +12,23 @@ from nixl_connect.errors import ArgumentTypeError, LibraryError, MetadataError
 
 # Rather than Self: editors that use jedi know only this as the class of what is returned.
 _Self = TypeVar("_Self", bound="Model")
+
+# Longer JSON may be of many things.
+_LONG = 2048
+
+
+class Foreign(ABC):
+    """A field's value that msgspec does not know: it says itself what it is."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def plain(self) -> list[Any]:
+        """Return it in types that msgspec knows."""
+
+    @abstractmethod
+    def json(self) -> bytes:
+        """Return its JSON."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +164,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """
         _check_options(options, _VALIDATE_OPTIONS)
         try:
+            if len(json_data) > _LONG:
+                many = cls._of_many(json_data)
+                if many is not None:
+                    return many
             return msgspec.json.decode(json_data, type=cls)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"{cls.__name__}: {error}") from None
@@ -153,6 +175,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ArgumentTypeError(
                 f"json_data must be str or bytes, not {type(json_data).__name__}"
             ) from None
+
+    @classmethod
+    def _of_many(  # noqa: PYI019
+        cls: type[_Self],
+        text: str | bytes | bytearray,  # noqa: ARG003, for subclasses
+    ) -> _Self | None:
+        """Return an instance of the JSON of many things, if that can be had faster."""
+        return None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -211,10 +241,15 @@ def _names(given: Collection[str] | None, default: Sequence[str]) -> set[str]:
 
 
 def _plain(value: object) -> list[Any]:
-    """Return what msgspec does not know as what it does: sequences of our own as lists."""
-    if isinstance(value, Sequence):
-        return list(value)
+    if isinstance(value, Foreign):
+        return value.plain()
+    raise NotImplementedError(f"no plain form of {type(value).__name__}")
+
+
+def _json(value: object) -> msgspec.Raw:
+    if isinstance(value, Foreign):
+        return msgspec.Raw(value.json())
     raise NotImplementedError(f"no JSON of {type(value).__name__}")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_encoder = msgspec.json.Encoder(enc_hook=_json)

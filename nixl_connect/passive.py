@@ -12,9 +12,11 @@ from nixl_connect.codec import text_of
 from nixl_connect.connection import Connection
 from nixl_connect.device import Device
 from nixl_connect.errors import StateError
-from nixl_connect.metadata import BlockDescriptors, Group, RdmaMetadata, SerializedDescriptor
+from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.permit import Permit
+from nixl_connect.region import SerializedDescriptor
 from nixl_connect.status import OperationKind
+from nixl_connect.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 
 
 class PassiveOperation(AbstractOperation):
@@ -63,7 +65,7 @@ class PassiveOperation(AbstractOperation):
             raise
         self._hold = hold
 
-    def _serialized(self) -> list[SerializedDescriptor] | BlockDescriptors:
+    def _serialized(self) -> list[SerializedDescriptor] | DescriptorTable:
         """Return the descriptors as they were when the operation was made."""
         rows = self._local.registered
         if self._local.regions is not rows:
@@ -77,6 +79,9 @@ class PassiveOperation(AbstractOperation):
                     for i, item in enumerate(self._items)
                 ],
             )
+        if len(rows) > FEW:
+            kind = str(self._descriptors[0].device.kind)
+            return RowDescriptors(kind if kind == "cpu" else f"{kind}:", rows)
         return [
             item.metadata
             if item._row == rows[i]

@@ -18,7 +18,9 @@ import zlib
 from collections import Counter
 
 import nixl_connect as nc
+from nixl_connect._native.packing import Regions
 from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
+from nixl_connect.tables import FEW, RowDescriptors
 
 LIMIT = 1 << 16
 EXTREMES = [0, 1, 2, 7, 255, 2**16, 2**31 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64]
@@ -125,6 +127,15 @@ class Target:
             [nc.Blocks(self.buffer, 16, [3, 0]), nc.Descriptor(self.buffer)]
         )
         self.packed_blocks = self.blocks.metadata().to_bytes()
+        # So many that they are rows.
+        many = nc.RdmaMetadata(
+            descriptors=RowDescriptors("cpu", Regions([(4096 + i, 64, 0) for i in range(FEW + 5)])),
+            nixl_metadata=self.metadata.nixl_metadata,
+            notification_key=self.metadata.notification_key,
+            operation_kind=1,
+        )
+        self.text_of_many = many.model_dump_json().encode()
+        self.packed_many = many.to_bytes()
         self.blob = read_nixl_metadata(self.metadata.nixl_metadata, LIMIT)[0]
         self.stream = zlib.compress(self.blob)
         self.into = nc.Descriptor(bytearray(len(self.buffer)))
@@ -146,14 +157,15 @@ class Target:
             text = self.text[:at] + nested + self.text[at:] if rng.random() < 0.5 else nested
             self.begin(nc.RdmaMetadata.model_validate_json(text))
         elif kind == 0:
-            self.begin(nc.RdmaMetadata.model_validate_json(mutate(rng, self.text)))
+            text = rng.choice((self.text, self.text_of_many))
+            self.begin(nc.RdmaMetadata.model_validate_json(mutate(rng, text)))
         elif kind == 1:
             text = json.dumps(mutate_fields(rng, self.fields))
             self.begin(nc.RdmaMetadata.model_validate_json(text))
         elif kind == 2:
             self.begin(nc.RdmaMetadata.model_validate(mutate_fields(rng, self.fields)))
         elif kind == 3:
-            packed = rng.choice((self.packed, self.packed_blocks))
+            packed = rng.choice((self.packed, self.packed_blocks, self.packed_many))
             self.begin(nc.RdmaMetadata.from_bytes(mutate(rng, packed)))
         elif kind == 4:
             stream = bomb(rng) if rng.random() < 0.002 else mutate(rng, self.stream)

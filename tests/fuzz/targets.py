@@ -7,15 +7,20 @@ the package, which counts as not taken; any other exception is a bug.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 import nixl_connect as nc
-from nixl_connect._native import envelope
+from nixl_connect._native import envelope, rows
 from nixl_connect.auth import Seal
 from nixl_connect.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
+from nixl_connect.tables import RowDescriptors
 
 LIMIT = 1 << 16
 KEY = b"sixteen bytes or more"
+_SINGLES = msgspec.msgpack.Decoder(list[tuple[str, int, int]])
+_TYPED = msgspec.json.Decoder(list[nc.SerializedDescriptor])
 
 
 def _json(data: bytes) -> None:
@@ -42,6 +47,21 @@ def _envelope(data: bytes) -> None:
     described = parse_nixl_metadata(data)
     if not described.connections:
         assert data[described.sections_at :] == envelope.sections_of(data)
+
+
+def _rows(data: bytes) -> None:
+    """Many descriptors, as JSON or msgpack: msgspec takes what is taken as rows, as the same."""
+    singles: Sequence[object]
+    if data[:1] in b"\xdc\xdd":
+        found = rows.unpacked(data, 1)
+        singles = _SINGLES.decode(data) if found else ()
+        singles = [nc.SerializedDescriptor(device=d, ptr=p, size=s) for d, p, s in singles]
+    else:
+        found = rows.read_json(data, 1)
+        singles = _TYPED.decode(data) if found else ()
+    if found is None:
+        raise nc.MetadataError("not in the canonical form")
+    assert RowDescriptors(found[0].decode(), found[1]) == singles
 
 
 def _whole(data: bytes) -> None:
@@ -80,6 +100,7 @@ TARGETS = {
     "packed": _target(_packed),
     "wire": _target(_wire),
     "envelope": _target(_envelope),
+    "rows": _target(_rows),
     "whole": _target(_whole),
     "sealed": _target(_sealed),
     "device": _target(_device),

@@ -10,7 +10,6 @@ from typing import Any
 from typing_extensions import assert_type
 
 import nixl_connect as nc
-from nixl_connect.metadata import BlockDescriptors
 from nixl_connect.statistics import (
     EndedFigures,
     LibraryFigures,
@@ -18,6 +17,7 @@ from nixl_connect.statistics import (
     PeerFigures,
     Statistics,
 )
+from nixl_connect.tables import DescriptorTable
 
 assert_type(nc.__version__, str)
 
@@ -282,7 +282,7 @@ def metadata_of_an_operation(metadata: nc.RdmaMetadata, region: nc.SerializedDes
     nc.RdmaMetadata(
         descriptors=[region], nixl_metadata="", notification_key="mine", operation_kind=1
     )
-    assert_type(metadata.descriptors, list[nc.SerializedDescriptor] | BlockDescriptors)
+    assert_type(metadata.descriptors, list[nc.SerializedDescriptor] | DescriptorTable)
     assert_type(metadata.descriptors[0], nc.SerializedDescriptor)
     assert_type([item.size for item in metadata.descriptors], list[int])
     assert_type(metadata.nixl_metadata, str)
