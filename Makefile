@@ -99,6 +99,9 @@ hammer: $(INSTALLED) $(TEST_READY) ## threads and loops that do everything at on
 valgrind: $(INSTALLED) $(TEST_READY) ## leaks and stray accesses of the native layer
 	$(BIN)/python tests/valgrind.py
 
+instructions: $(INSTALLED) $(TEST_READY) ## instructions of an offer and its read, against ceilings
+	$(BIN)/python tests/instructions.py
+
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)
 

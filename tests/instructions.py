@@ -1,0 +1,176 @@
+"""Count the instructions of a pair, and fail above the ceilings: python tests/instructions.py
+
+Callgrind counts those of the thread that offers, reads and waits, in the blocking and in the
+asyncio form; times do not matter. What NIXL and UCX take depends on when bytes come and is not
+compared, nor are the C library, which they use too, and other threads, which look and sleep by the
+clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pairs
+
+import nixl_connect as nc
+
+# Of this package's native code and the interpreter with its modules, for each version of Python and
+# each form: two or three hundredths above what was counted. Whoever makes it less lowers them. An
+# interpreter that was built in another way may differ more than that.
+CEILINGS = {
+    "3.10": {"blocking": 855_000, "asyncio": 900_000},
+    "3.11": {"blocking": 565_000, "asyncio": 610_000},
+    "3.12": {"blocking": 565_000, "asyncio": 600_000},
+    "3.13": {"blocking": 540_000, "asyncio": 590_000},
+}
+WARM, PAIRS, ROUNDS = 20, 5, 15
+COMPARED = ("interpreter", "native")
+SWITCH = """
+#include <valgrind/callgrind.h>
+void begin(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
+void note(const char *form) { CALLGRIND_DUMP_STATS_AT(form); } /* which begins anew */
+void end(void) { CALLGRIND_STOP_INSTRUMENTATION; }
+"""
+
+
+def build_switch(folder: Path) -> Path:
+    """Build what turns the counting on and off within a process."""
+    source, library = folder / "switch.c", folder / "switch.so"
+    source.write_text(SWITCH)
+    command = ["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit("needs a C compiler and the headers of valgrind (valgrind/callgrind.h)")
+    return library
+
+
+def work(switch: ctypes.CDLL) -> None:
+    """Do what is counted: under valgrind."""
+    source, target = b"8 bytes.", bytearray(8)
+    gc.disable()
+    with nc.Connector() as owner, nc.Connector() as mover:
+        ends = owner, mover
+
+        def some(count: int) -> None:
+            for _ in range(count):
+                pairs.blocking(*ends, nc.Descriptor(source), nc.Descriptor(target))
+
+        async def some_within_asyncio(count: int) -> None:
+            for _ in range(count):
+                await pairs.within_asyncio(*ends, nc.Descriptor(source), nc.Descriptor(target))
+
+        async def all_within_asyncio() -> None:
+            await some_within_asyncio(WARM)
+            switch.begin()
+            for _ in range(ROUNDS):
+                await some_within_asyncio(PAIRS)
+                switch.note(b"asyncio")
+            switch.end()
+
+        some(WARM)
+        switch.begin()
+        for _ in range(ROUNDS):
+            some(PAIRS)
+            switch.note(b"blocking")
+        switch.end()
+        asyncio.run(all_within_asyncio())
+    assert target == source
+
+
+def owner_of(path: str) -> str:
+    """Return whose an object file is."""
+    if "nixl_connect/_native" in path:
+        return "native"
+    if re.search(r"nixl|/libuc[a-z]*[-.]", path):
+        return "NIXL and UCX"
+    if "python" in path:
+        return "interpreter"
+    return "C library and others"
+
+
+def read(profile: Path) -> tuple[str, Counter[str]]:
+    """Return the form that a profile is of, and its instructions for each owner."""
+    counted: Counter[str] = Counter()
+    form = owner = ""
+    of_callee = False
+    total = 0
+    for line in profile.read_text().splitlines():
+        if line.startswith("desc: Trigger: Client Request: "):
+            form = line.rpartition(" ")[2]
+        elif line.startswith("totals: "):
+            total = int(line.split()[1])
+        elif line.startswith("ob="):
+            owner = owner_of(line[3:])
+        elif line.startswith("calls="):
+            of_callee = True  # the next line has what the callee took, which stands elsewhere, too
+        elif line[:1].isdigit():
+            if not of_callee:
+                counted[owner] += int(line.split()[1])
+            of_callee = False
+    assert counted.total() == total, f"{profile}: {counted.total()} of {total} instructions"
+    return form, counted
+
+
+def compared(counted: Counter[str]) -> int:
+    """Return the instructions that have a ceiling."""
+    return sum(counted[owner] for owner in COMPARED)
+
+
+def main() -> None:
+    """Run, and judge."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [
+            "valgrind",
+            "--tool=callgrind",
+            "--quiet",
+            "--instr-atstart=no",
+            "--separate-threads=yes",
+            "--compress-strings=no",
+            "--compress-pos=no",
+            f"--callgrind-out-file={folder / 'profile'}",
+            sys.executable,
+            __file__,
+            str(build_switch(folder)),
+        ]
+        # Where dictionaries put their keys does not differ from run to run.
+        environment = os.environ | {"PYTHONHASHSEED": "0", "UCX_LOG_LEVEL": "error"}
+        subprocess.run(command, env=environment, check=True, timeout=600)
+        profiles = [read(path) for path in sorted(folder.glob("profile*-*"))]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    above = False
+    for form in ("blocking", "asyncio"):
+        rounds = [counted for of, counted in profiles if of == form]
+        assert len(rounds) == ROUNDS
+        least = min(rounds, key=compared)
+        ceiling = CEILINGS.get(version, {}).get(form)
+        measured = compared(least) // PAIRS
+        middle = statistics.median(map(compared, rounds)) / PAIRS / measured - 1
+        parts = ", ".join(f"{owner} {least[owner] // PAIRS:,}" for owner in sorted(least))
+        allowed = "no ceiling" if ceiling is None else f"{ceiling:,} are allowed"
+        print(f"{form}: {measured:,} instructions for a pair, {allowed} (median {middle:+.1%})")
+        print(f"    {parts}")
+        above |= ceiling is not None and measured > ceiling
+    others = sum(compared(counted) for of, counted in profiles if not of)
+    print(f"other threads: {others // (2 * ROUNDS * PAIRS):,} for a pair")
+    if version not in CEILINGS:
+        sys.exit(f"no ceilings for Python {version}: nothing was compared")
+    if above:
+        sys.exit("above the ceiling")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        work(ctypes.CDLL(sys.argv[1]))
+    else:
+        main()

@@ -1,0 +1,34 @@
+"""A pair: memory is offered and read within this process, and both sides are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import nixl_connect as nc
+
+Memory = nc.Descriptor | Sequence[nc.Descriptor]
+
+
+def blocking(owner: nc.Connector, mover: nc.Connector, source: Memory, target: Memory) -> None:
+    """Do it without a loop."""
+    readable = owner.create_readable_blocking(source)
+    text = readable.metadata().model_dump_json()
+    metadata = nc.RdmaMetadata.model_validate_json(text)
+    read = mover.begin_read_blocking(metadata, target)
+    read.wait_for_completion_blocking()
+    readable.wait_for_completion_blocking()
+
+
+async def within_asyncio(
+    owner: nc.Connector, mover: nc.Connector, source: Memory, target: Memory
+) -> None:
+    """Do it on a loop, and let go of what was held."""
+    readable = await owner.create_readable(source)
+    text = readable.metadata().model_dump_json()
+    metadata = nc.RdmaMetadata.model_validate_json(text)
+    read = await mover.begin_read(metadata, target)
+    await read.wait_for_completion()
+    await readable.wait_for_completion()
+    del read, readable
+    await asyncio.sleep(0)  # it goes after the waiters have run
