@@ -8,6 +8,7 @@ from typing import Any
 ALL = ("floor", "nixl_connect", "nixl", "dynamo", "ucxx", "zmq", "shm")
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 TCP = {"UCX_TLS": "tcp"}
+FORMS = ("asyncio", "blocking")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def cases(*, quick: bool) -> list[Case]:
     measured = [
         Case("fresh", "cycle", {"rounds": 300, "size": 8, "memory": "fresh"}, turns=2 * turns),
         Case("new", "cycle", {"rounds": 100, "size": 8, "memory": "new"}, turns=turns),
+        *(
+            Case(f"pair {form}, {memory} memory", "pair",
+                 {"rounds": 300, "size": 8, "memory": memory, "form": form},
+                 ("floor", "nixl_connect", "nixl"), turns=turns)
+            for form in FORMS
+            for memory in ("used", "new")
+        ),
         *(
             Case(f"size {size}", "cycle", {"rounds": _rounds(size), "size": size, "memory": "same"},
                  turns=turns)

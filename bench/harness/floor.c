@@ -1,7 +1,7 @@
 /*
  * The floor: what one process can read from another with NIXL's C API and nothing above it.
  *
- *     cc -O2 -std=gnu11 floor.c -o floor -ldl -pthread
+ *     cc -O2 -std=gnu11 floor.c pair.c capi.c -o floor -ldl -pthread
  *     floor LIBNIXL_CAPI_PATH
  *
  * Two processes, the target that owns memory and the initiator that reads it, each with an agent
@@ -14,93 +14,33 @@
  *                                   the target has the notification), "cycle" (both).
  *     repost SIZE COUNT ROUNDS      one request, posted again and again without a notification.
  *                                   Sample: "repost" (posted to completed).
+ *     pair SIZE 1 ROUNDS            whole operations between two agents of the initiator's process,
+ *     pair-new SIZE 1 ROUNDS        with memory used before or new each round: see pair.c. Samples:
+ *                                   its stages, and "pair" (all of them).
  *
- * Both sides use one registered block for all rounds, and every read is verified. "cost" is the
- * processor time of each side, from the command's arrival to the end of its clean-up; "grown" is
- * there for other subjects' sake. Any error ends both processes with a message on stderr.
+ * For the first two, both sides use one registered block for all rounds. Every read is verified,
+ * and rounds that are not reported, to make the connection, come first. "cost" is the processor
+ * time of each side, from the command's arrival to the end of its clean-up; "grown" is there for
+ * other subjects' sake. Any error ends both processes with a message on stderr.
  */
-#include <dlfcn.h>
-#include <errno.h>
+#include "capi.h"
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-/* NIXL's C API, restated from src/bindings/rust/wrapper.h of ai-dynamo/nixl. */
-
-enum { SUCCESS = 0, IN_PROGRESS = 1 };
-enum { MEMORY_DRAM = 0 };
-enum { OPERATION_READ = 0 };
-
-struct agent_config {
-    bool enable_progress_thread;
-    bool enable_listen_thread;
-    int listen_port;
-    int thread_sync; /* 0 is none: each agent is used by one thread */
-    unsigned workers;
-    uint64_t progress_delay_us;
-    uint64_t listen_delay_us;
-    bool capture_telemetry;
-};
-
-#define NIXL_FUNCTIONS(X)                                                                          \
-    X(create_configured_agent, const char *, const struct agent_config *, void **)                 \
-    X(destroy_agent, void *)                                                                       \
-    X(create_params, void **)                                                                      \
-    X(destroy_params, void *)                                                                      \
-    X(create_backend, void *, const char *, void *, void **)                                       \
-    X(destroy_backend, void *)                                                                     \
-    X(get_local_md, void *, void **, size_t *)                                                     \
-    X(load_remote_md, void *, const void *, size_t, char **)                                       \
-    X(invalidate_remote_md, void *, const char *)                                                  \
-    X(create_reg_dlist, int, void **)                                                              \
-    X(reg_dlist_add_desc, void *, uintptr_t, size_t, uint64_t, const void *, size_t)               \
-    X(destroy_reg_dlist, void *)                                                                   \
-    X(register_mem, void *, void *, void *)                                                        \
-    X(deregister_mem, void *, void *, void *)                                                      \
-    X(create_opt_args, void **)                                                                    \
-    X(destroy_opt_args, void *)                                                                    \
-    X(opt_args_set_notif_msg, void *, const void *, size_t)                                        \
-    X(opt_args_set_has_notif, void *, bool)                                                        \
-    X(create_xfer_dlist, int, void **)                                                             \
-    X(xfer_dlist_add_desc, void *, uintptr_t, size_t, uint64_t)                                    \
-    X(destroy_xfer_dlist, void *)                                                                  \
-    X(create_xfer_req, void *, int, void *, void *, const char *, void **, void *)                 \
-    X(post_xfer_req, void *, void *, void *)                                                       \
-    X(get_xfer_status, void *, void *)                                                             \
-    X(release_xfer_req, void *, void *)                                                            \
-    X(destroy_xfer_req, void *)                                                                    \
-    X(create_notif_map, void **)                                                                   \
-    X(destroy_notif_map, void *)                                                                   \
-    X(get_notifs, void *, void *, void *)                                                          \
-    X(notif_map_size, void *, size_t *)                                                            \
-    X(notif_map_get_notif, void *, const char *, size_t, const void **, size_t *)                  \
-    X(notif_map_clear, void *)
-
-#define MEMBER(name, ...) int (*name)(__VA_ARGS__);
-static struct { NIXL_FUNCTIONS(MEMBER) } nixl;
-
-#define CALL(name, ...) check(nixl.name(__VA_ARGS__), #name)
-
-/* As long as a UUID, which is what keys are elsewhere. */
-enum { KEY = 36 };
 
 /* Rounds before those that are reported: they make the connection. */
 enum { WARM_UP = 3 };
 
+enum kind { TRANSFER, REPOST, PAIR, PAIR_NEW, KINDS };
+static const char *const KIND_NAMES[KINDS] = {"transfer", "repost", "pair", "pair-new"};
+
 struct command {
-    bool notify; /* "transfer", else "repost" */
+    enum kind kind;
     size_t size, count, rounds;
 };
 
@@ -118,36 +58,7 @@ static struct {
 
 /* Of this process; made after the fork, which UCX does not survive. */
 static const char TARGET[] = "floor-target", INITIATOR[] = "floor-initiator";
-static const char *role;
-static void *agent, *backend, *inbox;
-
-/* Nothing is torn down: with a peer in an unknown state that could hang. */
-static _Noreturn void die(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s: ", role);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    fflush(stderr);
-    _exit(1);
-}
-
-static void check(int status, const char *call) {
-    if (status != SUCCESS) die("NIXL's %s returned %d", call, status);
-}
-
-/* For system calls, which return -1 or a null pointer on failure. */
-#define SYSTEM(ok, call)                                                                           \
-    do {                                                                                           \
-        if (!(ok)) die("%s: %s", call, strerror(errno));                                           \
-    } while (0)
-
-static int64_t now(void) {
-    struct timespec t;
-    SYSTEM(clock_gettime(CLOCK_MONOTONIC, &t) == 0, "clock_gettime");
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
+static struct agent agent;
 
 static struct usage used(void) {
     struct rusage u;
@@ -174,89 +85,32 @@ static size_t receive_message(int link, void *data, size_t room) {
     return size;
 }
 
-/* Agents */
-
-static void open_agent(const char *library) {
-    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL), *params;
-    if (!handle) die("%s", dlerror());
-#define RESOLVE(name, ...)                                                                         \
-    *(void **)&nixl.name = dlsym(handle, "nixl_capi_" #name);                                      \
-    if (!nixl.name) die("%s", dlerror());
-    NIXL_FUNCTIONS(RESOLVE)
-    struct agent_config config = {.workers = 1};
-    CALL(create_configured_agent, role, &config, &agent);
-    CALL(create_params, &params);
-    CALL(create_backend, agent, "UCX", params, &backend);
-    CALL(destroy_params, params);
-    CALL(create_notif_map, &inbox);
-}
-
-static void close_agent(void) {
-    CALL(destroy_notif_map, inbox);
-    CALL(destroy_agent, agent);
-    CALL(destroy_backend, backend);
-}
-
-/* Look for notifications, which also lets the agent progress; return whether there are any. */
-static bool progress(void) {
-    size_t agents;
-    CALL(get_notifs, agent, inbox, NULL);
-    CALL(notif_map_size, inbox, &agents);
-    return agents;
-}
-
 /* Blocks: one region each, with its pages present */
 
-static void *describe(const void *block, size_t size) {
-    void *list;
-    CALL(create_reg_dlist, MEMORY_DRAM, &list);
-    CALL(reg_dlist_add_desc, list, (uintptr_t)block, size, 0, NULL, 0);
-    return list;
-}
-
 static uint8_t *open_block(size_t size) {
-    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    SYSTEM(block != MAP_FAILED, "mmap");
-    /* As NumPy asks for its arrays, which others are measured with. It is advice: it may fail. */
-    (void)madvise(block, size, MADV_HUGEPAGE);
-    memset(block, 0, size);
-    void *list = describe(block, size);
-    CALL(register_mem, agent, list, NULL);
+    uint8_t *block = map_block(size);
+    void *list = region_list(block, size);
+    CALL(register_mem, agent.handle, list, NULL);
     CALL(destroy_reg_dlist, list);
     return block;
 }
 
 static void close_block(uint8_t *block, size_t size) {
-    void *list = describe(block, size);
-    CALL(deregister_mem, agent, list, NULL);
+    void *list = region_list(block, size);
+    CALL(deregister_mem, agent.handle, list, NULL);
     CALL(destroy_reg_dlist, list);
     SYSTEM(munmap(block, size) == 0, "munmap");
-}
-
-/* Write to both ends what changes every round. */
-static void mark(uint8_t *block, size_t size, size_t round) {
-    block[0] = block[size - 1] = round % 251 + 1;
-}
-
-static void verify(const uint8_t *block, size_t size, size_t round) {
-    uint8_t want = round % 251 + 1;
-    if (block[0] != want || block[size - 1] != want)
-        die("round %zu: read %u .. %u, not %u", round, block[0], block[size - 1], want);
 }
 
 /* The target */
 
 /* Wait for the notification of a round; return when it was there. */
 static int64_t await_notification(size_t round) {
-    while (!progress()) {}
+    while (!progress(&agent)) {}
     int64_t at = now();
-    const void *data;
-    size_t size;
     char key[KEY + 1];
     snprintf(key, sizeof key, "%0*zu", KEY, round);
-    CALL(notif_map_get_notif, inbox, INITIATOR, 0, &data, &size);
-    if (size != KEY || memcmp(data, key, KEY)) die("round %zu: another notification", round);
-    CALL(notif_map_clear, inbox);
+    take_notification(&agent, INITIATOR, key);
     return at;
 }
 
@@ -270,18 +124,18 @@ static void serve(int link, const struct command *command) {
     size_t size = command->size * command->count, metadata_size;
     uint8_t *block = open_block(size);
     void *metadata;
-    CALL(get_local_md, agent, &metadata, &metadata_size);
+    CALL(get_local_md, agent.handle, &metadata, &metadata_size);
     send_message(link, &block, sizeof block);
     send_message(link, metadata, metadata_size);
     free(metadata);
     offer(block, size, 1);
-    for (size_t round = 1; command->notify && round <= command->rounds; round++) {
+    for (size_t round = 1; command->kind == TRANSFER && round <= command->rounds; round++) {
         shared->told_at = await_notification(round);
         atomic_store(&shared->told, round);
         offer(block, size, round + 1);
     }
     while (!atomic_load(&shared->enough))
-        if (progress()) die("a notification too many");
+        if (progress(&agent)) die("a notification too many");
     close_block(block, size);
     struct usage cost = since(before);
     send_message(link, &cost, sizeof cost);
@@ -289,9 +143,10 @@ static void serve(int link, const struct command *command) {
 
 static void run_target(int link, const char *library) {
     struct command command;
-    open_agent(library);
+    open_library(library);
+    agent = open_agent(role);
     while (receive_message(link, &command, sizeof command)) serve(link, &command);
-    close_agent();
+    close_agent(&agent);
 }
 
 /* The initiator */
@@ -299,7 +154,7 @@ static void run_target(int link, const char *library) {
 /* Wait for the target to come to a round. What was sent may need progress to leave. */
 static void await_target(atomic_size_t *reached, size_t round) {
     while (atomic_load(reached) < round)
-        if (progress()) die("a notification for the initiator");
+        if (progress(&agent)) die("a notification for the initiator");
 }
 
 static void *list_descriptors(const uint8_t *block, const struct command *command) {
@@ -314,20 +169,21 @@ static void *make_request(const uint8_t *local, const uint8_t *remote,
                           const struct command *command, void *options) {
     void *request, *locals = list_descriptors(local, command);
     void *remotes = list_descriptors(remote, command);
-    CALL(create_xfer_req, agent, OPERATION_READ, locals, remotes, TARGET, &request, options);
+    CALL(create_xfer_req, agent.handle, OPERATION_READ, locals, remotes, TARGET, &request,
+         options);
     CALL(destroy_xfer_dlist, locals);
     CALL(destroy_xfer_dlist, remotes);
     return request;
 }
 
 static void complete(void *request) {
-    int status = nixl.post_xfer_req(agent, request, NULL);
-    while (status == IN_PROGRESS) status = nixl.get_xfer_status(agent, request);
+    int status = nixl.post_xfer_req(agent.handle, request, NULL);
+    while (status == IN_PROGRESS) status = nixl.get_xfer_status(agent.handle, request);
     check(status, "post_xfer_req or get_xfer_status");
 }
 
 static void drop_request(void *request) {
-    CALL(release_xfer_req, agent, request);
+    CALL(release_xfer_req, agent.handle, request);
     CALL(destroy_xfer_req, request);
 }
 
@@ -370,10 +226,12 @@ static void repost(uint8_t *local, const uint8_t *remote, const struct command *
     drop_request(request);
 }
 
-static void print_samples(FILE *out, const char *name, const int64_t *samples, size_t count) {
-    fprintf(out, "\"%s\": [", name);
-    for (size_t i = 0; i < count; i++) fprintf(out, "%s%.9f", i ? ", " : "", samples[i] * 1e-9);
-    fputc(']', out);
+/* End an answer. */
+static void print_cost(FILE *out, struct usage passive, struct usage active) {
+#define COST "{\"user\": %.6f, \"system\": %.6f, \"grown\": 0}"
+    fprintf(out, "}, \"cost\": {\"passive\": " COST ", \"active\": " COST "}}\n", passive.user,
+            passive.system, active.user, active.system);
+    SYSTEM(fflush(out) == 0, "stdout");
 }
 
 static void lead(int link, struct command command, FILE *out) {
@@ -391,42 +249,48 @@ static void lead(int link, struct command command, FILE *out) {
     char metadata[65536], *name;
     receive_message(link, &remote, sizeof remote);
     size_t metadata_size = receive_message(link, metadata, sizeof metadata);
-    CALL(load_remote_md, agent, metadata, metadata_size, &name);
+    CALL(load_remote_md, agent.handle, metadata, metadata_size, &name);
     free(name);
-    if (command.notify)
+    if (command.kind == TRANSFER)
         transfer(local, remote, &command, samples, samples + rounds, samples + 2 * rounds);
     else
         repost(local, remote, &command, samples);
     /* NIXL forgets a region only with its peer, and refuses a peer whose region comes back with
      * another key, as it does where the next block lies at this one's address. */
-    CALL(invalidate_remote_md, agent, TARGET);
+    CALL(invalidate_remote_md, agent.handle, TARGET);
     atomic_store(&shared->enough, true);
     close_block(local, size);
     receive_message(link, &target_cost, sizeof target_cost);
     struct usage cost = since(before);
 
     fputs("{\"samples\": {", out);
-    const char *names[] = {command.notify ? "read" : "repost", "told", "cycle"};
-    for (int i = 0; i < (command.notify ? 3 : 1); i++) {
+    const char *names[] = {command.kind == TRANSFER ? "read" : "repost", "told", "cycle"};
+    for (int i = 0; i < (command.kind == TRANSFER ? 3 : 1); i++) {
         if (i) fputs(", ", out);
         print_samples(out, names[i], samples + i * rounds + WARM_UP, asked);
     }
-#define COST "{\"user\": %.6f, \"system\": %.6f, \"grown\": 0}"
-    fprintf(out, "}, \"cost\": {\"passive\": " COST ", \"active\": " COST "}}\n", target_cost.user,
-            target_cost.system, cost.user, cost.system);
-    SYSTEM(fflush(out) == 0, "stdout");
+    print_cost(out, target_cost, cost);
     free(samples);
+}
+
+/* In this process alone. */
+static void lead_pair(struct command command, FILE *out) {
+    struct usage before = used();
+    fputs("{\"samples\": {", out);
+    measure_pairs(command.size, command.rounds, command.kind == PAIR_NEW, out);
+    print_cost(out, since(before), (struct usage){0});
 }
 
 static struct command parse(const char *line) {
     struct command command;
-    char kind[16], extra;
+    char name[16], extra;
     size_t bytes;
-    if (sscanf(line, "%15s %zu %zu %zu %c", kind, &command.size, &command.count, &command.rounds,
+    if (sscanf(line, "%15s %zu %zu %zu %c", name, &command.size, &command.count, &command.rounds,
                &extra) != 4)
         die("not a command: %s", line);
-    command.notify = strcmp(kind, "transfer") == 0;
-    if (!command.notify && strcmp(kind, "repost")) die("no command: %s", kind);
+    command.kind = 0;
+    while (command.kind < KINDS && strcmp(name, KIND_NAMES[command.kind])) command.kind++;
+    if (command.kind == KINDS) die("no command: %s", name);
     if (!command.size || !command.count || !command.rounds || command.rounds > UINT32_MAX ||
         __builtin_mul_overflow(command.size, command.count, &bytes))
         die("out of range: %s", line);
@@ -436,11 +300,18 @@ static struct command parse(const char *line) {
 static void run_initiator(int link, const char *library, FILE *out) {
     char *line = NULL;
     size_t room = 0;
-    open_agent(library);
-    while (getline(&line, &room, stdin) >= 0) lead(link, parse(line), out);
+    open_library(library);
+    agent = open_agent(role);
+    while (getline(&line, &room, stdin) >= 0) {
+        struct command command = parse(line);
+        if (command.kind == PAIR || command.kind == PAIR_NEW)
+            lead_pair(command, out);
+        else
+            lead(link, command, out);
+    }
     SYSTEM(!ferror(stdin), "stdin");
     free(line);
-    close_agent();
+    close_agent(&agent);
 }
 
 static void target_ended(int number) {

@@ -1,4 +1,4 @@
-"""The floor: `floor.c`, built and run as one subject among others."""
+"""The floor: `floor.c` and `pair.c`, built and run as one subject among others."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from typing import Any
 
 from harness.pair import ROOT, Result, SubjectError
 
-SOURCE = Path(__file__).with_suffix(".c")
+_FOLDER = Path(__file__).parent
+SOURCES = [_FOLDER / name for name in ("floor.c", "pair.c", "capi.c")]
 _BUILD = ROOT.parent / "build" / "bench"
 _START = 120.0
 _END = 20.0
-_COMMANDS = {"cycle": "transfer", "prepared": "repost"}
+_COMMANDS = {"cycle": "transfer", "prepared": "repost", "pair": "pair"}
 
 
 def build(folder: Path = _BUILD) -> Path:
-    """Return the program; compile it with ``$CC``, or ``cc``, if its source is newer."""
+    """Return the program; compile it with ``$CC``, or ``cc``, if a source is newer."""
     program = folder / "floor"
-    if program.exists() and program.stat().st_mtime >= SOURCE.stat().st_mtime:
+    newest = max(source.stat().st_mtime for source in [*SOURCES, _FOLDER / "capi.h"])
+    if program.exists() and program.stat().st_mtime >= newest:
         return program
     folder.mkdir(parents=True, exist_ok=True)
     # Under another name first: a second harness never runs half a program.
     made = program.with_suffix(f".{os.getpid()}")
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    flags = ["-O2", "-std=gnu11", str(SOURCE), "-o", str(made), "-ldl", "-pthread"]
+    flags = ["-O2", "-std=gnu11", *map(str, SOURCES), "-o", str(made), "-ldl", "-pthread"]
     try:
         subprocess.run([*compiler, *flags], check=True, capture_output=True, text=True)
     except OSError as error:
@@ -45,10 +47,11 @@ def build(folder: Path = _BUILD) -> Path:
 class Floor:
     """NIXL's C API alone: two processes that spin while they work and sleep between workloads.
 
-    It offers two workloads. ``cycle`` makes a request each round, its descriptor lists included
+    It offers three workloads. ``cycle`` makes a request each round, its descriptor lists included
     (figure ``read``), and waits until the passive side has its notification (``told``, ``cycle``);
     both sides use one registered block whatever ``memory`` says, nothing is serialised and nothing
     awaited, so there is no ``create``. ``prepared`` posts one request again and again (``repost``).
+    ``pair`` does whole operations between two agents of one process, in whatever ``form``.
 
     The processes end with the thread that made this object, at the latest.
 
@@ -92,7 +95,10 @@ class Floor:
         if workload not in _COMMANDS:
             raise SubjectError(f"floor: does not offer {workload!r}")
         size, rounds = arguments["size"], arguments["rounds"]
-        command = f"{_COMMANDS[workload]} {size} {arguments.get('count', 1)} {rounds}"
+        kind = _COMMANDS[workload]
+        if workload == "pair" and arguments["memory"] == "new":
+            kind = "pair-new"
+        command = f"{kind} {size} {arguments.get('count', 1)} {rounds}"
         answer = self._ask(command, timeout + _END)
         return Result(answer["samples"], answer["cost"])
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from harness.backends.base import Base, Bytes
 
+_ONE_SET = ("same", "used")
+
 
 class Memory:
     """Gives each round its buffers.
@@ -15,9 +17,10 @@ class Memory:
     Parameters
     ----------
     kind : str
-        ``same``: one set for all rounds, registered in advance where that exists. ``fresh``: new
-        ones each round, the old ones dropped first, so that an allocator may give the same
-        addresses. ``new``: addresses that were never used before.
+        ``same``: one set for all rounds, registered in advance where that exists. ``used``: one
+        set, registered by each round. ``fresh``: new ones each round, the old ones dropped first,
+        so that an allocator may give the same addresses. ``new``: addresses that were never used
+        before.
     size, count : int
         Bytes of a buffer, buffers of a round.
     """
@@ -27,15 +30,16 @@ class Memory:
         self._shape = (count, size)
         self._kept: list[Any] = []
         self._round: list[Bytes] = []
-        if kind == "same":
+        if kind in _ONE_SET:
             block = touched(count * size)
-            self._kept.append(backend.register(block))
+            if kind == "same":
+                self._kept.append(backend.register(block))
             self._round = list(block.reshape(self._shape))
 
     def next(self) -> list[Bytes]:
         """Return the buffers of one round."""
         count, size = self._shape
-        if self._kind != "same":
+        if self._kind not in _ONE_SET:
             if self._kind == "new":
                 self._kept.append(self._round)
             self._round = []

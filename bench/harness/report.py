@@ -13,6 +13,8 @@ from typing import Any
 from harness.measure import Figures, Measurement
 from harness.targets import LIMITS, Row, us
 
+# Figures that are too many for the columns of one table.
+_WIDE = 6
 # Samples without which there is no 99th percentile.
 _ENOUGH = 100
 _MET = {True: "met", False: "**missed**", None: "-"}
@@ -99,6 +101,12 @@ _LEGEND = """- `create`: to offer memory, and make the message that says so.
 - `operation`: a cycle of many that are begun together, for each; in `fan`, a round of eight passive
   sides.
 - `repost`: a prepared transfer. `stall`: the longest time that an event loop did not get to run.
+- `pair`: both ends in one process, which registers and deregisters for each; with memory `used`
+  before, or `new` each time. Its stages: `register` the source (with its descriptor and operation),
+  `describe` it (the message), `load` that (what the floor loaded last is not loaded again;
+  nixl_connect only parses here), register the `destination`, make the `request`, `post` it until
+  the bytes are there, `told`, `release` all. nixl_connect's `begin` is from the load to the post,
+  so that its `post` is only the wait.
 - `idle`: processor time per second, with nothing pending and with one operation.
 - In brackets: the 99th percentile or, of fewer than 100 samples, how many there were.
 - CPU: processor time of each side for a sample, user + system.
@@ -130,12 +138,23 @@ def _markdown(lines: list[tuple[str, ...]]) -> str:
 
 def _case(case: str, subjects: dict[str, Figures]) -> str:
     names = list(dict.fromkeys(f for item in subjects.values() for f in item["figures"]))
+    if len(names) > _WIDE:
+        return _turned(case, names, subjects)
     lines: list[tuple[str, ...]] = [(case, *names, "CPU: passive", "active")]
     for subject, item in subjects.items():
         cells = [
             _spread(item["figures"][name]) if name in item["figures"] else "" for name in names
         ]
         lines.append((subject, *cells, *_cpu(item)))
+    return _markdown(lines) + "\n"
+
+
+def _turned(case: str, names: list[str], subjects: dict[str, Figures]) -> str:
+    """Return a table of many figures, a line for each, the whole last."""
+    lines: list[tuple[str, ...]] = [(case, *subjects)]
+    for name in sorted(names, key="pair".__eq__):
+        figures = (item["figures"].get(name) for item in subjects.values())
+        lines.append((name, *("" if figure is None else _spread(figure) for figure in figures)))
     return _markdown(lines) + "\n"
 
 

@@ -397,6 +397,23 @@ class Alone:
         return passive
 
 
+class OneProcess(Alone):
+    """Whole operations between two ends of the passive process.
+
+    Figures: stages, as the backend names them, and ``pair``, all of them.
+    """
+
+    @staticmethod
+    async def passive(side: Side, rounds: int, size: int, memory: str, form: str) -> Samples:
+        """Do them."""
+        return await side.backend.pairs(rounds, size, memory, form)
+
+    @staticmethod
+    async def active(side: Side, rounds: int, size: int, memory: str, form: str) -> Samples:
+        """Do nothing."""
+        return {}
+
+
 async def _idle(seconds: float) -> float:
     """Sleep; return the processor time that the process used meanwhile, per second."""
     await asyncio.sleep(0.2)  # what came before settles
@@ -425,4 +442,5 @@ WORKLOADS: dict[str, Any] = {
     "prepared": Prepared,
     "idle": Idle,
     "alone": Alone,
+    "pair": OneProcess,
 }

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
+WARM_UP = 20
+"""Rounds of `Base.pairs` that make the connection, and fill caches."""
+
 
 class Base(ABC):
     """One side: passive (owns memory and offers it) or active (fetches what was offered).
@@ -66,6 +69,14 @@ class Base(ABC):
 
     def alone(self, rounds: int) -> dict[str, list[float]]:
         """Return seconds of what one process does by itself, by figure."""
+        raise NotImplementedError
+
+    async def pairs(self, rounds: int, size: int, memory: str, form: str) -> dict[str, list[float]]:
+        """Return seconds of whole operations between two ends of this process, by stage.
+
+        The two ends are made for this and closed afterwards, and the first `WARM_UP` rounds are
+        left out. `form` is ``asyncio`` or ``blocking``, where there are both.
+        """
         raise NotImplementedError
 
     async def close(self) -> None:  # noqa: B027, not all have something to stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 import nixl_connect
-from harness.backends.base import Base, Bytes, Indices
+from harness.backends.base import WARM_UP, Base, Bytes, Indices
+from harness.backends.stages import Stages
+from harness.memory import Memory, mark, verify
 from nixl_connect import Blocks, Connector, Descriptor, RdmaMetadata, SerializedDescriptor
 
 
@@ -94,9 +97,73 @@ class Backend(Base):
         with self._connector.create_readable_blocking(buffer) as operation:
             operation.metadata()
 
+    async def pairs(self, rounds: int, size: int, memory: str, form: str) -> dict[str, list[float]]:
+        """Offer and read, with the metadata as JSON."""
+        if form == "asyncio":
+            return await self._pairs(rounds, size, memory)
+        # In a thread of its own: a program without asyncio has no loop either.
+        return await asyncio.to_thread(self._pairs_blocking, rounds, size, memory)
+
+    async def _pairs(self, rounds: int, size: int, memory: str) -> dict[str, list[float]]:
+        stages, sources, targets = _work(self, size, memory)
+        async with Connector() as owner, Connector() as mover:
+            for number in range(rounds + WARM_UP):
+                (source,), (target,) = sources.next(), targets.next()
+                mark([source], number)
+                stages.begin()
+                offered = await owner.create_readable(Descriptor(source))
+                stages.end("register")
+                text = offered.metadata().model_dump_json()
+                stages.end("describe")
+                metadata = RdmaMetadata.model_validate_json(text)
+                stages.end("load")
+                read = await mover.begin_read(metadata, Descriptor(target))
+                stages.end("begin")
+                await read.wait_for_completion()
+                stages.end("post")
+                await offered.wait_for_completion()
+                stages.end("told")
+                del read, offered
+                await asyncio.sleep(0)  # what they held goes after their waiters have run
+                stages.end("release")
+                verify([target], number)
+                if number >= WARM_UP:
+                    stages.keep()
+        return stages.samples
+
+    def _pairs_blocking(self, rounds: int, size: int, memory: str) -> dict[str, list[float]]:
+        stages, sources, targets = _work(self, size, memory)
+        with Connector() as owner, Connector() as mover:
+            for number in range(rounds + WARM_UP):
+                (source,), (target,) = sources.next(), targets.next()
+                mark([source], number)
+                stages.begin()
+                offered = owner.create_readable_blocking(Descriptor(source))
+                stages.end("register")
+                text = offered.metadata().model_dump_json()
+                stages.end("describe")
+                metadata = RdmaMetadata.model_validate_json(text)
+                stages.end("load")
+                read = mover.begin_read_blocking(metadata, Descriptor(target))
+                stages.end("begin")
+                read.wait_for_completion_blocking()
+                stages.end("post")
+                offered.wait_for_completion_blocking()
+                stages.end("told")
+                del read, offered
+                stages.end("release")
+                verify([target], number)
+                if number >= WARM_UP:
+                    stages.keep()
+        return stages.samples
+
     async def close(self) -> None:
         """Close the connector."""
         await self._connector.close()
+
+
+def _work(backend: Backend, size: int, memory: str) -> tuple[Stages, Memory, Memory]:
+    return Stages(), Memory(backend, memory, size, 1), Memory(backend, memory, size, 1)
 
 
 def _out_and_in(metadata: RdmaMetadata) -> None:

@@ -21,7 +21,9 @@ try:
 except ImportError:
     from nixl_cu13 import _api as nixl
 
-from harness.backends.base import Base, Bytes, Indices
+from harness.backends.base import WARM_UP, Base, Bytes, Indices
+from harness.backends.stages import Stages
+from harness.memory import Memory, mark, verify
 
 # NIXL sets its logger up at its import, to tell of every agent.
 logging.getLogger("nixl").setLevel(logging.WARNING)
@@ -35,14 +37,19 @@ class Backend(Base):
 
     async def open(self, name: str) -> None:
         """Make an agent."""
-        # Whoever waits here polls, and a poll drives UCX: NIXL's own thread, which spins too, would
-        # only take a core from the other process.
-        config = nixl.nixl_agent_config(enable_prog_thread=False, backends=["UCX"])
-        self._agent = nixl.nixl_agent(name, config)
+        self._name, self._runs = name, itertools.count()
+        self._agent = self._agent_named(name)
         self._keys = itertools.count()
         self._regions: WeakSet[_Region] = WeakSet()
         self._offers: WeakValueDictionary[bytes, _Offer] = WeakValueDictionary()
         self._poller: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def _agent_named(name: str) -> Any:
+        # Whoever waits here polls, and a poll drives UCX: NIXL's own thread, which spins too, would
+        # only take a core from the other process.
+        config = nixl.nixl_agent_config(enable_prog_thread=False, backends=["UCX"])
+        return nixl.nixl_agent(name, config)
 
     def register(self, buffer: Bytes) -> Any:
         """Register with the agent."""
@@ -117,6 +124,22 @@ class Backend(Base):
         if state != "DONE":
             raise RuntimeError(f"transfer ended as {state}")
 
+    async def pairs(self, rounds: int, size: int, memory: str, form: str) -> dict[str, list[float]]:
+        """Do as the floor does. Nothing is serialised but what NIXL makes; there is one form."""
+        number = next(self._runs)
+        owner, mover = (self._agent_named(f"{self._name}-{end}{number}") for end in "om")
+        sources, targets = (Memory(self, memory, size, 1) for _ in range(2))
+        stages = Stages()
+        for number in range(rounds + WARM_UP):
+            (source,), (target,) = sources.next(), targets.next()
+            mark([source], number)
+            stages.begin()
+            _pair(owner, mover, source, target, number.to_bytes(8, "little"), stages)
+            verify([target], number)
+            if number >= WARM_UP:
+                stages.keep()
+        return stages.samples
+
     async def close(self) -> None:
         """Stop polling."""
         if self._poller is not None:
@@ -177,6 +200,41 @@ class _Offer:
     def __init__(self, region: _Region) -> None:
         self.region = region
         self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+def _pair(owner: Any, mover: Any, source: Bytes, target: Bytes, key: bytes, stages: Stages) -> None:
+    """Offer and read between two agents, which this thread lets progress."""
+    span, wanted_span = _span(source), _span(target)
+    offered = owner.register_memory([(*span, 0, "")], "DRAM")
+    remote = owner.get_xfer_descs([(*span, 0)], "DRAM")
+    stages.end("register")
+    metadata = owner.get_partial_agent_metadata(offered, True)
+    stages.end("describe")
+    peer = mover.add_remote_agent(metadata)
+    stages.end("load")
+    wanted = mover.register_memory([(*wanted_span, 0, "")], "DRAM")
+    stages.end("destination")
+    local = mover.get_xfer_descs([(*wanted_span, 0)], "DRAM")
+    transfer = mover.initialize_xfer("READ", local, remote, peer, key)
+    stages.end("request")
+    told = {}
+    state = mover.transfer(transfer)
+    while state == "PROC":
+        told = told or owner.get_new_notifs()
+        state = mover.check_xfer_state(transfer)
+    if state != "DONE":
+        raise RuntimeError(f"transfer ended as {state}")
+    stages.end("post")
+    while not told:
+        told = owner.get_new_notifs()
+        mover.check_xfer_state(transfer)
+    if list(told.values()) != [[key]]:
+        raise RuntimeError(f"told {told}, not {key!r}")
+    stages.end("told")
+    transfer.release()
+    mover.deregister_memory(wanted)
+    owner.deregister_memory(offered)
+    stages.end("release")
 
 
 def _span(buffer: Bytes) -> tuple[int, int]:
