@@ -499,11 +499,14 @@ def test_a_child_is_refused_whatever_the_parent_opened():
     )
 
 
-@pytest.mark.parametrize("busy", ["registrations.lock.lock", "peers._lock", "_close_lock"])
+@pytest.mark.parametrize("busy", ["held_up(connector)", "of.peers._lock", "of._close_lock"])
 def test_refused_also_where_a_thread_held_a_lock(busy):
     """Which it cannot give back in the child."""
     run(
         f"""
+        import sys
+        sys.path.insert(0, {str(HERE)!r})
+        from calls import held_up
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
         descriptor = nc.Descriptor(np.ones(64, np.uint8))
@@ -516,7 +519,8 @@ def test_refused_also_where_a_thread_held_a_lock(busy):
         def hold():
             with contextlib.ExitStack() as stack:
                 for connector in (one, two):
-                    stack.enter_context(connector._open()._engine.{busy})
+                    of = connector._open()._engine
+                    stack.enter_context({busy})
                 held.set()
                 done.wait(50)
 
