@@ -115,6 +115,20 @@ class ActiveOperation(AbstractOperation):
                 f"but this is of {theirs}"
             )
 
+    def _begin_at_once(self) -> bool:
+        kind, local, target, timeout = self._plan
+        self._native = self._connection._engine.starter.ordinary.begin(
+            kind,
+            *local,
+            target.regions,
+            target.mem_type,
+            target.described.agent,
+            target.blob,
+            target.key,
+            timeout,
+        )
+        return self._native is not None
+
     def _begin(self, permit: Permit) -> None:
         self._native = self._connection._engine.starter.transfer(self._plan, permit)
 

@@ -16,13 +16,14 @@ import hmac
 import time
 from collections.abc import Iterable, Sequence
 
+from nixl_connect._native import used
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.region import SerializedDescriptor
 from nixl_connect.tables import DescriptorTable
 
-MARK = ".s1."
+MARK: str = used.MARK.decode()
 _SHORTEST = 16
 
 

@@ -154,12 +154,17 @@ class AbstractOperation(ABC):
         fence = self._fence()
         if fence is not None:
             fence.wait(Permit(self._timeout))
-        self._begin(Permit(self._timeout))
+        if not self._begin_at_once():
+            self._begin(Permit(self._timeout))
 
     def _begun(self) -> Operation:
         if self._native is None:
             raise StateError(f"{type(self).__name__} has not begun")
         return self._native
+
+    @abstractmethod
+    def _begin_at_once(self) -> bool:
+        """Register and start, if all is ordinary; else leave it to `_begin`. Takes no time."""
 
     @abstractmethod
     def _begin(self, permit: Permit) -> None:

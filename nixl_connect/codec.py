@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import struct
 import sys
 import zlib
 
@@ -16,8 +15,6 @@ from nixl_connect._native.envelope import Envelope
 from nixl_connect.errors import MetadataError
 
 _BASE64_TAG = "b64:"
-# Up to this many bytes are not deflated.
-_STORED = 2048
 # Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
 # too, is remembered; no metadata that is malformed is.
 _SHORT = 4096
@@ -118,28 +115,6 @@ def parse_nixl_metadata(blob: bytes) -> Envelope:
     return described
 
 
-def deflate(blob: bytes) -> bytes:
-    """Return the blob as one zlib stream (RFC 1950): deflated if it is long, else only wrapped.
-
-    A few hundred bytes, most of them keys and addresses, deflate badly, and it costs more than all
-    else that metadata needs.
-    """
-    size = len(blob)
-    if size <= _STORED:
-        # One stored block (RFC 1951, 3.2.4): its mark, its size, its size inverted.
-        return b"".join(
-            (
-                b"\x78\x01\x01",
-                struct.pack("<HH", size, size ^ 0xFFFF),
-                blob,
-                zlib.adler32(blob).to_bytes(4, "big"),
-            )
-        )
-    # Of the smaller windows: the default allocates, and so faults in, a quarter of a megabyte.
-    deflater = zlib.compressobj(1, zlib.DEFLATED, 12, 4)
-    return deflater.compress(blob) + deflater.flush()
-
-
 def stream_of(text: str) -> bytes:
     """Return the zlib stream of a wire form."""
     try:
@@ -148,8 +123,3 @@ def stream_of(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as error:
         raise MetadataError(f"nixl_metadata is neither base64 nor hexadecimal: {error}") from None
-
-
-def text_of(stream: bytes) -> str:
-    """Return the wire form of a zlib stream."""
-    return _BASE64_TAG + base64.b64encode(stream).decode()

@@ -336,7 +336,8 @@ class Connector(BlockingTwins):
             fence = operation._fence()
             if fence is not None:
                 await self._beginnings.begin(fence.wait, fence.name, timeout)
-            await self._beginnings.begin(operation._begin, operation._peer_name, timeout)
+            if not operation._begin_at_once():
+                await self._beginnings.begin(operation._begin, operation._peer_name, timeout)
         except BaseException:
             operation.cancel()
             raise

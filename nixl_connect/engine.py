@@ -14,7 +14,6 @@ import weakref
 from typing import TYPE_CHECKING
 
 from nixl_connect import library
-from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
@@ -23,8 +22,8 @@ from nixl_connect._native.operation import Operation
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
+from nixl_connect._native.text import describe
 from nixl_connect.agents import describe_agent, require_agents, start_agent
-from nixl_connect.codec import deflate
 from nixl_connect.errors import (
     BackendError,
     ClosedError,
@@ -203,17 +202,17 @@ class Engine:
         StateError
             The operation has ended, and nothing is registered any more.
         """
-        rows = hold.rows()
         self.peers.handed_out = True
-        with self._usable:
-            try:
-                if rows:
-                    regions = self._agent.partial_metadata(Regions(rows), mem_type)
-                    if len(hold):  # else they may have gone before NIXL was asked
-                        return deflate(self._head + envelope.sections_of(regions))
-            except NativeError:
-                pass  # it ended just now
-        raise StateError("the operation has ended, so there is no metadata to hand out")
+        self.refuse_after_fork()
+        try:
+            described = describe(self._agent, hold, mem_type, self._head)
+        except AgentClosedError:
+            raise ClosedError(f"the connector of {self.name!r} is closed") from None
+        except NativeError:
+            described = None  # it ended just now
+        if described is None:
+            raise StateError("the operation has ended, so there is no metadata to hand out")
+        return described
 
     def metadata(self) -> bytes:
         """Return the agent's whole metadata."""
@@ -292,13 +291,12 @@ class Engine:
         """
         if self.forked:
             return
+        self.closed = self.starter.ordinary.closed = True
         if self.keeper.is_amid:
             # A finalizer or a signal handler, in the middle of something that closing needs.
-            self.closed = True
             self.keeper.request_close()
             return
         with self._close_lock:
-            self.closed = True
             if self._shutting_down:
                 return  # a signal handler in the middle of it
             if not self._shut_down:

@@ -61,12 +61,12 @@ class Keeper:
         self._stopping = threading.Lock()
         self._stopping.acquire()
         self._quarantine: list[tuple[float, Hold]] = []
-        self._collector = Collector(
+        self.collector = Collector(
             reactor, registry, self._quarantine, quarantine, _is_debugging, _report_end
         )
         reactor.attach(registry)
         self._reactor = reactor
-        self.collect = self._collector.collect
+        self.collect = self.collector.collect
         # It holds whatever nobody else lets go of, and so ends only when all is done.
         self._reaper = threading.Thread(
             target=persist, args=(self._reap, _report), name="nixl-reaper", daemon=True
@@ -84,7 +84,7 @@ class Keeper:
         """Have holds refer to a lane."""
         self._peers.append(lane.peers)
         self._reactor.attach(lane.registry)
-        self._collector.add(lane.registry)
+        self.collector.add(lane.registry)
 
     @property
     def is_amid(self) -> bool:
@@ -111,7 +111,7 @@ class Keeper:
     def request_close(self) -> None:
         """Have the reaper close the engine: for finalizers."""
         self._close_requested = True
-        self._collector.poke()
+        self.collector.poke()
 
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
@@ -130,7 +130,7 @@ class Keeper:
         alive = True
         while alive and not self._close_requested:
             self.collect(patient=True)  # what was left when this was interrupted, for a start
-            alive = self._collector.wait()
+            alive = self.collector.wait()
             if alive and not self._close_requested:
                 self._wait_stopped(_GRACE)
         if self._close_requested:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nixl_connect._native import rows
-from nixl_connect.codec import stream_of, text_of
+from nixl_connect._native.text import text_of
+from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentTypeError, MetadataError
 from nixl_connect.model import Model
 from nixl_connect.region import SerializedDescriptor

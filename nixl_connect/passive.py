@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.text import text_of
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
-from nixl_connect.codec import text_of
 from nixl_connect.connection import Connection
 from nixl_connect.device import Device
 from nixl_connect.errors import StateError
@@ -32,12 +32,31 @@ class PassiveOperation(AbstractOperation):
     ) -> None:
         written = self._kind is OperationKind.WRITE
         super().__init__(connection, local_descriptors, timeout, written=written)
-        self._notification_key = secrets.token_hex(16)
+        self._notification_key = os.urandom(16).hex()
         self._hold: Hold | None = None
         self._stream: bytes | None = None
         self._metadata: dict[bool, RdmaMetadata] = {}
         if _begin:
             self._begin_blocking()
+
+    def _begin_at_once(self) -> bool:
+        engine = self._connection._engine
+        if engine.options.seal is not None:
+            return False  # it comes between
+        local = self._local
+        native = engine.starter.ordinary.offer(
+            self._notification_key.encode(),
+            local.registered,
+            local.mem_type,
+            local.memory,
+            local.regions.nbytes,
+            self._timeout,
+            self._kind is OperationKind.WRITE,
+        )
+        if native is None:
+            return False
+        self._native, self._hold = native, native.hold
+        return True
 
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine

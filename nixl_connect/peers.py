@@ -130,7 +130,8 @@ class Peers:
         self._limit = limit
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._peers: dict[str, Peer] = {}
+        self.by_name: dict[str, Peer] = {}
+        """Of each agent's connections the one that is used. Changed with the lock held."""
         self._given_up: list[Peer] = []
         """Those in whose place there is another, and which are still connected."""
         self._aliases = itertools.count(1)
@@ -144,17 +145,17 @@ class Peers:
     def __len__(self) -> int:
         """Return how many are connected, as far as is known: not those that are lost."""
         with self._lock:
-            return sum(bool(peer.connections) and not peer.broken for peer in self._peers.values())
+            return sum(bool(peer.connections) and not peer.broken for peer in self.by_name.values())
 
     @property
     def connections(self) -> int:
         """How many connections have not been taken down: not all of them may stand."""
-        return len(self._peers) + len(self._given_up)
+        return len(self.by_name) + len(self._given_up)
 
     def known(self) -> list[Peer]:
         """Return these connections."""
         with self._lock:
-            return [*self._peers.values(), *self._given_up]
+            return [*self.by_name.values(), *self._given_up]
 
     def look(self) -> None:
         """Note who of this host has gone, among those with which nothing goes on.
@@ -170,12 +171,12 @@ class Peers:
 
     def is_busy(self, name: str) -> bool:
         """Whether a thread loads metadata of a peer just now."""
-        peer = self._peers.get(name)
+        peer = self.by_name.get(name)
         return peer is not None and peer.busy
 
     def identity_of(self, envelope: Envelope) -> bytes:
         """Return which agent metadata is of: as noted with the peer, if that is connected."""
-        peer = self._peers.get(envelope.agent)
+        peer = self.by_name.get(envelope.agent)
         if peer is not None and peer.connections == envelope.connections:
             return peer.identity
         return identity_of(envelope.agent, envelope.connections)
@@ -212,7 +213,8 @@ class Peers:
                     f"another agent has the name of this one, {self._name!r}; names must be unique"
                 )
             # An agent may transfer within itself; NIXL knows its own regions.
-            itself = Peer(envelope.agent, self._agent.called, self.identity_of(envelope))
+            itself = Peer(self._agent.called, self.identity_of(envelope), envelope.agent)
+            itself.itself = True
             itself.join(hold)
             return itself
         end = min(time.monotonic() + timeout, permit.end)
@@ -236,7 +238,7 @@ class Peers:
             finally:
                 # Whatever a signal handler raises, a peer that was made busy does not stay so.
                 try:
-                    self._settle(claim, envelope, hold)
+                    self._settle(claim, envelope, blob, hold)
                 finally:
                     if claim.taken is not None:
                         claim.taken.busy = False
@@ -265,6 +267,7 @@ class Peers:
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
                 claim.quiet = old.is_quiet
+                old.note_loaded(blob)
                 old.join(hold)
                 return
             if old is not None and verdict is Verdict.NEW:
@@ -275,10 +278,10 @@ class Peers:
                 return
             permit.need_patience()
             alias = alias_of(envelope.agent, next(self._aliases))
-            new = Peer(envelope.agent, alias, self.identity_of(envelope))
+            new = Peer(alias, self.identity_of(envelope), envelope.agent)
             _, claim.missing = new.compare(envelope, self._limit)
             if old is None:
-                old = self._peers[envelope.agent] = new
+                old = self.by_name[envelope.agent] = new
             elif old.connections == envelope.connections:
                 if old.near and not self._is_near(old.identity):
                     raise PeerLostError(f"peer {old.name!r} is gone", peer=old.name)
@@ -306,11 +309,11 @@ class Peers:
                 if theirs in (Verdict.KNOWN, Verdict.NEW):
                     self._given_up.remove(other)
                     self._given_up.append(peer)
-                    self._peers[peer.name] = other
+                    self.by_name[peer.name] = other
                     return other, theirs, missing
         return peer, verdict, []
 
-    def _settle(self, claim: _Claim, envelope: Envelope, hold: Any) -> None:
+    def _settle(self, claim: _Claim, envelope: Envelope, blob: bytes, hold: Any) -> None:
         """End what `_claim` began: give back what was taken, or put another in its place."""
         old = claim.taken
         if old is None:
@@ -321,15 +324,16 @@ class Peers:
                 if old.connections == envelope.connections and not claim.beside:
                     old.broken = True  # else there may be two agents of that name
                 self._given_up.append(old)
-                self._peers[new.name] = new
+                self.by_name[new.name] = new
                 self.reloads += 1
             elif not claim.loaded and old is new:
                 old.broken = True
                 if not old.connections:
-                    del self._peers[old.name]
+                    del self.by_name[old.name]
             # Else it is as it was.
             if claim.loaded:
                 new.note(envelope, claim.missing)
+                new.note_loaded(blob)
                 new.join(hold)
                 if claim.beside:
                     self._thin_out(new)
@@ -354,7 +358,7 @@ class Peers:
         """Return a peer, or None, once no thread is loading it. Lock held."""
         while True:
             permit.check()
-            peer = self._peers.get(name)
+            peer = self.by_name.get(name)
             if peer is None or not peer.busy:
                 return peer
             permit.need_patience()
@@ -385,13 +389,13 @@ class Peers:
             # Claimed one by one: prepared transfers enter without the lock.
             idle = [
                 peer
-                for peer in (*self._peers.values(), *self._given_up)
+                for peer in (*self.by_name.values(), *self._given_up)
                 if (peer.broken or peer.last_used < limit) and peer.claim()
             ]
         try:
             for peer in idle:
                 self._disconnect(peer)
-                if self._messenger is not None and self._peers.get(peer.name) is peer:
+                if self._messenger is not None and self.by_name.get(peer.name) is peer:
                     self._messenger.forget(peer.name)
         finally:
             # After an exception some may still be connected: they are all unknown from here on, so
@@ -403,8 +407,8 @@ class Peers:
                     peer.busy = False
                     if peer in self._given_up:
                         self._given_up.remove(peer)
-                    elif self._peers.get(peer.name) is peer:
-                        del self._peers[peer.name]
+                    elif self.by_name.get(peer.name) is peer:
+                        del self.by_name[peer.name]
                         self.evictions += 1
                         evicted.append(peer.name)
                 self._changed.notify_all()
@@ -479,7 +483,7 @@ class Peers:
             raise
         if self._messenger is not None and met is not None:
             self._messenger.keep(peer.name, met)
-            peer.acquaintance = met
+            peer.told_as, peer.reliable = met.alias, met.reliable
 
 
 def _refused(name: str, error: NativeError) -> PeerLostError:

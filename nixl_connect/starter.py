@@ -17,14 +17,17 @@ from nixl_connect._native.envelope import row_by_row
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.operation import NotRegisteredError, Operation
+from nixl_connect._native.ordinary import Ordinary
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
+from nixl_connect._native.used import UsedKeys
 from nixl_connect.errors import (
     InternalError,
     PeerLostError,
     QuarantineError,
     RegistrationError,
+    StateError,
     TransferError,
 )
 from nixl_connect.keeper import Keeper
@@ -34,7 +37,6 @@ from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Local, Plan, Target
 from nixl_connect.registrations import refusal
-from nixl_connect.used import UsedKeys
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -122,6 +124,19 @@ class Starter:
         self._most_quarantined = most_quarantined
         self._usable = usable
         self._used = UsedKeys()
+        self.ordinary: Ordinary = Ordinary(
+            reactor,
+            agent,
+            registry,
+            keeper.collector,
+            self._used,
+            peers.by_name,
+            quarantine=quarantine,
+            most_quarantined=most_quarantined,
+            inline=INLINE_BYTES,
+            large=LARGE_BYTES,
+            shared=LEAST_BYTES,
+        )
 
     def register(self, hold: Hold, local: Local, permit: Permit) -> None:
         """Register memory for a passive operation's hold, to be given to `listen` or released."""
@@ -260,7 +275,11 @@ class Starter:
         if not self.is_free or self._peers.is_busy(target.described.agent):
             permit.need_patience()
         if not claimed:
-            self._used.claim(target.key)
+            if not self._used.claim(target.key):
+                raise StateError(
+                    "this metadata has been used: an operation serves one transfer, so ask the "
+                    "peer for a new one"
+                )
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
             self._reactor.announce(self._peers.identity_of(target.described))
@@ -318,8 +337,7 @@ class Starter:
         """Make an operation of a plan, with what `hold` has to hold for it."""
         local, target = plan.local, plan.target
         alias = peer.alias
-        known = peer.acquaintance
-        told_as = None if known is None or time.monotonic() < known.reliable else known.alias
+        told_as = None if time.monotonic() < peer.reliable else peer.told_as
         operation = self._reactor.active(
             alias, peer.identity, peer.near, target.key, told_as, self._quarantine, hold
         )

@@ -67,7 +67,7 @@ def main():
             sys.exit(f"after {interrupts} interrupts operations and registrations are left: {left}")
         time.sleep(0.01)
     peers = engines[1].peers
-    transfers = [peer.in_flight for peer in (*peers._peers.values(), *peers._given_up)]
+    transfers = [peer.in_flight for peer in (*peers.by_name.values(), *peers._given_up)]
     if any(transfers):
         sys.exit(f"after {interrupts} interrupts peers count transfers: {transfers}")
     print(f"interrupts={interrupts}", flush=True)

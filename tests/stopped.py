@@ -24,7 +24,7 @@ def prepare(connector, peer):
 def drained(connector):
     """Whether nothing is in flight, held or counted any more."""
     stats = connector.stats()
-    counts = [peer.in_flight for peer in connector._open()._engine.peers._peers.values()]
+    counts = [peer.in_flight for peer in connector._open()._engine.peers.by_name.values()]
     return not stats["operations"]["active"] and not stats["operations"]["held"] and not any(counts)
 
 

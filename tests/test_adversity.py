@@ -265,7 +265,7 @@ def test_a_task_cancelled_while_its_operation_begins(connector, peer):
 def stuck(connector, name):
     """Make the connector believe that a thread is connecting a peer; return what ends that."""
     peers = connector._open()._engine.peers
-    peer = peers._peers[name]
+    peer = peers.by_name[name]
     with peers._changed:
         peer.busy = True
 

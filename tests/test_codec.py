@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect import MetadataError
-from nixl_connect.codec import decode_nixl_metadata, inflate, text_of
+from nixl_connect._native.text import text_of
+from nixl_connect.codec import decode_nixl_metadata, inflate
 
 LIMIT = 4096
 

@@ -34,7 +34,7 @@ def counts(connector):
     opened = engine_of(connector)._lanes.all
     return (
         sum(len(lane.registry) for lane in opened),
-        sum(peer.in_flight for lane in opened for peer in lane.peers._peers.values()),
+        sum(peer.in_flight for lane in opened for peer in lane.peers.by_name.values()),
     )
 
 

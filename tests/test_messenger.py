@@ -59,7 +59,7 @@ def test_the_peer_is_told_once_by_either(connector, peer, monkeypatch):
             peer.do("wait", number=number)
         # The peer is met again.
         engine = connector._open()._engine
-        (known,) = engine.peers._peers.values()
+        (known,) = engine.peers.by_name.values()
         engine.peers.mark_broken(known)
         engine.peers._messenger.forget(known.name)
     notifications = peer.do("stats")["stats"]["notifications"]

@@ -148,7 +148,7 @@ def test_another_key_does_not_wait_for_what_is_in_flight(connector, peer, conten
     made = peer.do("passive", kind="readable", sizes=[64], seed=1)
     read(connector, told(made), 64)
     peers = connector._open()._engine.peers
-    (known,) = peers._peers.values()
+    (known,) = peers.by_name.values()
     known.join()
     for rounds in range(4):
         other = told(made) if rounds % 2 else rekeyed(made["metadata"])

@@ -181,7 +181,7 @@ def test_closing_tells_a_peer_that_was_disconnected(connector, peer):
     read = prepare(connector, made, [np.zeros(8, np.uint8)])
     read.transfer_blocking(10)
     peers = connector._open()._engine.peers
-    peers._peers[read.remote.name].last_used = -1e9
+    peers.by_name[read.remote.name].last_used = -1e9
     peers._evict_idle()
     assert connector.stats()["peers"]["evictions"] == 1
     read.close()
@@ -261,11 +261,11 @@ def test_a_reconnected_peer(connector, peer, content):
     with prepare(connector, made, [array]) as read:
         read.transfer_blocking(10)
         peers = connector._open()._engine.peers
-        peers.mark_broken(peers._peers[read.remote.name])
+        peers.mark_broken(peers.by_name[read.remote.name])
         peer.do("refill", number=made["id"], seed=5)
         read.transfer_blocking(10)
         assert (array == content(5, 64)).all()
-        peers.mark_broken(peers._peers[read.remote.name])
+        peers.mark_broken(peers.by_name[read.remote.name])
 
         async def main():
             await read.transfer(10)

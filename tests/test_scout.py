@@ -72,7 +72,7 @@ def test_a_peer_that_lives_needs_no_scout(connector, peer, content):
     made = [peer.do("passive", kind="readable", sizes=[64], seed=5) for _ in range(2)]
     begin(connector, told(made[0]))
     peers = connector._open()._engine.peers
-    (known,) = peers._peers.values()
+    (known,) = peers.by_name.values()
     assert known.near
     peers.mark_broken(known)
     assert (begin(connector, told(made[1])) == content(5, 64)).all()

@@ -1,9 +1,8 @@
 """Which notification keys have been used."""
 
-import pytest
+from nixl_connect._native.used import UsedKeys
 
-from nixl_connect import used
-from nixl_connect.errors import StateError
+LIMIT = 8192
 
 
 def key(number):
@@ -11,32 +10,35 @@ def key(number):
 
 
 def test_a_key_serves_once():
-    keys = used.UsedKeys()
-    keys.claim(key(1))
-    with pytest.raises(StateError, match="one transfer"):
-        keys.claim(key(1))
+    keys = UsedKeys()
+    assert keys.claim(key(1))
+    assert not keys.claim(key(1))
     keys.give_back(key(1))
-    keys.claim(key(1))
+    assert keys.claim(key(1))
 
 
 def test_sealed_keys_serve_once_and_those_of_other_forms_as_often_as_they_like():
-    keys = used.UsedKeys()
-    keys.claim(key(1) + b".s1.and so on")
-    with pytest.raises(StateError):
-        keys.claim(key(1) + b".s1.and so on")
+    keys = UsedKeys()
+    assert keys.claim(key(1) + b".s1.and so on")
+    assert not keys.claim(key(1) + b".s1.and so on")
     for _ in range(3):
-        keys.claim(b"a form of its own")
+        assert keys.claim(b"a form of its own")
 
 
 def test_the_latest_are_remembered_and_no_more():
-    keys = used.UsedKeys()
-    count = 5 * used._LIMIT // 2
-    for number in range(count):
-        keys.claim(key(number))
-    for number in range(count - used._LIMIT, count):
-        with pytest.raises(StateError):
-            keys.claim(key(number))
-    assert len(keys._keys) == used._LIMIT
-    keys.give_back(key(count - used._LIMIT))
-    keys.claim(key(count - used._LIMIT))
-    keys.claim(key(0))
+    keys = UsedKeys()
+    count = 5 * LIMIT // 2
+    assert all(keys.claim(key(number)) for number in range(count))
+    assert not any(keys.claim(key(number)) for number in range(count - LIMIT, count))
+    assert LIMIT <= len(keys) <= 2 * LIMIT
+    keys.give_back(key(count - LIMIT))
+    assert keys.claim(key(count - LIMIT))
+    assert keys.claim(key(0))
+
+
+def test_what_was_remembered_first_is_given_back_too():
+    keys = UsedKeys()
+    assert keys.claim(key(0))
+    assert all(keys.claim(key(number)) for number in range(1, LIMIT + 10))
+    keys.give_back(key(0))
+    assert keys.claim(key(0))

@@ -6,7 +6,7 @@ from nixl_connect._native.core cimport Core
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.record cimport Record
-from nixl_connect._native.registry cimport Held, Registry
+from nixl_connect._native.registry cimport Held, Registration, Registry
 
 cdef class Hold:
     cdef Registry registry
@@ -17,6 +17,7 @@ cdef class Hold:
     cdef int generation
     cdef readonly uint64_t nbytes
     cdef public PeerState peer
+    cdef Registration* only(self) noexcept
     cdef void quarantine(self) noexcept
     cdef void end(self) noexcept
     cdef void _leave(self) noexcept

@@ -126,6 +126,16 @@ cdef class Hold:
             raise MemoryError
         return rc == 0
 
+    cdef Registration* only(self) noexcept:
+        """Return the registration that it holds, if it is one alone."""
+        cdef Py_ssize_t i
+        if self.is_quarantined or self.held.count == 0:
+            return NULL
+        for i in range(1, self.held.count):
+            if self.held.items[i] != self.held.items[0]:
+                return NULL
+        return self.held.items[0]
+
     def rows(self, Py_ssize_t first=0) -> list[tuple[int, int, int]]:
         """Return what it holds, each once and exactly as registered, from the `first` on."""
         cdef Py_ssize_t i

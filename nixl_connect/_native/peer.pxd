@@ -1,9 +1,20 @@
-"""Who is in flight to a peer."""
+"""A connection to a remote agent: who it is, and who is in flight."""
+
+from nixl_connect._native.bell cimport Address
 
 cdef class PeerState:
+    cdef readonly bytes alias
+    cdef readonly bytes identity
+    cdef Address bell
+    cdef public bint near
+    cdef public bint itself
+    cdef public bint broken
     cdef bint _busy
     cdef unsigned long _thread  # which made it busy
-    cdef public bint broken
     cdef readonly Py_ssize_t in_flight
     cdef public double last_used
+    cdef public bytes told_as
+    cdef public double reliable
+    cdef set loaded
+    cdef bint is_ready(self, bytes blob)
     cdef void count_out(self) noexcept

@@ -1,4 +1,4 @@
-"""Who is in flight to a peer, counted without a lock.
+"""A connection to a remote agent: who it is, whether it may be used, and who is in flight.
 
 Each method is one step to all other threads: it holds the GIL from its beginning to its end. So the
 fields that more than one thread changes are changed through methods alone.
@@ -6,14 +6,40 @@ fields that more than one thread changes are changed through methods alone.
 
 from cpython.pythread cimport PyThread_get_thread_ident
 
+from nixl_connect._native.bell cimport address_of
 from nixl_connect._native.posix cimport now_ns
+
+cdef enum:
+    # So much metadata, in short texts, is known to be loaded without a look at it.
+    MOST_LOADED = 1024
+    SHORT = 4096
+
+
+# Where nothing was exchanged for so long (seconds), the connection is looked at before it is used.
+cdef double QUIET = 0.05
+
+
+cdef double _now() noexcept nogil:
+    return now_ns() / 1e9
 
 
 cdef class PeerState:
-    """Whether transfers may begin over a connection to a peer, and how many are in flight.
+    """What an ordinary transfer needs to know of a connection to a peer.
+
+    Parameters
+    ----------
+    alias : bytes
+        What NIXL calls it here.
+    identity : bytes
+        Which agent it is, see `identity`.
 
     Attributes
     ----------
+    itself : bool
+        Whether it is the agent itself, with which there is no connection.
+    near : bool
+        Whether it had its doorbell on this host when it was connected: as long as that is there, it
+        is who it was.
     busy : bool
         A thread, the one that sets this, is making it or loading more over it; others wait.
     broken : bool
@@ -22,10 +48,32 @@ cdef class PeerState:
         Transfers that were let in and have not left.
     last_used : float
         When the last one left, or it was made: seconds of the monotonic clock.
+    told_as : bytes or None
+        What the messenger calls it, if that knows it.
+    reliable : float
+        From when on that may be relied on, by the same clock.
     """
 
-    def __cinit__(self, *arguments: object):
-        self.last_used = now_ns() / 1e9
+    def __cinit__(self, bytes alias not None, bytes identity not None, *others: object):
+        self.alias = alias
+        self.identity = identity
+        self.bell = address_of(identity)
+        self.last_used = _now()
+        self.loaded = set()
+
+    def note_loaded(self, bytes blob not None) -> None:
+        """Note that all of some metadata has been loaded, which stays so."""
+        if len(blob) <= SHORT:
+            if len(self.loaded) >= MOST_LOADED:
+                self.loaded = set()
+            self.loaded.add(blob)
+
+    cdef bint is_ready(self, bytes blob):
+        """Whether it stands, as far as is known of one that was used just now, with this loaded."""
+        return (
+            not self._busy and not self.broken and blob in self.loaded
+            and (self.in_flight > 0 or _now() <= self.last_used + QUIET)
+        )
 
     @property
     def busy(self) -> bool:
@@ -46,6 +94,11 @@ cdef class PeerState:
         if hold is not None:
             hold.peer = self
         self.in_flight += 1
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has been exchanged for a while."""
+        return self.in_flight == 0 and not self.itself and _now() > self.last_used + QUIET
 
     def enter(self) -> bool:
         """Count a transfer in, if the connection stands and nothing is being loaded."""
@@ -70,5 +123,5 @@ cdef class PeerState:
         self.count_out()
 
     cdef void count_out(self) noexcept:
-        self.last_used = now_ns() / 1e9
+        self.last_used = _now()
         self.in_flight -= 1

@@ -26,6 +26,7 @@ cdef struct Registration:
     int mem_type
     Py_ssize_t holders          # how many need it
     bint over                   # nobody does, and nobody finds it any more
+    PyObject* described         # a reference to its metadata, as peers get it, or NULL
     PyObject* owner             # a reference to what keeps the region alive, or NULL
     Py_ssize_t wanted_for       # the row for which it was made
     Registration* next          # of those that were made, or are to be deregistered

@@ -150,6 +150,7 @@ cdef void let_go(Registration* chain) noexcept:
     while chain is not NULL:
         registration = chain
         chain = registration.next
+        Py_XDECREF(registration.described)
         Py_XDECREF(registration.owner)
         free(registration)
 

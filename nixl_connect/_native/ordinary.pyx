@@ -1,0 +1,214 @@
+"""The ordinary call: an operation made and begun in one go, on whichever thread asks for it.
+
+What it takes is at hand: the peer is connected and has this metadata loaded, the memory is
+registered or small, nothing keeps NIXL busy for long, and one agent moves the bytes. Where that is
+not so, or anything fails, all is undone and nothing is said: the patient way, in `starter`, does
+the same again, step by step, with all that may be needed and with the words for what may be wrong.
+"""
+
+cimport cython
+from libc.stdint cimport uint64_t
+
+from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.atomic cimport peek_count
+from nixl_connect._native.collector cimport Collector
+from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.hold cimport Hold
+from nixl_connect._native.operation cimport Operation
+from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.peer cimport PeerState
+from nixl_connect._native.posix cimport now_ns
+from nixl_connect._native.reactor cimport Reactor
+from nixl_connect._native.registry cimport Registry
+from nixl_connect._native.transfer cimport announce
+from nixl_connect._native.used cimport UsedKeys
+
+from nixl_connect._native.capi import NativeError
+from nixl_connect._native.lock import NotQuickError
+from nixl_connect._native.operation import NotRegisteredError
+from nixl_connect._native.registry import RefusedError
+
+# What the patient way meets again, and has words for.
+_UNUSUAL = (NativeError, NotQuickError, NotRegisteredError, RefusedError)
+
+
+@cython.no_gc  # it refers downwards only
+cdef class Ordinary:
+    """The ordinary call of one engine. Safe to call from any thread.
+
+    Parameters
+    ----------
+    reactor, agent, registry, collector, used
+        Those of the engine.
+    peers : dict of str to PeerState
+        Whom the agent knows, by their names; the engine's own.
+    quarantine : float
+        Seconds for which the memory of what was abandoned is kept.
+    most_quarantined : int
+        Bytes of such memory from which on nothing is offered.
+    inline : int
+        Most bytes of a transfer that is posted on the caller's thread.
+    large : int
+        Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
+    shared : int
+        Bytes of a transfer from which on several agents may share it.
+
+    Attributes
+    ----------
+    closed : bool
+        Whether the engine is closed, or closing.
+    """
+
+    cdef public bint closed
+    cdef Reactor reactor
+    cdef Agent agent
+    cdef Registry registry
+    cdef Collector collector
+    cdef UsedKeys used
+    cdef dict peers
+    cdef double quarantine
+    cdef uint64_t most_quarantined
+    cdef uint64_t inline_bytes
+    cdef uint64_t large
+    cdef uint64_t shared
+
+    def __cinit__(
+        self, Reactor reactor not None, Agent agent not None, Registry registry not None,
+        Collector collector not None, UsedKeys used not None, dict peers not None, *,
+        double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
+        uint64_t shared
+    ):
+        self.reactor = reactor
+        self.agent = agent
+        self.registry = registry
+        self.collector = collector
+        self.used = used
+        self.peers = peers
+        self.quarantine = quarantine
+        self.most_quarantined = most_quarantined
+        self.inline_bytes = inline
+        self.large = large
+        self.shared = shared
+
+    cdef bint is_free(self) except -1:
+        """Whether NIXL would not keep this thread waiting."""
+        if self.closed or self.reactor.generation != fork_generation():
+            return False
+        self.collector.collect()
+        return peek_count(&self.reactor.core.large_count) == 0 and not self.agent.keeps_busy()
+
+    def offer(
+        self, bytes key not None, Regions registered not None, int mem_type, list memory not None,
+        uint64_t nbytes, double timeout, bint writable
+    ) -> Operation | None:
+        """Register memory, and wait for a peer's notification that it has been read or written.
+
+        Parameters
+        ----------
+        key : bytes
+            The notification key.
+        registered, mem_type
+            What to register.
+        memory : list
+            What keeps it alive, row by row.
+        nbytes : int
+            Of all that is offered.
+        timeout : float
+            Seconds after which the operation fails; infinity for never.
+        writable : bool
+            Whether the peer writes; else it reads.
+
+        Returns
+        -------
+        Operation or None
+            None where this is for the patient way.
+        """
+        cdef Hold hold
+        cdef Operation operation
+        if (
+            not self.is_free()
+            or peek_count(&self.reactor.core.census.quarantined_bytes) >= self.most_quarantined
+        ):
+            return None
+        hold = Hold(self.registry, memory, nbytes)
+        try:
+            hold.acquire(registered, mem_type, memory, False)
+        except _UNUSUAL:
+            return None
+        operation = self.reactor.passive(key, self.quarantine, writable, hold)
+        return operation if operation.listen(timeout) else None
+
+    def begin(
+        self, int kind, Regions local not None, Regions registered not None, int mem_type,
+        list memory not None, Regions remote not None, int remote_mem, str name not None,
+        bytes blob not None, bytes key not None, double timeout
+    ) -> Operation | None:
+        """Start a transfer.
+
+        Parameters
+        ----------
+        kind : int
+            0 to read, 1 to write.
+        local, registered : Regions
+            Memory of this process, and what to register for it.
+        mem_type : int
+            Its memory type.
+        memory : list
+            What keeps it alive.
+        remote, remote_mem
+            The peer's.
+        name : str
+            Of the peer's agent.
+        blob : bytes
+            The peer's metadata.
+        key : bytes
+            What to notify the peer with.
+        timeout : float
+            Seconds after which it fails.
+
+        Returns
+        -------
+        Operation or None
+            None where this is for the patient way.
+        """
+        cdef PeerState peer
+        cdef Hold hold
+        cdef Operation operation = None
+        cdef bytes told_as = None
+        if not self.is_free():
+            return None
+        found = self.peers.get(name)
+        if found is None:
+            return None
+        peer = found
+        if not peer.is_ready(blob) or (peer.near and local.nbytes >= self.shared):
+            return None
+        if not self.used.claim(key):
+            return None
+        hold = Hold(self.registry, memory, local.nbytes)
+        peer.join(hold)
+        try:
+            # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
+            announce(self.reactor.core, peer.bell)
+            if peer.told_as is not None and now_ns() / 1e9 >= peer.reliable:
+                told_as = peer.told_as
+            operation = self.reactor.active(
+                peer.alias, peer.identity, peer.near, key, told_as, self.quarantine, hold
+            )
+            operation.add_part(
+                hold, None, peer.alias, kind, local, mem_type, remote, remote_mem,
+                registered=registered, owners=memory, within=False, patient=False,
+            )
+            operation.start(
+                timeout, local.nbytes <= self.inline_bytes, local.nbytes > self.large
+            )
+            return operation
+        except _UNUSUAL:
+            return None
+        finally:
+            # Whatever comes: what was started keeps what it holds.
+            if operation is None or not operation.is_started:
+                if operation is not None:
+                    operation.discard()
+                hold.release()
+                self.used.give_back(key)
