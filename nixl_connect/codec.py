@@ -12,6 +12,7 @@ import zlib
 
 from nixl_connect._native import envelope
 from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.named import contradicts
 from nixl_connect.errors import MetadataError
 
 _BASE64_TAG = "b64:"
@@ -103,15 +104,9 @@ def parse_nixl_metadata(blob: bytes) -> Envelope:
         described = envelope.parse(blob)
     except ValueError as error:
         raise MetadataError(f"nixl_metadata: {error}") from None
-    for section in described.sections:
-        if len(section.regions) < 2:
-            continue
-        keys = {item[:3]: item[3] for item in section.regions}
-        if len(keys) < len(section.regions) and any(
-            keys[item[:3]] != item[3] for item in section.regions
-        ):
-            # NIXL would refuse the second, and the peer with it for good.
-            raise MetadataError("nixl_metadata: one region under two keys")
+    if any(contradicts(section.regions) for section in described.sections):
+        # NIXL would refuse the second, and the peer with it for good.
+        raise MetadataError("nixl_metadata: one region under two keys")
     return described
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from nixl_connect._native.envelope import Section
+from nixl_connect._native.named import keys_of
 from nixl_connect._native.ranges import RangeMap, Spans
 
 # So much of a key says how it is read: which memory domains it has parts for, and the kind of
@@ -100,7 +101,7 @@ class Ledger:
         """Return which regions of a section have to be loaded; None where they conflict."""
         fresh: list[Region] = []
         rest: set[int] = set()  # the devices whose regions count one by one
-        for device, keys in _keys(section).items():
+        for device, keys in keys_of(section.regions).items():
             table = self._tables.get((section.backend, section.mem_type, device))
             if table is not None and table.everywhere is not None:
                 if keys != {table.everywhere}:
@@ -145,17 +146,6 @@ class Ledger:
                     table.exact.add(start, start + length, key)
                     table.spans.add(start, start + length, key)
                     self.regions += 1
-
-
-def _keys(section: Section) -> dict[int, set[bytes]]:
-    """Return the keys in a section, by device."""
-    found: dict[int, set[bytes]] = {}
-    last: tuple[int, bytes] | None = None
-    for _, _, device, key in section.regions:
-        if (device, key) != last:
-            last = device, key
-            found.setdefault(device, set()).add(key)
-    return found
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,6 +24,7 @@ A blob is the magic and then fields: tag, 8-byte little-endian length, payload, 
 
 from typing import NamedTuple
 
+from nixl_connect._native.named import Named
 from nixl_connect._native.packing import Regions
 
 class Section(NamedTuple):
@@ -35,13 +36,13 @@ class Section(NamedTuple):
         Its name.
     mem_type : int
         NIXL's number of the memory type.
-    regions : list of (int, int, int, bytes)
+    regions : Named, or list of (int, int, int, bytes)
         Address, length in bytes, device and key of each.
     """
 
     backend: str
     mem_type: int
-    regions: list[tuple[int, int, int, bytes]]
+    regions: list[tuple[int, int, int, bytes]] | Named
 
 class Envelope(NamedTuple):
     """What a blob of NIXL's metadata says.

@@ -24,9 +24,9 @@ A blob is the magic and then fields: tag, 8-byte little-endian length, payload, 
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from nixl_connect._native.named cimport Holders, Named, Region
 from nixl_connect._native.packing cimport Regions
 
-from bisect import bisect_right
 from typing import NamedTuple
 
 cdef bytes _MAGIC = b"nixlSerDes|"
@@ -51,13 +51,13 @@ class Section(NamedTuple):
         Its name.
     mem_type : int
         NIXL's number of the memory type.
-    regions : list of (int, int, int, bytes)
+    regions : Named, or list of (int, int, int, bytes)
         Address, length in bytes, device and key of each.
     """
 
     backend: str
     mem_type: int
-    regions: list[tuple[int, int, int, bytes]]
+    regions: list[tuple[int, int, int, bytes]] | Named
 
 
 class Envelope(NamedTuple):
@@ -129,15 +129,20 @@ cdef class _Reader:
             raise ValueError(f"field {tag.decode()!r} is {value}, over {limit}")
         return value
 
-    cdef tuple region(self):
-        cdef uint64_t[3] row
+    cdef int region(self, Region* region) except -1:
         cdef Py_ssize_t length = self.field(b"")
         if length < 24 or length > 24 + MAX_KEY:
             raise ValueError(f"a region of {length} bytes")
-        memcpy(row, self.data + self.payload, 24)
-        if row[1] > UINT64_MAX - row[0]:
-            raise ValueError(f"{row[1]} bytes from {row[0]:#x} leave the address space")
-        return row[0], row[1], row[2], self.data[self.payload + 24:self.payload + length]
+        memcpy(&region.address, self.data + self.payload, 8)
+        memcpy(&region.length, self.data + self.payload + 8, 8)
+        memcpy(&region.device, self.data + self.payload + 16, 8)
+        if region.length > UINT64_MAX - region.address:
+            raise ValueError(
+                f"{region.length} bytes from {region.address:#x} leave the address space"
+            )
+        region.key = self.payload + 24
+        region.key_size = length - 24
+        return 0
 
 
 def parse(bytes blob not None) -> Envelope:
@@ -154,7 +159,9 @@ def parse(bytes blob not None) -> Envelope:
         Anything at all is not as NIXL writes it, a byte too many included; the text says where.
     """
     cdef _Reader reader = _Reader()
-    cdef uint64_t count
+    cdef Py_ssize_t count
+    cdef Py_ssize_t i
+    cdef Named regions
     reader.data = blob
     reader.size = len(blob)
     if not blob.startswith(_MAGIC):
@@ -177,7 +184,11 @@ def parse(bytes blob not None) -> Envelope:
             raise ValueError("a section is not a list of regions")
         mem_type = reader.number(b"t", 5, 4)
         count = reader.number(b"n", <uint64_t>(reader.size // REGION_FIELD))
-        sections.append(Section(backend, mem_type, [reader.region() for _ in range(count)]))
+        regions = Named()
+        regions.allocate(blob, count)
+        for i in range(count):
+            reader.region(&regions.regions[i])
+        sections.append(Section(backend, mem_type, regions))
     if reader.at != reader.size:
         raise ValueError(f"{reader.size - reader.at} bytes follow its end")
     return Envelope(agent, connections, sections, sections_at)
@@ -218,60 +229,15 @@ def write(bytes head not None, list sections not None) -> bytes:
     return b"".join(parts)
 
 
-cdef bint _holds(tuple region, uint64_t* row):
-    cdef uint64_t start = region[0]
-    cdef uint64_t length = region[1]
-    return (
-        region[2] == row[2] and start <= row[0] and row[1] <= length
-        and row[0] - start <= length - row[1]
-    )
-
-
-cdef class _Holders:
-    """Finds which of some regions holds a row, at the next one first: most lists agree in order."""
-
-    cdef list regions
-    cdef Py_ssize_t at          # the one that held the last
-    cdef dict by_device         # starts in order, and for each who ends last of those up to there
-
-    def __cinit__(self, list regions not None):
-        self.regions = regions
-
-    cdef tuple of(self, uint64_t* row):
-        """Return a region that holds a row, or None."""
-        cdef Py_ssize_t i
-        for i in range(self.at, min(self.at + 2, len(self.regions))):
-            if _holds(self.regions[i], row):
-                self.at = i
-                return self.regions[i]
-        if self.by_device is None:
-            self._sort()
-        starts, reaching = self.by_device.get(row[2], ((), ()))
-        i = bisect_right(starts, row[0]) - 1
-        return reaching[i] if i >= 0 and _holds(reaching[i], row) else None
-
-    cdef int _sort(self) except -1:
-        longest = {}
-        self.by_device = {}
-        for region in sorted(self.regions):
-            known = longest.get(region[2])
-            if known is None or known[0] + known[1] <= region[0] + region[1]:
-                longest[region[2]] = known = region
-            starts, reaching = self.by_device.setdefault(region[2], ([], []))
-            starts.append(region[0])
-            reaching.append(known)
-        return 0
-
-
 def names(list sections not None, Regions regions not None, int mem_type) -> bool:
     """Whether a section of this memory type names memory that holds each of the rows."""
     cdef Py_ssize_t i
-    cdef _Holders holders
+    cdef Holders holders
     for section in sections:
         if section.mem_type == mem_type:
-            holders = _Holders(section.regions)
+            holders = Holders(section.regions)
             for i in range(regions.count):
-                if holders.of(&regions.rows[3 * i]) is None:
+                if holders.of(&regions.rows[3 * i]) < 0:
                     break
             else:
                 return True
@@ -284,20 +250,21 @@ def row_by_row(list sections not None, Regions regions not None, int mem_type) -
     Of the sections that hold all of them: see `names`.
     """
     cdef Py_ssize_t i
-    cdef _Holders holders
+    cdef Py_ssize_t holder
+    cdef Holders holders
     cdef uint64_t* row
     found = []
     for section in sections:
         if section.mem_type != mem_type:
             continue
-        holders = _Holders(section.regions)
+        holders = Holders(section.regions)
         rows = {}
         for i in range(regions.count):
             row = &regions.rows[3 * i]
             holder = holders.of(row)
-            if holder is None:
+            if holder < 0:
                 break
-            rows[row[0], row[1], row[2], holder[3]] = None
+            rows[row[0], row[1], row[2], holders.regions.key(holder)] = None
         else:
             found.append(Section(section.backend, mem_type, list(rows)))
     return found
