@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable
 
 from nixl_connect import mapped
+from nixl_connect._native import rows
 from nixl_connect._native.envelope import names
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.packing import Regions, coalesce
@@ -28,6 +29,7 @@ from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.plan import Plan, Target
+from nixl_connect.region import SerializedDescriptor
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.tables import BlockDescriptors, DescriptorTable
 
@@ -89,9 +91,8 @@ class ActiveOperation(AbstractOperation):
         if device.kind is self._items[0].device.kind and is_here(described.connections):
             refuse_between(self._local.regions, regions, is_read=is_read)
         local = self._local
-        if (
-            isinstance(remote_metadata.descriptors, BlockDescriptors)
-            and local.regions is not local.registered
+        if local.regions is not local.registered and isinstance(
+            remote_metadata.descriptors, BlockDescriptors
         ):
             # Blocks that follow each other on both sides are one to NIXL, within what is registered
             # as one.
@@ -237,6 +238,24 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
             f"local_descriptors has {len(local)} descriptors, "
             f"but the peer's metadata has {len(remote)}"
         )
+    plain = rows.of_list(remote) if type(remote) is list else None
+    if plain is not None:
+        regions = plain[1]
+        device = _device(remote[0].device)
+    else:
+        regions, device = _checked_regions(remote, local)
+    i = local.mismatch(regions)
+    if i >= 0:
+        raise ArgumentError(
+            f"local_descriptors[{i}] has {local[i][1]} bytes, but the peer's has {regions[i][1]}"
+        )
+    return regions, device
+
+
+def _checked_regions(
+    remote: list[SerializedDescriptor] | DescriptorTable, local: Regions
+) -> tuple[Regions, Device]:
+    """Do the same for tables, and for lists with which something may be wrong."""
     if isinstance(remote, DescriptorTable):
         devices = [_device(name) for name in remote.devices]
     else:
@@ -256,11 +275,6 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
         raise MetadataError(f"remote_metadata.descriptors: {error}") from None
     if any(device.kind is not devices[0].kind for device in devices):
         raise MetadataError("remote_metadata: descriptors of more than one kind of memory")
-    i = local.mismatch(regions)
-    if i >= 0:
-        raise ArgumentError(
-            f"local_descriptors[{i}] has {local[i][1]} bytes, but the peer's has {regions[i][1]}"
-        )
     return regions, devices[0]
 
 

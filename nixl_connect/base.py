@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
@@ -68,10 +68,16 @@ class AbstractOperation(ABC):
         self._released = False
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
         # Sizes are read once: pools change that of a descriptor for their next operation.
-        self._items = _listed(local_descriptors)
-        self._descriptors, self._local = _gathered(
-            self._items, options.max_descriptors, written=written
-        )
+        plain = gathered(local_descriptors, options.max_descriptors, written)
+        self._items: Sequence[Descriptor | Blocks]
+        if plain is not None:  # no blocks among them, and nothing wrong
+            self._descriptors, rows, memory = plain
+            self._items = self._descriptors
+            self._local = Local(rows, rows, self._descriptors[0]._mem_type, memory)
+        else:
+            items = _checked(local_descriptors, options.max_descriptors, written=written)
+            self._items = items
+            self._descriptors, self._local = _gathered(items)
         if written:
             refuse_within("local_descriptors", self._local.regions)
         mark(self._descriptors, weakref.ref(connection))
@@ -205,31 +211,8 @@ class AbstractOperation(ABC):
         )
 
 
-def _listed(descriptors: Descriptors) -> list[Descriptor | Blocks]:
-    """Return the descriptors as a list of this module's own."""
-    if isinstance(descriptors, (list, tuple)):
-        return list(descriptors)
-    if isinstance(descriptors, (Descriptor, Blocks)):
-        return [descriptors]
-    raise ArgumentTypeError(
-        f"local_descriptors must be a Descriptor or a list of them, "
-        f"not {type(descriptors).__name__}"
-    )
-
-
-def _gathered(
-    items: list[Descriptor | Blocks], limit: int, *, written: bool
-) -> tuple[list[Descriptor], Local]:
-    """Return the descriptors, or what blocks are of, and what an operation needs of all.
-
-    They must be of one kind, and writable if they are `written`.
-    """
-    plain = gathered(items, limit, written)
-    if plain is not None:  # no blocks among them, and nothing wrong
-        rows, memory = plain
-        only = cast("list[Descriptor]", items)
-        return only, Local(rows, rows, only[0]._mem_type, memory)
-    _check(items, limit, written=written)
+def _gathered(items: list[Descriptor | Blocks]) -> tuple[list[Descriptor], Local]:
+    """Return the descriptors, or what blocks are of, and what an operation needs of all."""
     descriptors = [item if isinstance(item, Descriptor) else item.descriptor for item in items]
     registered = Regions([item._row for item in descriptors])
     regions = registered
@@ -245,8 +228,18 @@ def _gathered(
     )
 
 
-def _check(items: list[Descriptor | Blocks], limit: int, *, written: bool) -> None:
-    """Raise for the first of the descriptors against which there is something to be said."""
+def _checked(descriptors: Descriptors, limit: int, *, written: bool) -> list[Descriptor | Blocks]:
+    """Return the descriptors as a list, all of one kind, and writable if they are `written`."""
+    items: list[Descriptor | Blocks]
+    if isinstance(descriptors, (Descriptor, Blocks)):
+        items = [descriptors]
+    elif isinstance(descriptors, (list, tuple)):
+        items = list(descriptors)
+    else:
+        raise ArgumentTypeError(
+            f"local_descriptors must be a Descriptor or a list of them, "
+            f"not {type(descriptors).__name__}"
+        )
     if not items:
         raise ArgumentError("local_descriptors must not be empty")
     count = sum(_count(i, item) for i, item in enumerate(items))
@@ -275,6 +268,7 @@ def _check(items: list[Descriptor | Blocks], limit: int, *, written: bool) -> No
                 f"local_descriptors[{i}] names memory that is {fault}: {size} bytes from "
                 f"{memory.pointer:#x}"
             )
+    return items
 
 
 def _count(i: int, item: object) -> int:

@@ -55,24 +55,28 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
     operation_kind: int = 0
 
     def __post_init__(self) -> None:
+        # Exact types first: they are what comes, and looking at a class of ours takes longer.
         descriptors = self.descriptors
-        if not isinstance(descriptors, (list, DescriptorTable)):
-            raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
-        for item in () if isinstance(descriptors, DescriptorTable) else descriptors:
-            if type(item) is not SerializedDescriptor:
-                msgspec.structs.force_setattr(
-                    self,
-                    "descriptors",
-                    [SerializedDescriptor.model_validate(each) for each in descriptors],
-                )
-                break
-        if not isinstance(self.nixl_metadata, str) or not isinstance(self.notification_key, str):
-            raise MetadataError("nixl_metadata and notification_key must be strings")
+        if type(descriptors) is list or not isinstance(descriptors, DescriptorTable):
+            if not isinstance(descriptors, list):
+                raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
+            for item in descriptors:
+                if type(item) is not SerializedDescriptor:
+                    msgspec.structs.force_setattr(
+                        self,
+                        "descriptors",
+                        [SerializedDescriptor.model_validate(each) for each in descriptors],
+                    )
+                    break
+        for text in (self.nixl_metadata, self.notification_key):
+            if type(text) is not str and not isinstance(text, str):
+                raise MetadataError("nixl_metadata and notification_key must be strings")
         kind = self.operation_kind
+        if type(kind) is int and 0 <= kind <= 2:
+            return
         if not isinstance(kind, int) or isinstance(kind, bool) or not 0 <= kind <= 2:
             raise MetadataError(f"operation_kind must be 1 (read) or 2 (write), not {kind!r}")
-        if type(kind) is not int:
-            msgspec.structs.force_setattr(self, "operation_kind", int(kind))
+        msgspec.structs.force_setattr(self, "operation_kind", int(kind))
 
     def to_descriptors(self) -> Descriptor | list[Descriptor]:
         """Return the regions: a Descriptor if there is one, a list if there are more.

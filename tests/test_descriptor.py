@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -303,3 +304,64 @@ def test_serialized():
 def test_text():
     text = repr(nc.Descriptor((4096, 16, "cuda:1")))
     assert all(part in text for part in ("Descriptor", "0x1000", "16", "cuda:1"))
+
+
+class Owner(bytearray):
+    """Memory with attributes."""
+
+
+class Array(np.ndarray):
+    """An array with attributes."""
+
+
+@pytest.mark.parametrize("make", [lambda: Owner(64), lambda: np.zeros(64).view(Array)])
+def test_memory_that_has_its_own_descriptor_is_collected(make):
+    memory = make()
+    memory.descriptor = nc.Descriptor(memory)
+    memory.part = memory.descriptor.slice(8, 8)
+    alive = weakref.ref(memory)
+    del memory
+    gc.collect()
+    assert alive() is None
+
+
+class Made(nc.Descriptor):
+    """One of a program's own."""
+
+    def __init__(self, data, name):
+        super().__init__(data)
+        self.name = name
+
+
+def test_a_subclass(connector):
+    memory = bytearray(b"0123456789")
+    made = Made(memory, "mine")
+    part = made.slice(2, 3)
+    assert (made.name, made.size, type(part), part.size) == ("mine", 10, Made, 3)
+    assert weakref.ref(made)() is made
+    into = bytearray(10)
+    with connector.create_readable_blocking(made) as offered:
+        connector.begin_read_blocking(
+            offered.metadata(), Made(into, "yours")
+        ).wait_for_completion_blocking(60)
+    assert into == memory
+    with pytest.raises(TypeError, match="missing"):
+        Made(memory)
+
+
+def test_one_that_was_not_made(connector):
+    """A subclass that does not call `__init__` has no memory."""
+    empty = nc.Descriptor.__new__(nc.Descriptor)
+    with pytest.raises(AttributeError):
+        connector.create_readable_blocking(empty)
+
+
+def test_made_again(connector, connection):
+    """By calling `__init__` once more: it is of the new memory alone."""
+    one, two = bytearray(10), bytearray(20)
+    descriptor = nc.Descriptor(one)
+    descriptor.__init__(two)
+    assert descriptor.size == descriptor.metadata.size == 20
+    one.clear()  # it is exported no more
+    with pytest.raises(BufferError):
+        two.clear()

@@ -48,7 +48,8 @@ PRECISE = {
     "packing.Regions.join.tables": "list[Regions]",
     "packing.coalesce.edges": "list[int]",
     "ranges.RangeMap.add_many.items": "list[tuple[int, int, object]]",
-    "span.gathered.items": "list[Descriptor | Blocks]",
+    "rows.of_list.items": "list[SerializedDescriptor]",
+    "span.gathered.return": "tuple[list[Descriptor], Regions, list[object]] | None",
     "span.mark.items": "list[Descriptor]",
     "span.with_streams.items": "list[Descriptor]",
     "span.with_streams.return": "list[Descriptor]",
@@ -57,9 +58,9 @@ PRECISE = {
 # What they name; ruff removes what a stub does not use.
 IMPORTS = """\
 from collections.abc import Callable
-from nixl_connect.blocks import Blocks
 from nixl_connect.descriptor import Descriptor
 from nixl_connect._native.hold import Hold
+from nixl_connect.region import SerializedDescriptor
 """
 
 

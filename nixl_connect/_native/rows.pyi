@@ -10,6 +10,7 @@ say, which the number of each row follows.
 """
 
 from nixl_connect._native.packing import Regions
+from nixl_connect.region import SerializedDescriptor
 
 def json_of(regions: Regions, device: bytes) -> bytes:
     """Return ``{"device":"cpu","ptr":1,"size":2}`` for each row, with commas between them."""
@@ -25,6 +26,9 @@ def plain(regions: Regions, device: bytes) -> list[dict[str, str | int]]:
 
 def same(one: Regions, other: Regions) -> bool:
     """Whether two tables have the same rows."""
+
+def of_list(items: list[SerializedDescriptor]) -> tuple[bytes, Regions] | None:
+    """Return the rows of descriptors that have been read one by one. Results as for `read_json`."""
 
 def read_json(text: object, least: int) -> tuple[bytes, Regions] | None:
     """Read what `json_of` writes, in brackets, with or without space between its parts.

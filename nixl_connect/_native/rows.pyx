@@ -9,6 +9,7 @@ say, which the number of each row follows.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
@@ -342,6 +343,36 @@ cdef Kind _read_packed(Rest* rest, Regions table) noexcept nogil:
             return NONE
         kind = each
     return kind if rest.at == rest.end else NONE
+
+
+def of_list(list items not None) -> tuple[bytes, Regions] | None:
+    """Return the rows of descriptors that have been read one by one. Results as for `read_json`."""
+    cdef Regions table
+    cdef Rest rest
+    cdef Py_ssize_t i
+    cdef Py_ssize_t size
+    cdef Kind kind = NONE
+    cdef Kind each
+    cdef uint64_t total = 0
+    cdef uint64_t* row
+    cdef tuple fixed = tuple(items)  # what is asked below may be code that changes the list
+    if not fixed:
+        return None
+    table = table_of(len(fixed))
+    for i in range(table.count):
+        item = fixed[i]
+        row = &table.rows[3 * i]
+        row[0], row[1] = item.ptr, item.size
+        rest.at = PyUnicode_AsUTF8AndSize(item.device, &size)
+        rest.end = rest.at + size
+        each = _device_of(&rest, &row[2])
+        if each == NONE or rest.at != rest.end or (i and each != kind):
+            return None
+        if not _is_good(row, &total):
+            return None
+        kind = each
+    table._validate()
+    return _NAMES[<int>kind], table
 
 
 def read_json(text: object, Py_ssize_t least) -> tuple[bytes, Regions] | None:

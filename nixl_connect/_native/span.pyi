@@ -6,7 +6,6 @@ thousand. All of it runs under the GIL and calls no Python code, so it is one st
 """
 
 from nixl_connect._native.packing import Regions
-from nixl_connect.blocks import Blocks
 from nixl_connect.descriptor import Descriptor
 
 class Span:
@@ -19,12 +18,17 @@ class Span:
     def __del__(self) -> None: ...
 
 def gathered(
-    items: list[Descriptor | Blocks], limit: int, written: bool
-) -> tuple[Regions, list[object]] | None:
-    """Return the rows of descriptors, and what keeps their memory alive.
+    given: object, limit: int, written: bool
+) -> tuple[list[Descriptor], Regions, list[object]] | None:
+    """Return descriptors as a list, their rows, and what keeps their memory alive.
 
     Or None where something else is among them, or something is to be said against one: more than
     `limit`, of several kinds of memory, read-only and yet to be `written`, not mapped.
+
+    Parameters
+    ----------
+    given : object
+        A descriptor, or a list or tuple of them.
     """
 
 def mark(items: list[Descriptor], used: object) -> None:

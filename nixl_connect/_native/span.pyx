@@ -5,13 +5,23 @@ thousand. All of it runs under the GIL and calls no Python code, so it is one st
 """
 
 cimport cython
-from cpython.buffer cimport Py_buffer, PyBuffer_IsContiguous, PyObject_CheckBuffer
+from cpython.buffer cimport (
+    Py_buffer,
+    PyBUF_FULL_RO,
+    PyBuffer_IsContiguous,
+    PyBuffer_Release,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport UINT64_MAX, uint64_t
 
 from nixl_connect._native.buffer cimport agrees
 from nixl_connect._native.mapped cimport is_accessible, is_mapped
 from nixl_connect._native.packing cimport Regions, table_of
+
+cdef extern from "Python.h":
+    bint PyObject_IS_GC(object value)
 
 cdef enum:
     HOST = 1    # DeviceKind's number of the host
@@ -26,6 +36,21 @@ cdef bint _is_plain(const char* format) noexcept nogil:
             return False
         format += 1
     return True
+
+
+@cython.no_gc
+@cython.freelist(64)
+cdef class _Export:
+    """Keeps a buffer exported.
+
+    The collector does not see through it. For exporters that it does not see through either, as
+    NumPy's arrays: a memoryview takes two objects, and both have to be collected.
+    """
+
+    cdef Py_buffer buffer
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.buffer)  # nothing where it could not be had
 
 
 @cython.auto_pickle(False)
@@ -46,11 +71,15 @@ cdef class Span:
         cdef Py_buffer* buffer
         cdef object view
         try:
-            # An object, not a bare Py_buffer: the collector sees through it to the exporter.
-            view = PyMemoryView_FromObject(data)
+            if PyObject_IS_GC(data):
+                view = PyMemoryView_FromObject(data)
+                buffer = PyMemoryView_GET_BUFFER(view)
+            else:
+                view = _Export()
+                buffer = &(<_Export>view).buffer
+                PyObject_GetBuffer(data, buffer, PyBUF_FULL_RO)
         except (TypeError, ValueError, BufferError, NotImplementedError):
             return False
-        buffer = PyMemoryView_GET_BUFFER(view)
         if (
             buffer.buf is NULL
             or buffer.len <= 0
@@ -152,19 +181,32 @@ cdef class Span:
 
 
 def gathered(
-    list items not None, Py_ssize_t limit, bint written
-) -> tuple[Regions, list[object]] | None:
-    """Return the rows of descriptors, and what keeps their memory alive.
+    given: object, Py_ssize_t limit, bint written
+) -> tuple[list[object], Regions, list[object]] | None:
+    """Return descriptors as a list, their rows, and what keeps their memory alive.
 
     Or None where something else is among them, or something is to be said against one: more than
     `limit`, of several kinds of memory, read-only and yet to be `written`, not mapped.
+
+    Parameters
+    ----------
+    given : object
+        A descriptor, or a list or tuple of them.
     """
     cdef Py_ssize_t i
-    cdef Py_ssize_t count = len(items)
+    cdef Py_ssize_t count
     cdef Span span
     cdef Regions regions
+    cdef list items
     cdef list held = []
     cdef int kind = 0
+    if isinstance(given, Span):
+        items = [given]
+    elif isinstance(given, (list, tuple)):
+        items = list(given)
+    else:
+        return None
+    count = len(items)
     if not 0 < count <= limit:
         return None
     regions = table_of(count)
@@ -186,7 +228,7 @@ def gathered(
         regions.rows[3 * i + 2] = span.number
         held.append(span._hold)
     regions._validate()
-    return regions, held
+    return items, regions, held
 
 
 def mark(list items not None, used: object) -> None:
