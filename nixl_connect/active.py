@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Iterable
 
 from nixl_connect import mapped
-from nixl_connect._native import rows
+from nixl_connect._native import readers
 from nixl_connect._native.envelope import names
 from nixl_connect._native.operation import Operation, Reason
+from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions, coalesce
+from nixl_connect._native.plan import Local, Plan
 from nixl_connect.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
@@ -22,13 +24,13 @@ from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
     MetadataError,
+    NixlConnectError,
     PairingError,
     StateError,
 )
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
-from nixl_connect.plan import Plan, Target
 from nixl_connect.region import SerializedDescriptor
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.tables import BlockDescriptors, DescriptorTable
@@ -64,7 +66,8 @@ class ActiveOperation(AbstractOperation):
         written = self._kind is OperationKind.READ
         super().__init__(connection, local_descriptors, timeout, written=written)
         options = connection._engine.options
-        self._check_pairing(remote_metadata)
+        if remote_metadata.operation_kind != self._kind:
+            self._refuse_pairing(remote_metadata)
         try:
             key = remote_metadata.notification_key.encode()
         except UnicodeEncodeError as error:
@@ -80,15 +83,16 @@ class ActiveOperation(AbstractOperation):
         blob, described = read_nixl_metadata(
             remote_metadata.nixl_metadata, options.max_metadata_bytes
         )
-        if not names(described.sections, regions, device.mem_type):
+        mem_type = device.mem_type
+        if not names(described.sections, regions, mem_type):
             raise MetadataError(
                 f"the descriptors name memory that peer {described.agent!r} did not register"
             )
         is_read = self._kind is OperationKind.READ
-        if not is_read:
+        if not is_read and within(regions) is not None:
             refuse_within("remote_metadata.descriptors", regions)
         # Of another process's memory the addresses say nothing, not even where it is shared.
-        if device.kind is self._items[0].device.kind and is_here(described.connections):
+        if mem_type == self._local.mem_type and is_here(described.connections):
             refuse_between(self._local.regions, regions, is_read=is_read)
         local = self._local
         if local.regions is not local.registered and isinstance(
@@ -99,35 +103,25 @@ class ActiveOperation(AbstractOperation):
             edges = _edges(len(part.rows) for part in remote_metadata.descriptors.parts)
             edges |= _edges(len(x) if isinstance(x, Blocks) else 1 for x in self._items)
             mine, regions = coalesce(local.regions, regions, sorted(edges))
-            local = local._replace(regions=mine)
-        target = Target(regions, device.mem_type, described, blob, key)
-        self._plan = Plan(int(self._kind) - 1, local, target, self._timeout)
+            local = Local(mine, local.registered, local.mem_type, local.memory)
+        self._plan = Plan(
+            self._kind - 1, local, regions, mem_type, described, blob, key, self._timeout
+        )
         if _begin:
             self._begin_blocking()
 
-    def _check_pairing(self, metadata: RdmaMetadata) -> None:
-        if metadata.operation_kind != self._kind:
-            theirs = {1: "a readable operation", 2: "a writable operation"}.get(
-                metadata.operation_kind, "no operation"
-            )
-            raise PairingError(
-                f"{type(self).__name__} needs the metadata of a "
-                f"{'readable' if self._kind is OperationKind.READ else 'writable'} operation, "
-                f"but this is of {theirs}"
-            )
+    def _refuse_pairing(self, metadata: RdmaMetadata) -> None:
+        theirs = {1: "a readable operation", 2: "a writable operation"}.get(
+            metadata.operation_kind, "no operation"
+        )
+        raise PairingError(
+            f"{type(self).__name__} needs the metadata of a "
+            f"{'readable' if self._kind is OperationKind.READ else 'writable'} operation, "
+            f"but this is of {theirs}"
+        )
 
     def _begin_at_once(self) -> bool:
-        kind, local, target, timeout = self._plan
-        self._native = self._connection._engine.starter.ordinary.begin(
-            kind,
-            *local,
-            target.regions,
-            target.mem_type,
-            target.described.agent,
-            target.blob,
-            target.key,
-            timeout,
-        )
+        self._native = self._connection._engine.starter.ordinary.begin(self._plan)
         return self._native is not None
 
     def _begin(self, permit: Permit) -> None:
@@ -136,11 +130,11 @@ class ActiveOperation(AbstractOperation):
     @property
     def remote(self) -> Remote:
         """The peer."""
-        return Remote._known(self._connection, self._plan.target.described.agent)
+        return Remote._known(self._connection, self._plan.described.agent)
 
     @property
     def _peer_name(self) -> str:
-        return self._plan.target.described.agent
+        return self._plan.described.agent
 
     def _local_fault(self) -> str:
         """Return what is wrong with the local memory, now that a transfer has failed, if it is."""
@@ -149,12 +143,12 @@ class ActiveOperation(AbstractOperation):
             return ""
         return mapped.fault(local.regions, written=self._kind is OperationKind.READ)
 
-    def _raise_unless_complete(self, native: Operation) -> None:
+    def _error(self, native: Operation) -> NixlConnectError:
         if native.reason in (Reason.PEER_LOST, Reason.TRANSFER):
             fault = self._local_fault()
             if fault:
-                raise local_failure(repr(self), fault, native.error, self._peer_name)
-        super()._raise_unless_complete(native)
+                return local_failure(repr(self), fault, native.error, self._peer_name)
+        return super()._error(native)
 
 
 class ReadOperation(ActiveOperation):
@@ -238,7 +232,7 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
             f"local_descriptors has {len(local)} descriptors, "
             f"but the peer's metadata has {len(remote)}"
         )
-    plain = rows.of_list(remote) if type(remote) is list else None
+    plain = readers.of_list(remote) if type(remote) is list else None
     if plain is not None:
         regions = plain[1]
         device = _device(remote[0].device)

@@ -14,7 +14,9 @@ from typing import Any, ClassVar, TypeVar
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Operation, Reason
+from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.plan import Local
 from nixl_connect._native.span import gathered, mark, with_streams
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
@@ -35,7 +37,6 @@ from nixl_connect.errors import (
 )
 from nixl_connect.overlaps import refuse_within
 from nixl_connect.permit import Permit
-from nixl_connect.plan import Local
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.
@@ -43,6 +44,9 @@ _Self = TypeVar("_Self", bound="AbstractOperation")
 
 Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
 """The descriptors that an operation accepts."""
+
+
+_COMPLETE = int(OperationStatus.COMPLETE)
 
 
 class AbstractOperation(ABC):
@@ -61,7 +65,8 @@ class AbstractOperation(ABC):
         *,
         written: bool,
     ) -> None:
-        instance("connection", connection, Connection)
+        if type(connection) is not Connection:
+            instance("connection", connection, Connection)
         options = connection._engine.options
         self._connection = connection
         self._native: Operation | None = None
@@ -78,7 +83,7 @@ class AbstractOperation(ABC):
             items = _checked(local_descriptors, options.max_descriptors, written=written)
             self._items = items
             self._descriptors, self._local = _gathered(items)
-        if written:
+        if written and within(self._local.regions) is not None:
             refuse_within("local_descriptors", self._local.regions)
         mark(self._descriptors, weakref.ref(connection))
 
@@ -134,19 +139,21 @@ class AbstractOperation(ABC):
         """
         if timeout is not None:
             timeout = seconds("timeout", timeout)
-        native = self._begun()
+        native = self._native or self._begun()
         if not native.has_ended and not await self._connection._engine.wait(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
-        self._raise_unless_complete(native)
+        if native.status != _COMPLETE:
+            raise self._error(native)
 
     def wait_for_completion_blocking(self, timeout: float | None = None) -> None:
         """Block until the operation is complete: the blocking form of `wait_for_completion`."""
         if timeout is not None:
             timeout = seconds("timeout", timeout)
-        native = self._begun()
+        native = self._native or self._begun()
         if not native.has_ended and not self._connection._engine.wait_blocking(native, timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
-        self._raise_unless_complete(native)
+        if native.status != _COMPLETE:
+            raise self._error(native)
 
     def _fence(self) -> Fence | None:
         """Return what the descriptors' streams have been given to do by now, if they have any."""
@@ -157,9 +164,10 @@ class AbstractOperation(ABC):
 
     def _begin_blocking(self) -> None:
         """Begin on the caller's thread, once the descriptors' streams are done."""
-        fence = self._fence()
-        if fence is not None:
-            fence.wait(Permit(self._timeout))
+        if with_streams(self._descriptors):
+            fence = self._fence()
+            if fence is not None:
+                fence.wait(Permit(self._timeout))
         if not self._begin_at_once():
             self._begin(Permit(self._timeout))
 
@@ -180,9 +188,9 @@ class AbstractOperation(ABC):
     def _peer_name(self) -> str:
         return ""
 
-    def _raise_unless_complete(self, native: Operation) -> None:
-        if native.status != OperationStatus.COMPLETE:
-            raise error_of(native, repr(self), self._peer_name, self._timeout)
+    def _error(self, native: Operation) -> NixlConnectError:
+        """Return why it has ended otherwise than complete."""
+        return error_of(native, repr(self), self._peer_name, self._timeout)
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         if self._released:

@@ -16,9 +16,9 @@ from nixl_connect.errors import ArgumentError, RegistrationError
 from nixl_connect.region import SerializedDescriptor
 
 if TYPE_CHECKING:
+    from nixl_connect._native.hold import Hold
     from nixl_connect.connection import Connection
     from nixl_connect.connector import Connector
-    from nixl_connect._native.hold import Hold
 
 
 # Guards which registration a descriptor has: several threads may register one.

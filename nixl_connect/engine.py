@@ -203,7 +203,6 @@ class Engine:
             The operation has ended, and nothing is registered any more.
         """
         self.peers.handed_out = True
-        self.refuse_after_fork()
         try:
             described = describe(self._agent, hold, mem_type, self._head)
         except AgentClosedError:
@@ -262,14 +261,16 @@ class Engine:
 
     async def wait(self, operation: Operation, timeout: float | None) -> bool:
         """Wait on the running loop for an operation's end; return whether it came in time."""
-        self.refuse_after_fork()
+        if self.forked:
+            self.refuse_after_fork()
         return await self._loops.wait(operation, timeout)
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""
-        self.refuse_after_fork()
+        if self.forked:
+            self.refuse_after_fork()
         ended = operation.wait(timeout)
-        self.collect()
+        self.keeper.collect()
         return ended
 
     def collect(self) -> None:

@@ -5,6 +5,7 @@ See `nixl_connect._native.collector`, which does it.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -62,7 +63,12 @@ class Keeper:
         self._stopping.acquire()
         self._quarantine: list[tuple[float, Hold]] = []
         self.collector = Collector(
-            reactor, registry, self._quarantine, quarantine, _is_debugging, _report_end
+            reactor,
+            registry,
+            self._quarantine,
+            quarantine,
+            functools.partial(logger.isEnabledFor, logging.DEBUG),
+            _report_end,
         )
         reactor.attach(registry)
         self._reactor = reactor
@@ -155,10 +161,6 @@ class Keeper:
             del hold  # what is dropped may have finalizers
             if left > 0:
                 time.sleep(left)
-
-
-def _is_debugging() -> bool:
-    return logger.isEnabledFor(logging.DEBUG)
 
 
 def _report_end(number: int, reason: int, stage: int) -> None:

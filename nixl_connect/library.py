@@ -69,7 +69,8 @@ def _site_folders() -> list[Path]:
     names: list[object] = list(sys.path)
     # The interpreter's own folders come with sys.path nearly always; the rest is for programs that
     # trimmed it.
-    with contextlib.suppress(ImportError, OSError):  # it may not see itself
+    # It may not see itself; CPython 3.13 then has an AttributeError.
+    with contextlib.suppress(AttributeError, ImportError, OSError):
         names += sysconfig.get_path("platlib"), sysconfig.get_path("purelib")
     # Anybody may have put anything into sys.path: what names no folder is passed over.
     found = (os.fsdecode(name) for name in names if isinstance(name, (str, bytes)) and name)

@@ -119,6 +119,8 @@ class Lifecycle(ABC):
 
     def _open(self, permit: Permit = PATIENT) -> Connection:
         """Return the connection, opened at the first call."""
+        if self._connection is not None and not self._closed:
+            return self._connection
         permit.need_patience()
         with self._lock:
             if self._closed:

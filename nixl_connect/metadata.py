@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nixl_connect._native import rows
+from nixl_connect._native import readers
 from nixl_connect._native.text import text_of
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentTypeError, MetadataError
@@ -123,7 +123,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             described: _Described
             if version == _GROUPED:
                 described = BlockDescriptors(_groups.decode(packed))
-            elif (many := rows.unpacked(packed, FEW + 1)) is not None:
+            elif (many := readers.unpacked(packed, FEW + 1)) is not None:
                 described = RowDescriptors(many[0].decode(), many[1])
             else:
                 described = [
@@ -150,7 +150,7 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             return None
         try:
             message = _messages.decode(text)
-            many = rows.read_json(message.descriptors, FEW + 1)
+            many = readers.read_json(message.descriptors, FEW + 1)
             if many is None:
                 return None
             return cls(
@@ -161,6 +161,20 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
             )
         except (msgspec.DecodeError, MetadataError):
             return None
+
+    @classmethod
+    def _of_plain(cls, obj: object) -> RdmaMetadata | None:
+        if type(obj) is not dict:
+            return None
+        described = obj.get("descriptors")
+        if type(described) is not list or len(described) <= FEW:
+            return None
+        many = readers.of_dicts(described)
+        if many is None:
+            return None
+        others = msgspec.convert({**obj, "descriptors": []}, cls)
+        table = RowDescriptors(many[0].decode(), many[1])
+        return msgspec.structs.replace(others, descriptors=table)
 
     @classmethod
     def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:

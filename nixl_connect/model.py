@@ -54,7 +54,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             Options of pydantic that have no effect here: `by_alias`, `context`, `exclude_none`,
             `round_trip`, `serialize_as_any`, `warnings`.
         """
-        _check_options(options, _DUMP_OPTIONS)
+        if options:
+            _check_options(options, _DUMP_OPTIONS)
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=_plain)
         if include is not None or exclude is not None:
             names = _names(include, self.__struct_fields__) - _names(exclude, ())
@@ -78,7 +79,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         include, exclude, **options
             As for `model_dump`.
         """
-        _check_options(options, _DUMP_OPTIONS)
+        if options:
+            _check_options(options, _DUMP_OPTIONS)
         if include is None and exclude is None:
             text = _encoder.encode(self)
         else:
@@ -140,7 +142,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if isinstance(obj, cls):
             return obj
         try:
-            return msgspec.convert(obj, cls)
+            many = cls._of_plain(obj)
+            return msgspec.convert(obj, cls) if many is None else many
         except (msgspec.ValidationError, UnicodeError, RecursionError) as error:
             raise MetadataError(f"{cls.__name__}: {error}") from None
 
@@ -182,6 +185,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         text: str | bytes | bytearray,  # noqa: ARG003, for subclasses
     ) -> _Self | None:
         """Return an instance of the JSON of many things, if that can be had faster."""
+        return None
+
+    @classmethod
+    def _of_plain(  # noqa: PYI019
+        cls: type[_Self],
+        obj: object,  # noqa: ARG003, for subclasses
+    ) -> _Self | None:
+        """Return an instance of a mapping with many things, if that can be had faster."""
         return None
 
     @classmethod

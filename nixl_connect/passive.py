@@ -43,16 +43,8 @@ class PassiveOperation(AbstractOperation):
         engine = self._connection._engine
         if engine.options.seal is not None:
             return False  # it comes between
-        local = self._local
-        native = engine.starter.ordinary.offer(
-            self._notification_key.encode(),
-            local.registered,
-            local.mem_type,
-            local.memory,
-            local.regions.nbytes,
-            self._timeout,
-            self._kind is OperationKind.WRITE,
-        )
+        key, writable = self._notification_key.encode(), self._kind is OperationKind.WRITE
+        native = engine.starter.ordinary.offer(self._local, key, self._timeout, writable)
         if native is None:
             return False
         self._native, self._hold = native, native.hold
@@ -125,9 +117,11 @@ class PassiveOperation(AbstractOperation):
         ClosedError
             The parent process made the operation.
         """
-        native = self._begun()
+        native = self._native or self._begun()
         # What was handed out before, too: the memory that it names is the parent's.
-        self._connection._engine.refuse_after_fork()
+        engine = self._connection._engine
+        if engine.forked:
+            engine.refuse_after_fork()
         hex_encode = bool(hex_encode)
         made = self._metadata.get(hex_encode)
         if made is None:

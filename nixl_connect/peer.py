@@ -20,7 +20,7 @@ class Peer(PeerState):
 
     __slots__ = ("connections", "lanes_failed", "ledger", "name")
 
-    def __init__(self, alias: bytes, identity: bytes, name: str) -> None:
+    def __init__(self, alias: bytes, identity: bytes, name: str) -> None:  # noqa: ARG002
         self.name: str = name
         self.connections: dict[str, bytes] = {}
         self.ledger: Ledger = Ledger()
@@ -40,6 +40,13 @@ class Peer(PeerState):
             elif known_info is not None and known_info != info:
                 return Verdict.CONFLICT, []
         return verdict, missing
+
+    def has_loaded(self, envelope: Envelope) -> bool:
+        """Whether all of some metadata is loaded.
+
+        What is loaded stays so: no lock is needed to see it.
+        """
+        return self.compare(envelope, 0)[0] is Verdict.KNOWN
 
     def note(self, envelope: Envelope, loaded: list[Section]) -> None:
         """Note that metadata has been loaded, as `compare` returned it."""

@@ -19,6 +19,7 @@ from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.operation import NotRegisteredError, Operation
 from nixl_connect._native.ordinary import Ordinary
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.used import UsedKeys
@@ -35,7 +36,6 @@ from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
-from nixl_connect.plan import Local, Plan, Target
 from nixl_connect.registrations import refusal
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class Starter:
         self._keeper.collect()
         if logger.isEnabledFor(logging.DEBUG):
             verb, nbytes = ("write", "read")[plan.kind == 0], plan.local.regions.nbytes
-            peer = plan.target.described.agent
+            peer = plan.described.agent
             logger.debug("operation %d: %s, %d bytes, peer %s", operation.id, verb, nbytes, peer)
         return operation
 
@@ -269,26 +269,24 @@ class Starter:
         operation: Operation | None = None
         hold = Hold(self._registry, plan.local.memory, plan.local.regions.nbytes)
         kept = False
-        target = plan.target
         self._keeper.refuse_amid()
         # A beginning that came too late may still have the key, until the peer is connected.
-        if not self.is_free or self._peers.is_busy(target.described.agent):
+        if not self.is_free or self._peers.is_busy(plan.described.agent):
             permit.need_patience()
-        if not claimed:
-            if not self._used.claim(target.key):
-                raise StateError(
-                    "this metadata has been used: an operation serves one transfer, so ask the "
-                    "peer for a new one"
-                )
+        if not claimed and not self._used.claim(plan.key):
+            raise StateError(
+                "this metadata has been used: an operation serves one transfer, so ask the peer "
+                "for a new one"
+            )
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
-            self._reactor.announce(self._peers.identity_of(target.described))
-            described = target.described
+            self._reactor.announce(self._peers.identity_of(plan.described))
+            described = plan.described
             if way is _Way.ROW_BY_ROW:
                 described = described._replace(
-                    sections=row_by_row(described.sections, target.regions, target.mem_type)
+                    sections=row_by_row(described.sections, plan.remote, plan.remote_mem)
                 )
-            peer = self._peers.admit(described, target.blob, plan.timeout, permit, hold)
+            peer = self._peers.admit(described, plan.blob, plan.timeout, permit, hold)
             # A prepared one lasts, and holds no lane.
             at_best = start is not None and way is _Way.AT_BEST
             lanes = self._lanes_for(plan, peer, permit) if at_best else []
@@ -313,7 +311,7 @@ class Starter:
                     operation.discard()
                 hold.release()
                 if not claimed:
-                    self._used.give_back(target.key)
+                    self._used.give_back(plan.key)
 
     def _next_way(self, way: _Way, error: NativeError, peer: Peer) -> _Way:
         """Return what to try when the connection's own agent has refused a request."""
@@ -335,17 +333,17 @@ class Starter:
         self, plan: Plan, peer: Peer, hold: Hold, permit: Permit, lanes: list[Lane]
     ) -> Operation:
         """Make an operation of a plan, with what `hold` has to hold for it."""
-        local, target = plan.local, plan.target
+        local = plan.local
         alias = peer.alias
         told_as = None if time.monotonic() < peer.reliable else peer.told_as
         operation = self._reactor.active(
-            alias, peer.identity, peer.near, target.key, told_as, self._quarantine, hold
+            alias, peer.identity, peer.near, plan.key, told_as, self._quarantine, hold
         )
         try:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
             else:
-                part = Part(None, alias, hold, local.regions, target.regions)
+                part = Part(None, alias, hold, local.regions, plan.remote)
                 self._add_part(operation, plan, part, local.registered, permit)
         except BaseException:
             # Whatever keeps this frame alive: the requests go before what they refer to.
@@ -357,8 +355,8 @@ class Starter:
         """Return the lanes for a transfer: none, but for long copies within this host."""
         if (
             plan.local.regions.nbytes < max(LEAST_BYTES, LEAST_PIECE * len(plan.local.regions))
-            or not plan.local.mem_type == plan.target.mem_type == _HOST
-            or sum(len(section.regions) for section in plan.target.described.sections) > FEW
+            or not plan.local.mem_type == plan.remote_mem == _HOST
+            or sum(len(section.regions) for section in plan.described.sections) > FEW
             or not peer.near
             or peer.lanes_failed >= _MOST_FAILURES
             or not self._lanes.exist
@@ -380,12 +378,11 @@ class Starter:
         if not permit.patient and any(lane.is_busy for lane in lanes):
             raise NotQuickError
         local = plan.local.regions.split(len(lanes))
-        remote = plan.target.regions.split(len(lanes))
+        remote = plan.remote.split(len(lanes))
         for lane, here, there in zip(lanes, local, remote, strict=True):
-            target = plan.target._replace(regions=there)
             its = Hold(lane.registry)
             hold.add(its)
-            peer = self._lane_peer(lane, target, plan.timeout, permit, its)
+            peer = self._lane_peer(lane, plan, there, permit, its)
             # What is registered as a whole here is so there, however many rows are in it.
             held_before = len(hold)
             hold.cover(here, plan.local.mem_type)
@@ -402,17 +399,17 @@ class Starter:
                 raise _LaneError(str(error)) from None
 
     def _lane_peer(
-        self, lane: Lane, target: Target, timeout: float, permit: Permit, hold: Hold
+        self, lane: Lane, plan: Plan, remote: Regions, permit: Permit, hold: Hold
     ) -> Peer:
         """Return a lane's connection to a peer, with what is wanted loaded row by row.
 
         So nothing that was loaded before can hide it: see `_Way.ROW_BY_ROW`. It is not much: `FEW`.
         """
-        described = target.described
-        sections = row_by_row(described.sections, target.regions, target.mem_type)
+        described = plan.described
+        sections = row_by_row(described.sections, remote, plan.remote_mem)
         try:
             return lane.peers.admit(
-                described._replace(sections=sections), target.blob, timeout, permit, hold
+                described._replace(sections=sections), plan.blob, plan.timeout, permit, hold
             )
         except PeerLostError as error:
             raise _LaneError(str(error)) from None
@@ -430,10 +427,10 @@ class Starter:
                 part.local,
                 plan.local.mem_type,
                 part.remote,
-                plan.target.mem_type,
+                plan.remote_mem,
                 registered=registered,
                 owners=plan.local.memory if part.lane is None else None,
-                within=plan.target.described.agent.encode() == self._reactor.name,
+                within=plan.described.agent.encode() == self._reactor.name,
                 patient=permit.patient,
             )
         except RefusedError as error:
@@ -442,5 +439,5 @@ class Starter:
             raise TransferError(
                 "the descriptors name memory of this connector that is not registered; the "
                 "operation that they are from has ended",
-                peer=plan.target.described.agent,
+                peer=plan.described.agent,
             ) from None

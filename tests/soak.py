@@ -129,6 +129,9 @@ class Soak:
             sizes = [rng.randrange(5 << 20, 9 << 20)]
         seed = rng.randrange(1 << 40)
         fault = rng.choice(FAULTS) if rng.random() < self.faults else ""
+        missing = [each for each in FAULTS if each not in self.injected]
+        if missing and self.faults and "none" in self.injected:
+            fault = missing[0]  # each of them at least once, however slow the machine is
         self.injected[fault or "none"] += 1
         pieces = rng.choice((1, 1, rng.randint(2, 16)))
         made = await self.on_thread(

@@ -27,7 +27,16 @@ def moved(owner=one, mover=two, size=1000):
 def run(program, deadline=30):
     """Run a program; return its exit status and what it printed on both streams."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(program)],
+        # From 3.12 on a fork is warned of where there are threads, as here there are.
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            PRELUDE + textwrap.dedent(program),
+        ],
         capture_output=True,
         text=True,
         timeout=deadline,

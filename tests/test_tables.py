@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import nixl_connect as nc
-from nixl_connect._native import rows
+from nixl_connect._native import readers
 from nixl_connect._native.packing import Regions
 from nixl_connect.region import SerializedDescriptor as Serialized
 from nixl_connect.tables import FEW, RowDescriptors
@@ -52,7 +52,7 @@ def typed(text):
 
 def agree(text):
     """Check that what is read as rows is what msgspec reads; return whether it is."""
-    found = rows.read_json(text, 1)
+    found = readers.read_json(text, 1)
     if found is None:
         return False
     device, regions = found
@@ -190,29 +190,29 @@ CUDA = '{"device":"cuda:1","ptr":7,"size":9}'
     ],
 )
 def test_other_texts_are_left_to_msgspec(text):
-    assert rows.read_json(f"[{GOOD},{GOOD}]".encode(), 2)[1][1] == (7, 9, 0)
-    assert rows.read_json(f"[{CUDA}]".encode(), 1)[0] == b"cuda:"
-    assert rows.read_json(text.encode(), 1) is None
+    assert readers.read_json(f"[{GOOD},{GOOD}]".encode(), 2)[1][1] == (7, 9, 0)
+    assert readers.read_json(f"[{CUDA}]".encode(), 1)[0] == b"cuda:"
+    assert readers.read_json(text.encode(), 1) is None
 
 
 def test_of_64_bits():
     text = f'[{{"device":"cpu","ptr":{TOP - 1},"size":1}}]'.encode()
-    assert rows.read_json(text, 1)[1][0] == (TOP - 1, 1, 0)
+    assert readers.read_json(text, 1)[1][0] == (TOP - 1, 1, 0)
     half = f'{{"device":"cpu","ptr":1,"size":{2**63}}}'
-    assert rows.read_json(f"[{half}]".encode(), 1)
-    assert rows.read_json(f"[{half},{half}]".encode(), 1) is None  # no table holds so much
+    assert readers.read_json(f"[{half}]".encode(), 1)
+    assert readers.read_json(f"[{half},{half}]".encode(), 1) is None  # no table holds so much
 
 
 def test_every_cut():
     text = f"[{GOOD},{GOOD}]".encode()
     for end in range(len(text)):
-        assert rows.read_json(text[:end], 1) is None
+        assert readers.read_json(text[:end], 1) is None
 
 
 @given(st.binary(max_size=200))
 def test_noise(noise):
-    assert rows.read_json(noise, 1) is None
-    assert rows.unpacked(noise, 1) is None
+    assert readers.read_json(noise, 1) is None
+    assert readers.unpacked(noise, 1) is None
 
 
 # --- a message ------------------------------------------------------------------------------------
@@ -300,6 +300,71 @@ def test_a_damaged_message(data):
     assert read(bytes(text)) == read_typed(bytes(text))
 
 
+def validated(fields):
+    try:
+        return nc.RdmaMetadata.model_validate(fields)
+    except nc.MetadataError as error:
+        return str(error)
+
+
+def converted(fields):
+    try:
+        return msgspec.convert(fields, nc.RdmaMetadata)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        return f"RdmaMetadata: {error}"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"device": "cpu", "ptr": 7, "size": 9},
+        {"device": "cuda:0", "ptr": 7, "size": 0},
+        {"device": "cuda:0", "ptr": 0, "size": 9},
+        {"device": "cuda:0", "ptr": -7, "size": 9},
+        {"device": "cuda:0", "ptr": True, "size": 9},
+        {"device": "cuda:0", "ptr": 7.0, "size": 9},
+        {"device": "cuda:0", "ptr": "7", "size": 9},
+        {"device": "cuda:0", "ptr": 2**64, "size": 9},
+        {"device": "cuda:0", "ptr": 2**64 - 1, "size": 9},
+        {"device": "cuda:0", "ptr": 7, "size": 10**400},
+        {"device": "CUDA:0", "ptr": 7, "size": 9},
+        {"device": "cuda:\u0661", "ptr": 7, "size": 9},
+        {"device": "\ud800", "ptr": 7, "size": 9},
+        {"device": None, "ptr": 7, "size": 9},
+        {"device": Text("cuda:0"), "ptr": 7, "size": 9},
+        {"device": "cuda:0", "ptr": 7, "size": 9, "more": 1},
+        {"device": "cuda:0", "ptr": 7, "more": 1},
+        {"ptr": 7, "size": 9},
+        {},
+        None,
+        Serialized(device="cuda:1", ptr=7, size=9),
+        ("cuda:1", 7, 9),
+    ],
+    ids=lambda item: repr(item)[:60],
+)
+def test_dicts_are_read_as_if_one_by_one(item):
+    good = validated(FIELDS)
+    assert type(good.descriptors) is RowDescriptors
+    assert good == converted(FIELDS)
+    for at in (0, 30, MANY):
+        items = [*PLAIN[:at], item, *PLAIN[at:]]
+        fields = FIELDS | {"descriptors": items}
+        assert validated(fields) == converted(fields)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"more": 1}, {"operation_kind": 3}, {"notification_key": 5}, {"nixl_metadata": None}],
+)
+def test_other_fields_of_a_dict(changes):
+    assert isinstance(validated(FIELDS | changes), str)
+    assert validated(FIELDS | changes) == converted(FIELDS | changes)
+
+
 def test_a_surrogate():
     text = json.dumps(FIELDS).replace("key", "\ud800")
     with pytest.raises(nc.MetadataError):
@@ -335,7 +400,7 @@ def test_packed_and_unpacked(kind, count):
 @given(tables(least=16, most=20), st.data())
 def test_damaged_msgpack(table, data):
     packed = bytearray(table.packed())
-    assert rows.unpacked(packed, 16)
+    assert readers.unpacked(packed, 16)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(packed) - 1))
         kind = data.draw(st.integers(0, 2))
@@ -345,7 +410,7 @@ def test_damaged_msgpack(table, data):
             del packed[at : at + data.draw(st.integers(1, 10))]
         else:
             packed[at:at] = packed[at : at + data.draw(st.integers(1, 10))]
-    found = rows.unpacked(packed, 1)
+    found = readers.unpacked(packed, 1)
     if found is not None:
         singles = [Serialized(device=d, ptr=p, size=s) for d, p, s in SINGLES.decode(packed)]
         assert RowDescriptors(found[0].decode(), found[1]) == singles
@@ -354,9 +419,9 @@ def test_damaged_msgpack(table, data):
 def test_every_cut_of_msgpack():
     packed = RowDescriptors("cuda:", Regions([(300, 70_000, 12)] * 16)).packed()
     for end in range(len(packed)):
-        assert rows.unpacked(packed[:end], 1) is None
-    assert rows.unpacked(b"\xdd\xff\xff\xff\xff" + packed[3:], 1) is None
-    assert rows.unpacked(packed + b"\0", 1) is None
+        assert readers.unpacked(packed[:end], 1) is None
+    assert readers.unpacked(b"\xdd\xff\xff\xff\xff" + packed[3:], 1) is None
+    assert readers.unpacked(packed + b"\0", 1) is None
 
 
 # --- a table --------------------------------------------------------------------------------------

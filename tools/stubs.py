@@ -45,10 +45,13 @@ PRECISE = {
     "collector.Collector.__new__.unknown": "list[tuple[float, Hold]]",
     "hold.Hold.acquire.owners": "list[object] | None",
     "operation.Operation.add_part.owners": "list[object] | None",
+    "ordinary.Ordinary.__new__.peers": "dict[str, Peer]",
     "packing.Regions.join.tables": "list[Regions]",
+    "plan.Local.__new__.memory": "list[object]",
     "packing.coalesce.edges": "list[int]",
     "ranges.RangeMap.add_many.items": "list[tuple[int, int, object]]",
-    "rows.of_list.items": "list[SerializedDescriptor]",
+    "readers.of_dicts.items": "list[object]",
+    "readers.of_list.items": "list[SerializedDescriptor]",
     "span.gathered.return": "tuple[list[Descriptor], Regions, list[object]] | None",
     "span.mark.items": "list[Descriptor]",
     "span.with_streams.items": "list[Descriptor]",
@@ -60,6 +63,7 @@ IMPORTS = """\
 from collections.abc import Callable
 from nixl_connect.descriptor import Descriptor
 from nixl_connect._native.hold import Hold
+from nixl_connect.peer import Peer
 from nixl_connect.region import SerializedDescriptor
 """
 

@@ -15,7 +15,7 @@ from nixl_connect._native.collector cimport Collector
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold
 from nixl_connect._native.operation cimport Operation
-from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.plan cimport Local, Plan
 from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.posix cimport now_ns
 from nixl_connect._native.reactor cimport Reactor
@@ -98,21 +98,16 @@ cdef class Ordinary:
         return peek_count(&self.reactor.core.large_count) == 0 and not self.agent.keeps_busy()
 
     def offer(
-        self, bytes key not None, Regions registered not None, int mem_type, list memory not None,
-        uint64_t nbytes, double timeout, bint writable
+        self, Local local not None, bytes key not None, double timeout, bint writable
     ) -> Operation | None:
         """Register memory, and wait for a peer's notification that it has been read or written.
 
         Parameters
         ----------
+        local : Local
+            The memory.
         key : bytes
             The notification key.
-        registered, mem_type
-            What to register.
-        memory : list
-            What keeps it alive, row by row.
-        nbytes : int
-            Of all that is offered.
         timeout : float
             Seconds after which the operation fails; infinity for never.
         writable : bool
@@ -130,62 +125,36 @@ cdef class Ordinary:
             or peek_count(&self.reactor.core.census.quarantined_bytes) >= self.most_quarantined
         ):
             return None
-        hold = Hold(self.registry, memory, nbytes)
+        hold = Hold(self.registry, local._memory, local.regions.nbytes)
         try:
-            hold.acquire(registered, mem_type, memory, False)
+            hold.acquire(local.registered, local.mem_type, local._memory, False)
         except _UNUSUAL:
             return None
         operation = self.reactor.passive(key, self.quarantine, writable, hold)
         return operation if operation.listen(timeout) else None
 
-    def begin(
-        self, int kind, Regions local not None, Regions registered not None, int mem_type,
-        list memory not None, Regions remote not None, int remote_mem, str name not None,
-        bytes blob not None, bytes key not None, double timeout
-    ) -> Operation | None:
-        """Start a transfer.
-
-        Parameters
-        ----------
-        kind : int
-            0 to read, 1 to write.
-        local, registered : Regions
-            Memory of this process, and what to register for it.
-        mem_type : int
-            Its memory type.
-        memory : list
-            What keeps it alive.
-        remote, remote_mem
-            The peer's.
-        name : str
-            Of the peer's agent.
-        blob : bytes
-            The peer's metadata.
-        key : bytes
-            What to notify the peer with.
-        timeout : float
-            Seconds after which it fails.
-
-        Returns
-        -------
-        Operation or None
-            None where this is for the patient way.
-        """
+    def begin(self, Plan plan not None) -> Operation | None:
+        """Start a transfer; or return None where it is for the patient way."""
         cdef PeerState peer
         cdef Hold hold
         cdef Operation operation = None
+        cdef Local local = plan.local
+        cdef uint64_t nbytes = local.regions.nbytes
         cdef bytes told_as = None
         if not self.is_free():
             return None
-        found = self.peers.get(name)
+        found = self.peers.get(plan._described.agent)
         if found is None:
             return None
         peer = found
-        if not peer.is_ready(blob) or (peer.near and local.nbytes >= self.shared):
+        if (
+            not peer.is_ready() or (peer.near and nbytes >= self.shared)
+            or not peer.knows(plan.blob, plan._described)
+        ):
             return None
-        if not self.used.claim(key):
+        if not self.used.claim(plan.key):
             return None
-        hold = Hold(self.registry, memory, local.nbytes)
+        hold = Hold(self.registry, local._memory, nbytes)
         peer.join(hold)
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
@@ -193,15 +162,14 @@ cdef class Ordinary:
             if peer.told_as is not None and now_ns() / 1e9 >= peer.reliable:
                 told_as = peer.told_as
             operation = self.reactor.active(
-                peer.alias, peer.identity, peer.near, key, told_as, self.quarantine, hold
+                peer.alias, peer.identity, peer.near, plan.key, told_as, self.quarantine, hold
             )
             operation.add_part(
-                hold, None, peer.alias, kind, local, mem_type, remote, remote_mem,
-                registered=registered, owners=memory, within=False, patient=False,
+                hold, None, peer.alias, plan.kind, local.regions, local.mem_type, plan.remote,
+                plan.remote_mem, registered=local.registered, owners=local._memory, within=False,
+                patient=False,
             )
-            operation.start(
-                timeout, local.nbytes <= self.inline_bytes, local.nbytes > self.large
-            )
+            operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
             return operation
         except _UNUSUAL:
             return None
@@ -211,4 +179,4 @@ cdef class Ordinary:
                 if operation is not None:
                     operation.discard()
                 hold.release()
-                self.used.give_back(key)
+                self.used.give_back(plan.key)

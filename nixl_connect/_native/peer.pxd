@@ -15,6 +15,7 @@ cdef class PeerState:
     cdef public double last_used
     cdef public bytes told_as
     cdef public double reliable
-    cdef set loaded
-    cdef bint is_ready(self, bytes blob)
+    cdef set _loaded
+    cdef bint is_ready(self)
+    cdef bint knows(self, bytes blob, object described) except -1
     cdef void count_out(self) noexcept

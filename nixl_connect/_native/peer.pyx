@@ -9,6 +9,9 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from nixl_connect._native.bell cimport address_of
 from nixl_connect._native.posix cimport now_ns
 
+from nixl_connect._native.envelope import Envelope
+
+
 cdef enum:
     # So much metadata, in short texts, is known to be loaded without a look at it.
     MOST_LOADED = 1024
@@ -59,21 +62,39 @@ cdef class PeerState:
         self.identity = identity
         self.bell = address_of(identity)
         self.last_used = _now()
-        self.loaded = set()
+        self._loaded = set()
+
+    @property
+    def loaded(self) -> set[bytes]:
+        """Metadata all of which is known to be loaded; not all such metadata."""
+        return self._loaded
 
     def note_loaded(self, bytes blob not None) -> None:
         """Note that all of some metadata has been loaded, which stays so."""
         if len(blob) <= SHORT:
-            if len(self.loaded) >= MOST_LOADED:
-                self.loaded = set()
-            self.loaded.add(blob)
+            if len(self._loaded) >= MOST_LOADED:
+                self._loaded = set()
+            self._loaded.add(blob)
 
-    cdef bint is_ready(self, bytes blob):
-        """Whether it stands, as far as is known of one that was used just now, with this loaded."""
+    cdef bint is_ready(self):
+        """Whether it stands, as far as is known of one that was used just now."""
         return (
-            not self._busy and not self.broken and blob in self.loaded
+            not self._busy and not self.broken
             and (self.in_flight > 0 or _now() <= self.last_used + QUIET)
         )
+
+    cdef bint knows(self, bytes blob, object described) except -1:
+        """Whether all of some metadata has been loaded."""
+        if blob in self._loaded:
+            return True
+        if len(blob) > SHORT or not self.has_loaded(described):
+            return False
+        self.note_loaded(blob)
+        return True
+
+    def has_loaded(self, envelope: Envelope) -> bool:
+        """Whether all that some metadata, parsed, describes has been loaded: by a look at it."""
+        raise NotImplementedError
 
     @property
     def busy(self) -> bool:

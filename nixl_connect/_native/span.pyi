@@ -15,7 +15,6 @@ class Span:
     Where a region of memory is."""
 
     def __init__(self, data: object, *, stream: object | None = None) -> None: ...
-    def __del__(self) -> None: ...
 
 def gathered(
     given: object, limit: int, written: bool

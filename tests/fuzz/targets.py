@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 import nixl_connect as nc
-from nixl_connect._native import envelope, rows
+from nixl_connect._native import envelope, readers
 from nixl_connect.auth import Seal
 from nixl_connect.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.tables import RowDescriptors
@@ -53,11 +53,11 @@ def _rows(data: bytes) -> None:
     """Many descriptors, as JSON or msgpack: msgspec takes what is taken as rows, as the same."""
     singles: Sequence[object]
     if data[:1] in b"\xdc\xdd":
-        found = rows.unpacked(data, 1)
+        found = readers.unpacked(data, 1)
         singles = _SINGLES.decode(data) if found else ()
         singles = [nc.SerializedDescriptor(device=d, ptr=p, size=s) for d, p, s in singles]
     else:
-        found = rows.read_json(data, 1)
+        found = readers.read_json(data, 1)
         singles = _TYPED.decode(data) if found else ()
     if found is None:
         raise nc.MetadataError("not in the canonical form")

@@ -1,0 +1,83 @@
+# Made by "make stubs" from the .pyx file beside it: do not edit.
+"""The ordinary call: an operation made and begun in one go, on whichever thread asks for it.
+
+What it takes is at hand: the peer is connected and has this metadata loaded, the memory is
+registered or small, nothing keeps NIXL busy for long, and one agent moves the bytes. Where that is
+not so, or anything fails, all is undone and nothing is said: the patient way, in `starter`, does
+the same again, step by step, with all that may be needed and with the words for what may be wrong.
+"""
+
+from nixl_connect._native.agent import Agent
+from nixl_connect._native.collector import Collector
+from nixl_connect._native.operation import Operation
+from nixl_connect._native.plan import Local, Plan
+from nixl_connect._native.reactor import Reactor
+from nixl_connect._native.registry import Registry
+from nixl_connect._native.used import UsedKeys
+from nixl_connect.peer import Peer
+
+class Ordinary:
+    """The ordinary call of one engine. Safe to call from any thread.
+
+    Parameters
+    ----------
+    reactor, agent, registry, collector, used
+        Those of the engine.
+    peers : dict of str to PeerState
+        Whom the agent knows, by their names; the engine's own.
+    quarantine : float
+        Seconds for which the memory of what was abandoned is kept.
+    most_quarantined : int
+        Bytes of such memory from which on nothing is offered.
+    inline : int
+        Most bytes of a transfer that is posted on the caller's thread.
+    large : int
+        Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
+    shared : int
+        Bytes of a transfer from which on several agents may share it.
+
+    Attributes
+    ----------
+    closed : bool
+        Whether the engine is closed, or closing.
+    """
+
+    closed: bool
+
+    def __new__(
+        cls,
+        reactor: Reactor,
+        agent: Agent,
+        registry: Registry,
+        collector: Collector,
+        used: UsedKeys,
+        peers: dict[str, Peer],
+        *,
+        quarantine: float,
+        most_quarantined: int,
+        inline: int,
+        large: int,
+        shared: int,
+    ) -> Ordinary: ...
+    def offer(self, local: Local, key: bytes, timeout: float, writable: bool) -> Operation | None:
+        """Register memory, and wait for a peer's notification that it has been read or written.
+
+        Parameters
+        ----------
+        local : Local
+            The memory.
+        key : bytes
+            The notification key.
+        timeout : float
+            Seconds after which the operation fails; infinity for never.
+        writable : bool
+            Whether the peer writes; else it reads.
+
+        Returns
+        -------
+        Operation or None
+            None where this is for the patient way.
+        """
+
+    def begin(self, plan: Plan) -> Operation | None:
+        """Start a transfer; or return None where it is for the patient way."""
