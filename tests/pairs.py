@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from processes import until
+
 import nixl_connect as nc
 
 Memory = nc.Descriptor | Sequence[nc.Descriptor]
@@ -32,3 +34,8 @@ async def within_asyncio(
     await readable.wait_for_completion()
     del read, readable
     await asyncio.sleep(0)  # it goes after the waiters have run
+
+
+def settle(connectors: Sequence[nc.Connector]) -> None:
+    """Wait until nothing is registered any more, which would spare the next pair some work."""
+    until(lambda: not any(item.stats()["registrations"]["count"] for item in connectors))

@@ -13,7 +13,6 @@ import sys
 
 import pairs
 import pytest
-from processes import until
 
 import nixl_connect as nc
 
@@ -79,11 +78,6 @@ def connectors(make_connector):
     return make_connector(), make_connector()
 
 
-def settle(connectors):
-    """Wait until nothing is registered any more, which would spare the next round some work."""
-    until(lambda: not any(item.stats()["registrations"]["count"] for item in connectors))
-
-
 def descriptors(buffers):
     return [nc.Descriptor(buffer) for buffer in buffers]
 
@@ -96,7 +90,7 @@ def test_a_pair(connectors):
             pairs.blocking(*connectors, nc.Descriptor(source), nc.Descriptor(target))
         assert target == source
         target[:] = bytes(8)
-        settle(connectors)
+        pairs.settle(connectors)
         return calls
 
     check("a pair, blocking", [one() for _ in range(ROUNDS)])
@@ -111,7 +105,7 @@ def test_a_pair_within_asyncio(connectors):
             await pairs.within_asyncio(*connectors, nc.Descriptor(source), nc.Descriptor(target))
         assert target == source
         target[:] = bytes(8)
-        settle(connectors)
+        pairs.settle(connectors)
         return calls
 
     async def all_rounds():
@@ -150,7 +144,7 @@ def test_many_descriptors(connectors, made):
         assert targets == sources
         for target in targets:
             target[:] = bytes(8)
-        settle(connectors)
+        pairs.settle(connectors)
         return calls
 
     name = "1,000 descriptors, made too" if made else "1,000 descriptors"
