@@ -9,9 +9,9 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nixl_connect._native.text import text_of
 
 from nixl_connect import AuthenticationError, NixlConnectError, RdmaMetadata, SerializedDescriptor
+from nixl_connect._native.text import text_of
 from nixl_connect.auth import Seal
 
 KEY = b"0123456789abcdef"

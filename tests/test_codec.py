@@ -8,9 +8,9 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nixl_connect._native.text import text_of
 
 from nixl_connect import MetadataError
+from nixl_connect._native.text import text_of
 from nixl_connect.codec import decode_nixl_metadata, inflate
 
 LIMIT = 4096
