@@ -62,7 +62,7 @@ class Keeper:
         self._stopping = threading.Lock()
         self._stopping.acquire()
         self._quarantine: list[tuple[float, Hold]] = []
-        self.collector = Collector(
+        self.collector: Collector = Collector(
             reactor,
             registry,
             self._quarantine,
@@ -72,7 +72,7 @@ class Keeper:
         )
         reactor.attach(registry)
         self._reactor = reactor
-        self.collect = self.collector.collect
+        self.collect: Callable[..., None] = self.collector.collect
         # It holds whatever nobody else lets go of, and so ends only when all is done.
         self._reaper = threading.Thread(
             target=persist, args=(self._reap, _report), name="nixl-reaper", daemon=True
