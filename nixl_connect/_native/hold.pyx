@@ -27,6 +27,7 @@ from nixl_connect._native.registry cimport (
     own,
 )
 
+from nixl_connect._native.agent import AgentForkedError
 from nixl_connect._native.lock import NotQuickError
 
 
@@ -55,7 +56,7 @@ cdef class Hold:
         self.registry = registry
         self.memory = memory
         self.nbytes = nbytes
-        self.generation = fork_generation()
+        self.generation = registry.generation  # it is of no use in another
 
     def __dealloc__(self):
         if self.registry is not None:
@@ -94,6 +95,8 @@ cdef class Hold:
         cdef Told told, gone, kept
         cdef bint entered = False
         cdef int rc = 0
+        if registry.generation != fork_generation():
+            raise AgentForkedError
         while True:
             memset(&told, 0, sizeof(Told))
             memset(&gone, 0, sizeof(Told))

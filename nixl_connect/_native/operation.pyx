@@ -251,6 +251,8 @@ cdef class Operation:
         cdef Agent agent = self.agent if its is None else its.agent
         if self.is_started or self.record.part_count == MOST_PARTS:
             raise RuntimeError("the operation takes no more parts")
+        if self.generation != fork_generation():
+            raise AgentForkedError
         cdef Part* part = &self.record.parts[self.record.part_count]
         part.peer = strdup(name)
         if part.peer is NULL:

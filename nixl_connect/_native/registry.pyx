@@ -728,7 +728,10 @@ cdef class Registry:
 
     cdef void call(self) noexcept nogil:
         """Have the reaper deregister what nobody holds, if there is something."""
-        if self.core is not NULL and peek_list(<void**>&self.idle) is not NULL:
+        if (
+            self.core is not NULL and peek_list(<void**>&self.idle) is not NULL
+            and self.generation == fork_generation()  # else nobody may ever give the lock back
+        ):
             poke(self.core)
 
     # What is told, to Python: when all is done, since a filter of logs may raise.
