@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -136,6 +137,8 @@ class Starter:
             inline=INLINE_BYTES,
             large=LARGE_BYTES,
             shared=LEAST_BYTES,
+            is_debugging=functools.partial(logger.isEnabledFor, logging.DEBUG),
+            report=_report,
         )
 
     def register(self, hold: Hold, local: Local, permit: Permit) -> None:
@@ -178,8 +181,7 @@ class Starter:
             if not operation.listen(timeout):
                 raise AgentClosedError
         if logger.isEnabledFor(logging.DEBUG):
-            side = "writable" if writable else "readable"
-            logger.debug("operation %d: %s, %d bytes", operation.id, side, hold.nbytes)
+            _report(operation, "writable" if writable else "readable", hold.nbytes, None)
         return operation
 
     def transfer(self, plan: Plan, permit: Permit) -> Operation:
@@ -202,9 +204,8 @@ class Starter:
             operation = self._made(plan, permit, start)[0]
         self._keeper.collect()
         if logger.isEnabledFor(logging.DEBUG):
-            verb, nbytes = ("write", "read")[plan.kind == 0], plan.local.regions.nbytes
-            peer = plan.described.agent
-            logger.debug("operation %d: %s, %d bytes, peer %s", operation.id, verb, nbytes, peer)
+            kind, nbytes = ("read", "write")[plan.kind], plan.local.regions.nbytes
+            _report(operation, kind, nbytes, plan.described.agent)
         return operation
 
     def prepare(self, plan: Plan, permit: Permit, *, anew: bool) -> tuple[Operation, Peer]:
@@ -441,3 +442,9 @@ class Starter:
                 "operation that they are from has ended",
                 peer=plan.described.agent,
             ) from None
+
+
+def _report(operation: Operation, kind: str, nbytes: int, peer: str | None) -> None:
+    """Log what has begun."""
+    told = "" if peer is None else f", peer {peer}"
+    logger.debug("operation %d: %s, %d bytes%s", operation.id, kind, nbytes, told)

@@ -15,6 +15,7 @@ from calls import led
 from processes import until
 
 import nixl_connect as nc
+from nixl_connect._native.agent import LongCall
 
 
 def prepare(connector, made, arrays, kind="read", **options):
@@ -244,8 +245,7 @@ def test_nothing_begins_on_a_loop_while_nixl_may_take_long(connector, peer, monk
         async with await connector.prepare_read(told[0], nc.Descriptor(bytearray(8))) as read:
             monkeypatch.setattr(read, "_post", noted("post", read._post))
             monkeypatch.setattr(engine.peers, "admit", noted("admit", engine.peers.admit))
-            with monkeypatch.context() as patch:
-                patch.setattr(type(engine.starter), "is_free", False)
+            with LongCall(engine._agent):
                 await read.transfer(10)
                 other = await connector.begin_read(told[1], nc.Descriptor(bytearray(64)))
                 await other.wait_for_completion(10)

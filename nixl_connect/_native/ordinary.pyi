@@ -35,6 +35,10 @@ class Ordinary:
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
     shared : int
         Bytes of a transfer from which on several agents may share it.
+    is_debugging : callable
+        Whether to tell what is begun.
+    report : callable
+        Is told it: the operation, of which kind it is, its bytes, and the peer's name if it has one.
 
     Attributes
     ----------
@@ -58,6 +62,8 @@ class Ordinary:
         inline: int,
         large: int,
         shared: int,
+        is_debugging: object,
+        report: object,
     ) -> Ordinary: ...
     def offer(self, local: Local, key: bytes, timeout: float, writable: bool) -> Operation | None:
         """Register memory, and wait for a peer's notification that it has been read or written.

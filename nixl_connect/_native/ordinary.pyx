@@ -52,6 +52,10 @@ cdef class Ordinary:
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
     shared : int
         Bytes of a transfer from which on several agents may share it.
+    is_debugging : callable
+        Whether to tell what is begun.
+    report : callable
+        Is told it: the operation, of which kind it is, its bytes, and the peer's name if it has one.
 
     Attributes
     ----------
@@ -71,12 +75,14 @@ cdef class Ordinary:
     cdef uint64_t inline_bytes
     cdef uint64_t large
     cdef uint64_t shared
+    cdef object is_debugging
+    cdef object report
 
     def __cinit__(
         self, Reactor reactor not None, Agent agent not None, Registry registry not None,
         Collector collector not None, UsedKeys used not None, dict peers not None, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
-        uint64_t shared
+        uint64_t shared, is_debugging: object, report: object
     ):
         self.reactor = reactor
         self.agent = agent
@@ -89,6 +95,8 @@ cdef class Ordinary:
         self.inline_bytes = inline
         self.large = large
         self.shared = shared
+        self.is_debugging = is_debugging
+        self.report = report
 
     cdef bint is_free(self) except -1:
         """Whether NIXL would not keep this thread waiting."""
@@ -125,13 +133,18 @@ cdef class Ordinary:
             or peek_count(&self.reactor.core.census.quarantined_bytes) >= self.most_quarantined
         ):
             return None
+        self.registry.debugging = self.is_debugging()
         hold = Hold(self.registry, local._memory, local.regions.nbytes)
         try:
             hold.acquire(local.registered, local.mem_type, local._memory, False)
         except _UNUSUAL:
             return None
         operation = self.reactor.passive(key, self.quarantine, writable, hold)
-        return operation if operation.listen(timeout) else None
+        if not operation.listen(timeout):
+            return None
+        if self.registry.debugging:
+            self.report(operation, "writable" if writable else "readable", hold.nbytes, None)
+        return operation
 
     def begin(self, Plan plan not None) -> Operation | None:
         """Start a transfer; or return None where it is for the patient way."""
@@ -143,7 +156,8 @@ cdef class Ordinary:
         cdef bytes told_as = None
         if not self.is_free():
             return None
-        found = self.peers.get(plan._described.agent)
+        name = plan._described.agent
+        found = self.peers.get(name)
         if found is None:
             return None
         peer = found
@@ -154,6 +168,7 @@ cdef class Ordinary:
             return None
         if not self.used.claim(plan.key):
             return None
+        self.registry.debugging = self.is_debugging()
         hold = Hold(self.registry, local._memory, nbytes)
         peer.join(hold)
         try:
@@ -170,6 +185,8 @@ cdef class Ordinary:
                 patient=False,
             )
             operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
+            if self.registry.debugging:
+                self.report(operation, "write" if plan.kind else "read", nbytes, name)
             return operation
         except _UNUSUAL:
             return None

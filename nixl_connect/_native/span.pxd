@@ -9,6 +9,7 @@ cdef class Span:
     cdef uint64_t length            # bytes of it that are meant: a pool may have shrunk it
     cdef uint64_t number            # of the device among those of its kind
     cdef int kind                   # of the device, as DeviceKind
+    cdef int mem_type               # NIXL's number of it
     cdef bint readonly
     cdef bint bare                  # nobody vouches for it: an address is all that is known
     cdef readonly object _device    # None for the host

@@ -93,6 +93,7 @@ cdef class Span:
         self.whole = self.length = buffer.len
         self.number = 0
         self.kind = HOST
+        self.mem_type = 0
         self.readonly = buffer.readonly
         self.bare = False
         self._reference = data
@@ -124,6 +125,7 @@ cdef class Span:
         self.whole = self.length = size
         self._device = device
         self.kind = kind
+        self.mem_type = 0 if device is None else device.mem_type
         self.number = number
         self.readonly = readonly
         self._reference = reference
@@ -138,6 +140,7 @@ cdef class Span:
         self.whole = self.length = size
         self._device = whole._device
         self.kind = whole.kind
+        self.mem_type = whole.mem_type
         self.number = whole.number
         self.readonly = whole.readonly
         self._reference = whole._reference
@@ -177,7 +180,7 @@ cdef class Span:
     @property
     def _mem_type(self) -> int:
         """NIXL's number of the memory type."""
-        return 0 if self.kind == HOST else 1
+        return self.mem_type
 
 
 def gathered(
