@@ -293,7 +293,7 @@ class Descriptor(Span):
         with _lock:
             registration, self._registration, self._connection = self._registration, None, None
         if registration is not None:
-            registration.release()
+            registration.release(patient=True)
 
     def register_memory(self, connector: Connector) -> None:
         """Register the memory with a connector's connection. The first use blocks to open it.

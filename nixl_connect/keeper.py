@@ -28,6 +28,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 _GRACE = 0.05
 # How long (seconds) the reaper waits at a stretch.
 _SLICE = 0.05
+# How long (seconds) to wait at the end for a thread that lets go, looking so often.
+_LONGEST_TURN, _PAUSE = 1.0, 0.002
 # Seconds to wait for the reaper at the end, which may be in somebody's finalizer.
 _LONGEST_JOIN = 10.0
 
@@ -122,6 +124,10 @@ class Keeper:
     def stop(self) -> None:
         """Collect what is left once the reactor has stopped, and let the reaper end."""
         self.collect(patient=True)
+        # Another thread may be in the middle of it, or this one, in a finalizer.
+        end = time.monotonic() + _LONGEST_TURN
+        while self.collector.is_under_way and time.monotonic() < end:
+            time.sleep(_PAUSE)
         if not self._stopped:
             self._stopped = True
             self._stopping.release()

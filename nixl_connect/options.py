@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -34,6 +35,9 @@ def _memory_of_machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+_MOST = sys.maxsize
+
+
 class Options:
     """What `Connector` was given; see there. Not to be changed."""
 
@@ -62,13 +66,14 @@ class Options:
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
                 f"not {self.progress_interval!r}"
             )
-        self.max_descriptors: int = count("max_descriptors", max_descriptors)
+        # Beyond what memory there can be, one number is as good as another.
+        self.max_descriptors: int = min(count("max_descriptors", max_descriptors), _MOST)
         self.max_metadata_bytes: int = count("max_metadata_bytes", max_metadata_bytes)
         self.max_peer_regions: int = count("max_peer_regions", max_peer_regions)
         self.max_quarantine_bytes: int = (
             _memory_of_machine() // 4
             if max_quarantine_bytes is None
-            else count("max_quarantine_bytes", max_quarantine_bytes)
+            else min(count("max_quarantine_bytes", max_quarantine_bytes), _MOST)
         )
         self.seal: Seal | None = None if keys is None else Seal(keys, self.seal_lifetime)
         self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(backends)

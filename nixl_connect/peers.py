@@ -78,13 +78,16 @@ class _Claim:
         Whether it has succeeded.
     quiet : bool
         Whether nothing was exchanged with the peer for a while.
+    whole : bool
+        Whether it is for all that the metadata describes.
     """
 
-    __slots__ = ("beside", "loaded", "missing", "peer", "quiet", "taken")
+    __slots__ = ("beside", "loaded", "missing", "peer", "quiet", "taken", "whole")
 
     peer: Peer
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
         self.taken: Peer | None = None
         self.missing: list[Section] = []
         self.beside = False
@@ -188,6 +191,8 @@ class Peers:
         timeout: float,
         permit: Permit,
         hold: Any = None,
+        *,
+        whole: bool = True,
     ) -> Peer:
         """Make sure that what `envelope` describes is loaded, and count a transfer to the peer.
 
@@ -201,6 +206,8 @@ class Peers:
             Whether to wait or load at all, and for how long.
         hold : object, optional
             In whose `peer` to note what it has to leave.
+        whole : bool
+            Whether `envelope` describes all that the metadata does.
 
         Returns
         -------
@@ -219,7 +226,7 @@ class Peers:
             return itself
         end = min(time.monotonic() + timeout, permit.end)
         while True:
-            claim = _Claim()
+            claim = _Claim(whole=whole)
             try:
                 self._claim(claim, envelope, blob, end, permit=permit, hold=hold)
                 peer = claim.peer
@@ -267,7 +274,8 @@ class Peers:
             if old is not None and verdict is Verdict.KNOWN:
                 claim.peer = old
                 claim.quiet = old.is_quiet
-                old.note_loaded(blob)
+                if claim.whole:
+                    old.note_loaded(blob)
                 old.join(hold)
                 return
             if old is not None and verdict is Verdict.NEW:
@@ -333,7 +341,8 @@ class Peers:
             # Else it is as it was.
             if claim.loaded:
                 new.note(envelope, claim.missing)
-                new.note_loaded(blob)
+                if claim.whole:
+                    new.note_loaded(blob)
                 new.join(hold)
                 if claim.beside:
                     self._thin_out(new)

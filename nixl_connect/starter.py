@@ -287,7 +287,8 @@ class Starter:
                 described = described._replace(
                     sections=row_by_row(described.sections, plan.remote, plan.remote_mem)
                 )
-            peer = self._peers.admit(described, plan.blob, plan.timeout, permit, hold)
+            whole = described is plan.described
+            peer = self._peers.admit(described, plan.blob, plan.timeout, permit, hold, whole=whole)
             # A prepared one lasts, and holds no lane.
             at_best = start is not None and way is _Way.AT_BEST
             lanes = self._lanes_for(plan, peer, permit) if at_best else []
@@ -386,12 +387,14 @@ class Starter:
             peer = self._lane_peer(lane, plan, there, permit, its)
             # What is registered as a whole here is so there, however many rows are in it.
             held_before = len(hold)
-            hold.cover(here, plan.local.mem_type)
+            hold.cover(here, plan.local.mem_type, permit.patient)
             rows = hold.rows(held_before)
             part = Part(lane.native, peer.alias, its, here, there)
             try:
                 if rows:
-                    its.acquire(Regions(rows), plan.local.mem_type, None, permit.patient)
+                    # The lane's registrations keep the memory, too: they may go later.
+                    owners: list[object] = [plan.local.memory] * len(rows)
+                    its.acquire(Regions(rows), plan.local.mem_type, owners, permit.patient)
                 self._add_part(operation, plan, part, here, permit)
             except NativeError as error:
                 lane.peers.mark_broken(peer)
@@ -410,7 +413,12 @@ class Starter:
         sections = row_by_row(described.sections, remote, plan.remote_mem)
         try:
             return lane.peers.admit(
-                described._replace(sections=sections), plan.blob, plan.timeout, permit, hold
+                described._replace(sections=sections),
+                plan.blob,
+                plan.timeout,
+                permit,
+                hold,
+                whole=False,
             )
         except PeerLostError as error:
             raise _LaneError(str(error)) from None
@@ -430,7 +438,7 @@ class Starter:
                 part.remote,
                 plan.remote_mem,
                 registered=registered,
-                owners=plan.local.memory if part.lane is None else None,
+                owners=plan.local.memory if part.lane is None else [plan.local.memory],
                 within=plan.described.agent.encode() == self._reactor.name,
                 patient=permit.patient,
             )

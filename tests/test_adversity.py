@@ -191,24 +191,18 @@ def test_memory_is_dropped_without_a_lock(make_connector):
     until(lambda: not any(held(connector).values()))
 
 
-def test_metadata_of_an_operation_that_ends_meanwhile(make_connector, monkeypatch):
+def test_metadata_of_an_operation_that_ends_meanwhile(make_connector):
     """NIXL describes nothing without a word, where nothing is registered any more."""
     connector = make_connector()
     engine = connector._open()._engine
-    agent = engine._agent
     operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
 
-    class Late:
-        def partial_metadata(self, regions, mem_type):
-            operation.cancel()
-            until(lambda: not len(engine.registry))
-            return agent.partial_metadata(regions, mem_type)
+    def late(original, *arguments):
+        operation.cancel()
+        until(lambda: not engine.registry.left)
+        return original(*arguments)
 
-        def __getattr__(self, name):
-            return getattr(agent, name)
-
-    monkeypatch.setattr(engine, "_agent", Late())
-    with pytest.raises(nc.StateError, match="has ended"):
+    with led("get_local_partial_md", late), pytest.raises(nc.StateError, match="has ended"):
         operation.metadata()
 
 

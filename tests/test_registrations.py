@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-from calls import failing
+from calls import failing, led
 from together import run_together
 
 import nixl_connect as nc
@@ -283,6 +283,34 @@ def test_a_later_row_does_not_hide_an_earlier_one(agent, registry, start):
     assert len(known(agent)) == 2
     pool.release()
     hold.release()
+
+
+def test_what_is_given_up_while_others_are_deregistered(agent, registry, start):
+    """NIXL has it still: who needs it then shares it, and it is not registered twice."""
+    one, other = take(registry, start, 100, HOST), take(registry, start + 200, 100, HOST)
+    shared = []
+
+    def deregister(original, *arguments):
+        if not shared:
+            shared.append(None)
+            other.release()  # the gate is not to be had, so it stays for later
+        return original(*arguments)
+
+    registered = []
+
+    def register(original, *arguments):
+        registered.append(arguments)
+        return original(*arguments)
+
+    with led("deregister_mem", deregister), led("register_mem", register):
+        del one
+        again = Hold(registry)
+        again.acquire(regions((start + 200, 100, HOST)), 0)
+    assert shared
+    assert registered == []
+    assert known(agent) == [(start + 200, 100)]
+    assert (len(registry), registry.left) == (1, 0)
+    again.release()
 
 
 def test_what_a_finalizer_leaves_is_deregistered_by_the_next(agent, registry, start):

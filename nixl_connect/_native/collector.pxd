@@ -7,6 +7,7 @@ cdef class Collector:
     cdef list registries
     cdef list unknown
     cdef double quarantine
+    cdef int under_way          # threads in the middle of it, with the GIL
     cdef object is_debugging
     cdef object report
     cdef bint _would_wait(self) noexcept

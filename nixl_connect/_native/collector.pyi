@@ -43,6 +43,10 @@ class Collector:
         """Have holds refer to another registry."""
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether a thread is in the middle of it, with what nobody else can see."""
+
+    @property
     def is_needed(self) -> bool:
         """Whether there is something to let go of."""
 

@@ -77,6 +77,11 @@ cdef class Collector:
         self.registries = [*self.registries, registry]
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether a thread is in the middle of it, with what nobody else can see."""
+        return self.under_way > 0
+
+    @property
     def is_needed(self) -> bool:
         """Whether there is something to let go of."""
         cdef Registry registry
@@ -119,6 +124,7 @@ cdef class Collector:
             told = [] if self.is_debugging() else None
             for registry in self.registries:
                 registry.debugging = told is not None
+            self.under_way += 1
             pthread_mutex_lock(&core.lock)
             quarantined = core.quarantined
             core.quarantined = NULL
@@ -156,17 +162,16 @@ cdef class Collector:
             except MemoryError:
                 self._put_back(retired, quarantined)
                 raise
-            if not patient:
-                busy = self._would_wait()
+            finally:
+                self.under_way -= 1
+            try:
+                busy = not patient and self._would_wait()
                 for registry in self.registries:
-                    if not busy:
-                        registry.clean(0)
+                    while not busy and not registry.clean(STRETCH if patient else 0) and patient:
+                        PyErr_CheckSignals()
+            finally:
                 if self.is_needed:
                     poke(core)  # if nobody comes by, it is for the reaper
-            else:
-                for registry in self.registries:
-                    while not registry.clean(STRETCH):
-                        PyErr_CheckSignals()
             # Last: what a filter raises comes when all is done.
             if told is not None:
                 for each in told:

@@ -64,9 +64,19 @@ class Hold:
             It takes patience, and there is none; then nothing has changed.
         """
 
-    def cover(self, regions: Regions, mem_type: int) -> bool:
-        """Hold every registration that holds one of these regions; False, and none, if one is in
-        none."""
+    def cover(self, regions: Regions, mem_type: int, patient: bool = True) -> bool:
+        """Hold every registration that holds one of these regions.
+
+        Returns
+        -------
+        bool
+            False, and nothing, if one is in none.
+
+        Raises
+        ------
+        NotQuickError
+            As for `acquire`.
+        """
 
     def rows(self, first: int = 0) -> list[tuple[int, int, int]]:
         """Return what it holds, each once and exactly as registered, from the `first` on."""
@@ -74,5 +84,11 @@ class Hold:
     def add(self, part: Hold) -> None:
         """Have a hold end with this one."""
 
-    def release(self) -> None:
-        """End, and have deregistered what nobody holds any more: here, if NIXL is free."""
+    def release(self, patient: bool = False) -> None:
+        """End, and have deregistered what nobody holds any more: here, if NIXL is free.
+
+        Parameters
+        ----------
+        patient : bool
+            Wait for NIXL.
+        """

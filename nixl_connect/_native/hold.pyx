@@ -61,6 +61,8 @@ cdef class Hold:
     def __dealloc__(self):
         if self.registry is not None:
             self.end()
+            if self.registry.agent.handle is NULL:
+                self.registry.clean(0)  # closed: that makes no call to NIXL
             self.registry.call()
 
     def __len__(self) -> int:
@@ -119,12 +121,34 @@ cdef class Hold:
             registry.fail(rc, &told)
         registry.say_made(&told)
 
-    def cover(self, Regions regions not None, int mem_type) -> bool:
-        """Hold every registration that holds one of these regions; False, and none, if one is in
-        none."""
-        cdef int rc
-        with nogil:
-            rc = self.registry.cover(regions, mem_type, &self.held)
+    def cover(self, Regions regions not None, int mem_type, bint patient=True) -> bool:
+        """Hold every registration that holds one of these regions.
+
+        Returns
+        -------
+        bool
+            False, and nothing, if one is in none.
+
+        Raises
+        ------
+        NotQuickError
+            As for `acquire`.
+        """
+        cdef Registry registry = self.registry
+        cdef bint entered = False
+        cdef int rc = 0
+        if registry.generation != fork_generation():
+            raise AgentForkedError
+        while not entered:
+            with nogil:
+                entered = registry.enter(STRETCH if patient else BRIEF)
+                if entered:
+                    rc = registry.cover(regions, mem_type, &self.held)
+                    registry.leave()
+            if not entered:
+                if not patient:
+                    raise NotQuickError
+                PyErr_CheckSignals()
         if rc == NO_MEMORY:
             raise MemoryError
         return rc == 0
@@ -203,10 +227,17 @@ cdef class Hold:
             Py_XDECREF(<PyObject*>owners.items[i])
         free_held(&owners)
 
-    def release(self) -> None:
-        """End, and have deregistered what nobody holds any more: here, if NIXL is free."""
+    def release(self, bint patient=False) -> None:
+        """End, and have deregistered what nobody holds any more: here, if NIXL is free.
+
+        Parameters
+        ----------
+        patient : bool
+            Wait for NIXL.
+        """
         self.end()
-        self.registry.clean(BRIEF)
+        while not self.registry.clean(STRETCH if patient else BRIEF) and patient:
+            PyErr_CheckSignals()
         self.registry.call()
 
 

@@ -38,7 +38,8 @@ class Ordinary:
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
-        Is told it: the operation, of which kind it is, its bytes, and the peer's name if it has one.
+        Is told it: the operation, of which kind it is, its bytes, and the peer's name if there is
+        one.
 
     Attributes
     ----------

@@ -23,13 +23,17 @@ from nixl_connect._native.registry cimport Registry
 from nixl_connect._native.transfer cimport announce
 from nixl_connect._native.used cimport UsedKeys
 
+from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.operation import NotRegisteredError
 from nixl_connect._native.registry import RefusedError
 
 # What the patient way meets again, and has words for.
-_UNUSUAL = (NativeError, NotQuickError, NotRegisteredError, RefusedError)
+_UNUSUAL = (
+    AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError,
+    RefusedError,
+)
 
 
 @cython.no_gc  # it refers downwards only
@@ -55,7 +59,8 @@ cdef class Ordinary:
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
-        Is told it: the operation, of which kind it is, its bytes, and the peer's name if it has one.
+        Is told it: the operation, of which kind it is, its bytes, and the peer's name if there is
+        one.
 
     Attributes
     ----------
@@ -103,7 +108,10 @@ cdef class Ordinary:
         if self.closed or self.reactor.generation != fork_generation():
             return False
         self.collector.collect()
-        return peek_count(&self.reactor.core.large_count) == 0 and not self.agent.keeps_busy()
+        return (  # after what ran then
+            not self.closed and peek_count(&self.reactor.core.large_count) == 0
+            and not self.agent.keeps_busy()
+        )
 
     def offer(
         self, Local local not None, bytes key not None, double timeout, bint writable
@@ -161,16 +169,18 @@ cdef class Ordinary:
         if found is None:
             return None
         peer = found
-        if (
-            not peer.is_ready() or (peer.near and nbytes >= self.shared)
-            or not peer.knows(plan.blob, plan._described)
-        ):
-            return None
-        if not self.used.claim(plan.key):
+        if (peer.near and nbytes >= self.shared) or not peer.knows(plan.blob, plan._described):
             return None
         self.registry.debugging = self.is_debugging()
         hold = Hold(self.registry, local._memory, nbytes)
-        peer.join(hold)
+        # Nothing of Python runs between this look and the count: nobody takes the peer down.
+        if not peer.is_ready():
+            return None
+        hold.peer = peer
+        peer.in_flight += 1
+        if not self.used.claim(plan.key):
+            hold.end()
+            return None
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
             announce(self.reactor.core, peer.bell)

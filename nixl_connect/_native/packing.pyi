@@ -65,9 +65,6 @@ class Regions(Buffer):
     def indices(self, address: int, stride: int) -> bytes:
         """Return the indices that `of_blocks` made rows of: 4 bytes each, or 8 for large ones."""
 
-    def listed(self, device: bytes) -> bytes:
-        """Return ``;<device>,<address>,<length>`` of each row, in decimal: for seals."""
-
     def mismatch(self, other: Regions) -> int:
         """Return the first row whose length is not that of the other table's, or -1."""
 

@@ -24,7 +24,6 @@ from libc.stdint cimport (
     uint64_t,
 )
 from libc.stdint cimport SIZE_MAX
-from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -279,27 +278,6 @@ cdef class Regions:
             index = (self.rows[3 * i] - address) // stride
             memcpy(out + i * width, &index, width)  # both are little-endian
         return packed
-
-    def listed(self, bytes device not None) -> bytes:
-        """Return ``;<device>,<address>,<length>`` of each row, in decimal: for seals."""
-        cdef Py_ssize_t i
-        cdef size_t used = 0
-        cdef size_t each = len(device) + 48
-        cdef const char* name = device
-        cdef char* text = <char*>malloc(self.count * each)
-        if text is NULL:
-            raise MemoryError
-        try:
-            with nogil:
-                for i in range(self.count):
-                    used += snprintf(
-                        text + used, each, b";%s,%llu,%llu", name,
-                        <unsigned long long>self.rows[3 * i],
-                        <unsigned long long>self.rows[3 * i + 1],
-                    )
-            return text[:used]
-        finally:
-            free(text)
 
     def mismatch(self, Regions other not None) -> int:
         """Return the first row whose length is not that of the other table's, or -1."""

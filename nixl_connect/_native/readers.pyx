@@ -237,8 +237,11 @@ def of_list(list items not None) -> tuple[bytes, Regions] | None:
         return None
     rows = _Gathering(len(fixed))
     for item in fixed:
-        if not rows.add(item.device, item.ptr, item.size):
-            return None
+        try:
+            if not rows.add(item.device, item.ptr, item.size):
+                return None
+        except (AttributeError, OverflowError, TypeError):
+            return None  # it was changed after it was read
     return rows.done()
 
 

@@ -25,11 +25,13 @@ cdef struct Registration:
     uint64_t[3] row             # exactly as registered: address, length, device
     int mem_type
     Py_ssize_t holders          # how many need it
+    bint queued                 # in the list of those that nobody needed at some time
     bint over                   # nobody does, and nobody finds it any more
     PyObject* described         # a reference to its metadata, as peers get it, or NULL
     PyObject* owner             # a reference to what keeps the region alive, or NULL
     Py_ssize_t wanted_for       # the row for which it was made
-    Registration* next          # of those that were made, or are to be deregistered
+    Registration* fresh         # the next of those that were made together
+    Registration* next          # of those that are to be deregistered
 
 # Registrations that somebody needs, each as often as it is in the list.
 cdef struct Held:
@@ -63,7 +65,7 @@ cdef class Registry:
     cdef Py_ssize_t map_count
     cdef Py_ssize_t count
     cdef uint64_t nbytes
-    cdef Registration* idle     # to be deregistered
+    cdef Registration* idle     # to be deregistered, unless they are needed again
     cdef Core* core             # whose reaper does so, if nobody else does; or NULL
     cdef object reactor         # keeps that alive
     cdef object report          # is told what is registered and deregistered
@@ -90,7 +92,10 @@ cdef class Registry:
     ) noexcept nogil
     cdef int cover(self, Regions regions, int mem_type, Held* held) noexcept nogil
     cdef bint holds(self, Regions regions, int mem_type) noexcept nogil
+    cdef void _hold(self, Registration* registration) noexcept nogil
+    cdef void _queue(self, Registration* registration) noexcept nogil
     cdef void give_up(self, Held* held, bint owned) noexcept nogil
+    cdef Registration* _taken_out(self) noexcept nogil
     cdef Registration* tidy(self, Told* gone, Told* kept) noexcept nogil
     cdef void _keep(self, Registration* registration) noexcept nogil
     cdef bint clean(self, int64_t patience) except -1

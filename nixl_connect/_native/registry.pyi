@@ -3,12 +3,14 @@
 
 Two locks, under which nothing of Python runs. `gate` is held while NIXL registers, deregisters, or
 builds a request that will refer to registrations, so that none of these sees another half done;
-NIXL serialises them anyway. It is waited for without the GIL. `lock` guards the maps and counts
-alone, for nanoseconds, and is taken last.
+NIXL serialises them anyway. It is waited for without the GIL. The maps have what NIXL has, and
+change with the gate held alone. `lock` guards the counts, and the maps for those who look at them
+without the gate; it is taken last, for as long as it takes to count.
 
 A registration has a reference to what owns its memory, for as long as NIXL has it. So whoever
-needs it may forget the memory before it is deregistered. What nobody needs any more is in no map,
-and is deregistered at once or, where the gate is not to be had, by the next who has it.
+needs it may forget the memory before it is deregistered. What nobody needs any more is queued: it
+is deregistered at once or, where the gate is not to be had, by the next who has it, unless it is
+needed again by then.
 """
 
 from nixl_connect._native.agent import Agent

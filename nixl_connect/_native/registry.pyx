@@ -2,12 +2,14 @@
 
 Two locks, under which nothing of Python runs. `gate` is held while NIXL registers, deregisters, or
 builds a request that will refer to registrations, so that none of these sees another half done;
-NIXL serialises them anyway. It is waited for without the GIL. `lock` guards the maps and counts
-alone, for nanoseconds, and is taken last.
+NIXL serialises them anyway. It is waited for without the GIL. The maps have what NIXL has, and
+change with the gate held alone. `lock` guards the counts, and the maps for those who look at them
+without the gate; it is taken last, for as long as it takes to count.
 
 A registration has a reference to what owns its memory, for as long as NIXL has it. So whoever
-needs it may forget the memory before it is deregistered. What nobody needs any more is in no map,
-and is deregistered at once or, where the gate is not to be had, by the next who has it.
+needs it may forget the memory before it is deregistered. What nobody needs any more is queued: it
+is deregistered at once or, where the gate is not to be had, by the next who has it, unless it is
+needed again by then.
 """
 
 cimport cython
@@ -16,7 +18,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED, Agent
-from nixl_connect._native.atomic cimport atomic_store, peek_count, peek_int, peek_list
+from nixl_connect._native.atomic cimport atomic_store, peek_count, peek_int
 from nixl_connect._native.core cimport poke
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
@@ -73,6 +75,16 @@ cdef int _by_row(const void* a, const void* b) noexcept nogil:
     if x[1] != y[1]:
         return -1 if x[1] < y[1] else 1
     return 0
+
+
+cdef int _by_row_and_wish(const void* a, const void* b) noexcept nogil:
+    """The same, and then by the rows for which they were made."""
+    cdef int order = _by_row(a, b)
+    if order:
+        return order
+    return -1 if (
+        (<Registration**>a)[0].wanted_for < (<Registration**>b)[0].wanted_for
+    ) else 1
 
 
 cdef bint _is_wanted(void* registration) noexcept nogil:
@@ -140,7 +152,7 @@ cdef void own(Registration* made, list owners) noexcept:
             owner = owners[made.wanted_for]
             Py_INCREF(owner)
             made.owner = <PyObject*>owner
-        made = made.next
+        made = made.fresh
 
 
 cdef void let_go(Registration* chain) noexcept:
@@ -180,23 +192,22 @@ cdef class Registry:
 
     def __dealloc__(self):
         cdef Registration* registration
+        cdef Registration* chain = NULL
         cdef Py_ssize_t i, j
         cdef int g
         if self.generation != fork_generation():
             return  # a copy, of what the parent's threads may be changing
-        # Nobody holds any: what there still is NIXL has refused to deregister.
+        # Nobody holds any: what there still is nobody came to deregister, or NIXL has refused to.
         for i in range(self.map_count):
             for g in range(self.maps[i].ranges.count):
                 for j in range(self.maps[i].ranges.classes[g].count):
                     registration = <Registration*>self.maps[i].ranges.classes[g].ranges[j].value
-                    registration.next = self.idle
-                    self.idle = registration
+                    registration.next = chain
+                    chain = registration
             clear(&self.maps[i].ranges)
             free(self.maps[i])
         free(self.maps)
-        registration = self.idle
-        self.idle = NULL
-        let_go(registration)
+        let_go(chain)
         pthread_mutex_destroy(&self.gate)
         pthread_mutex_destroy(&self.lock)
 
@@ -303,10 +314,6 @@ cdef class Registry:
             if not add_all(&known.ranges, &fresh[first], i - first):
                 i = first
                 break
-            self.count += i - first
-            while first < i:
-                self.nbytes += made[first].row[1]
-                first += 1
         if fresh != &one:
             free(fresh)
         return i == count
@@ -314,7 +321,7 @@ cdef class Registry:
     cdef Py_ssize_t _share(
         self, const uint64_t* rows, Py_ssize_t count, int mem_type, Held* held
     ) noexcept nogil:
-        """Hold what NIXL would find for each row. Lock held; there is room in `held`.
+        """Hold what NIXL would find for each row. Gate held; there is room in `held`.
 
         It looks no further than at the neighbours of a region in its list, and so may overlook one
         that covers it.
@@ -337,10 +344,29 @@ cdef class Registry:
             if found[i] is NULL:
                 missing += 1
         if missing == 0:
+            pthread_mutex_lock(&self.lock)
             for i in range(count):
-                found[i].holders += 1
+                self._hold(found[i])
+            pthread_mutex_unlock(&self.lock)
             held.count += count
         return missing
+
+    cdef void _hold(self, Registration* registration) noexcept nogil:
+        """Count somebody who needs a registration. Lock held."""
+        registration.holders += 1
+        if registration.holders == 1:
+            self.count += 1
+            self.nbytes += registration.row[1]
+            if registration.queued:
+                self.idle_count -= 1
+
+    cdef void _queue(self, Registration* registration) noexcept nogil:
+        """Have a registration that nobody needs deregistered. Lock held."""
+        self.idle_count += 1
+        if not registration.queued:
+            registration.queued = True
+            registration.next = self.idle
+            self.idle = registration
 
     cdef int take(
         self, Regions regions, int mem_type, Held* held, bint patient, Registration** made,
@@ -371,15 +397,11 @@ cdef class Registry:
         """
         cdef Py_ssize_t missing
         cdef Registration* registration
-        cdef Registration* rest
-        cdef Held unheld
         cdef int rc = 0
         if not _room(held, regions.count):
             return NO_MEMORY
         while True:
-            pthread_mutex_lock(&self.lock)
             missing = self._share(regions.rows, regions.count, mem_type, held)
-            pthread_mutex_unlock(&self.lock)
             if missing == 0:
                 return 0
             # What is registered for one row may hide what another one would share: look again.
@@ -388,18 +410,14 @@ cdef class Registry:
             )
             if rc:
                 break
-        # Nobody else has come to hold what was made, since that takes the gate.
+        pthread_mutex_lock(&self.lock)
         registration = made[0]
         made[0] = NULL
         while registration is not NULL:
-            rest = registration.next
-            memset(&unheld, 0, sizeof(Held))
-            unheld.items = unheld.few
-            unheld.few[0] = registration
-            unheld.count = unheld.capacity = 1
-            registration.holders = 1
-            self.give_up(&unheld, False)
-            registration = rest
+            if registration.holders == 0:
+                self._queue(registration)
+            registration = registration.fresh
+        pthread_mutex_unlock(&self.lock)
         return rc
 
     cdef int _make(
@@ -438,7 +456,7 @@ cdef class Registry:
         if rc == 0:
             # No region twice: NIXL would crash when the second is deregistered.
             if not sorted:
-                qsort(fresh, n, sizeof(Registration*), _by_row)
+                qsort(fresh, n, sizeof(Registration*), _by_row_and_wish)
             for i in range(n):
                 if unique and _by_row(&fresh[unique - 1], &fresh[i]) == 0:
                     free(fresh[i])
@@ -451,7 +469,7 @@ cdef class Registry:
             if rc:
                 free(fresh[i])
             else:
-                fresh[i].next = made[0]
+                fresh[i].fresh = made[0]
                 made[0] = fresh[i]
         if fresh != &one:
             free(fresh)
@@ -463,6 +481,7 @@ cdef class Registry:
         """Register regions with NIXL, sorted and each once, and have them found. Gate held."""
         cdef void* dlist = NULL
         cdef Py_ssize_t i
+        cdef Map* known
         cdef bint slow
         cdef int rc
         told.count = 0
@@ -490,12 +509,12 @@ cdef class Registry:
                     if not self._add(fresh, count):
                         # Take out what was put in, and undo it all.
                         for i in range(count):
-                            if self._map_of(mem_type, fresh[i].row[2]) is not NULL and take_away(
-                                &self._map_of(mem_type, fresh[i].row[2]).ranges,
-                                fresh[i].row[0], fresh[i].row[0] + fresh[i].row[1],
-                            ) is not NULL:
-                                self.count -= 1
-                                self.nbytes -= fresh[i].row[1]
+                            known = self._map_of(mem_type, fresh[i].row[2])
+                            if known is not NULL:
+                                take_away(
+                                    &known.ranges, fresh[i].row[0],
+                                    fresh[i].row[0] + fresh[i].row[1],
+                                )
                         rc = NO_MEMORY
                     pthread_mutex_unlock(&self.lock)
                     if rc:
@@ -507,7 +526,7 @@ cdef class Registry:
         return rc
 
     cdef int cover(self, Regions regions, int mem_type, Held* held) noexcept nogil:
-        """Hold every registration that holds one of these regions.
+        """Hold every registration that holds one of these regions. Gate held.
 
         What holds one row after another is held once. Returns 0; or NOT_REGISTERED, where a row is
         in none, or NO_MEMORY: then none is held.
@@ -521,7 +540,6 @@ cdef class Registry:
         cdef Walk walk
         cdef void* holder
         cdef int rc = 0
-        pthread_mutex_lock(&self.lock)
         for i in range(regions.count):
             row = &regions.rows[3 * i]
             if i == 0 or row[2] != regions.rows[3 * i - 1]:
@@ -552,17 +570,19 @@ cdef class Registry:
             last = fresh
         if rc:
             held.count = before
+        pthread_mutex_lock(&self.lock)
         for i in range(before, held.count):
-            held.items[i].holders += 1
+            self._hold(held.items[i])
         pthread_mutex_unlock(&self.lock)
         return rc
 
     cdef bint holds(self, Regions regions, int mem_type) noexcept nogil:
-        """Whether each of these regions is within a registration now."""
+        """Whether each of these regions is within a registration that somebody needs."""
         cdef Py_ssize_t i
         cdef const uint64_t* row
         cdef Map* known = NULL
         cdef Walk walk
+        cdef Registration* holder
         cdef bint all_are = True
         pthread_mutex_lock(&self.lock)
         for i in range(regions.count):
@@ -570,9 +590,14 @@ cdef class Registry:
             if i == 0 or row[2] != regions.rows[3 * i - 1]:
                 known = self._map_of(mem_type, row[2])
             memset(&walk, 0, sizeof(Walk))
-            if known is NULL or (
-                next_holder(&known.ranges, &walk, row[0], row[0] + row[1]) is NULL
-            ):
+            holder = NULL
+            while known is not NULL:
+                holder = <Registration*>next_holder(
+                    &known.ranges, &walk, row[0], row[0] + row[1]
+                )
+                if holder is NULL or holder.holders:
+                    break
+            if holder is NULL:
                 all_are = False
                 break
         pthread_mutex_unlock(&self.lock)
@@ -585,10 +610,7 @@ cdef class Registry:
         that the caller has added.
         """
         cdef Registration* registration
-        cdef Registration* over = NULL
-        cdef Py_ssize_t count = 0
         cdef Py_ssize_t i
-        cdef Map* known
         if held.count == 0:
             return
         pthread_mutex_lock(&self.lock)
@@ -598,29 +620,46 @@ cdef class Registry:
                 held.items[i] = <Registration*>registration.owner
             registration.holders -= 1
             if registration.holders == 0:
-                registration.over = True
-                registration.next = over
-                over = registration
-                count += 1
                 self.count -= 1
                 self.nbytes -= registration.row[1]
+                self._queue(registration)
         if not owned:
             held.count = 0
+        pthread_mutex_unlock(&self.lock)
+
+    cdef Registration* _taken_out(self) noexcept nogil:
+        """Take what is queued, and still not needed, out of the maps; return it. Gate held."""
+        cdef Registration* registration
+        cdef Registration* rest
+        cdef Registration* chain = NULL
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t i
+        pthread_mutex_lock(&self.lock)
+        registration = self.idle
+        self.idle = NULL
+        self.idle_count = 0
+        while registration is not NULL:
+            rest = registration.next
+            registration.queued = False
+            if registration.holders == 0:
+                registration.over = True
+                registration.next = chain
+                chain = registration
+                count += 1
+            registration = rest
         if count > SWEEP:
             for i in range(self.map_count):
                 keep_if(&self.maps[i].ranges, _is_wanted)
-        while over is not NULL:
-            registration = over
-            over = registration.next
-            if count <= SWEEP:
-                known = self._map_of(registration.mem_type, registration.row[2])
+        else:
+            registration = chain
+            while registration is not NULL:
                 take_away(
-                    &known.ranges, registration.row[0], registration.row[0] + registration.row[1]
+                    &self._map_of(registration.mem_type, registration.row[2]).ranges,
+                    registration.row[0], registration.row[0] + registration.row[1],
                 )
-            registration.next = self.idle
-            self.idle = registration
-            self.idle_count += 1
+                registration = registration.next
         pthread_mutex_unlock(&self.lock)
+        return chain
 
     cdef Registration* tidy(self, Told* gone, Told* kept) noexcept nogil:
         """Deregister what nobody holds; return it, for `let_go`. Gate held.
@@ -639,22 +678,18 @@ cdef class Registry:
         cdef int mem_type
         cdef int rc
         cdef bint one_by_one = False
-        if peek_list(<void**>&self.idle) is NULL:
+        if peek_count(&self.idle_count) == 0:
             return NULL
-        pthread_mutex_lock(&self.lock)
-        chain = self.idle
-        self.idle = NULL
-        self.idle_count = 0
-        pthread_mutex_unlock(&self.lock)
+        chain = self._taken_out()
         while chain is not NULL:
             # Those of one memory type, or one, at a time.
             mem_type = chain.mem_type
             same = others = NULL
             dlist = NULL
             rc = self.agent.nixl.create_reg_dlist(mem_type, &dlist)
-            while chain is not NULL:
+            while chain is not NULL and not (one_by_one and same is not NULL):
                 rest = chain.next
-                if chain.mem_type != mem_type or (one_by_one and same is not NULL):
+                if chain.mem_type != mem_type:
                     chain.next = others
                     others = chain
                 else:
@@ -665,7 +700,8 @@ cdef class Registry:
                             dlist, chain.row[0], chain.row[1], chain.row[2], NULL, 0
                         )
                 chain = rest
-            chain = others
+            if not one_by_one:
+                chain = others
             if rc == 0:
                 rc = self.agent.enter()
                 if rc == 0:
@@ -713,7 +749,7 @@ cdef class Registry:
         cdef Registration* over = NULL
         cdef Told gone, kept
         cdef bint entered = False
-        if peek_list(<void**>&self.idle) is NULL or self.generation != fork_generation():
+        if peek_count(&self.idle_count) == 0 or self.generation != fork_generation():
             return True
         memset(&gone, 0, sizeof(Told))
         memset(&kept, 0, sizeof(Told))
@@ -729,7 +765,7 @@ cdef class Registry:
     cdef void call(self) noexcept nogil:
         """Have the reaper deregister what nobody holds, if there is something."""
         if (
-            self.core is not NULL and peek_list(<void**>&self.idle) is not NULL
+            self.core is not NULL and peek_count(&self.idle_count)
             and self.generation == fork_generation()  # else nobody may ever give the lock back
         ):
             poke(self.core)
