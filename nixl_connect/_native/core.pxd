@@ -57,6 +57,7 @@ cdef struct Core:
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
     int64_t last_told           # when a notification was last sent
+    int64_t introduced          # when a connection was last begun
     int64_t last_errand         # when the messenger's connections were last looked at
     int64_t errands_until       # and until when to do so at every turn
     int64_t next_deadline       # no deadline is earlier

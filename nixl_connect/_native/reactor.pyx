@@ -214,7 +214,7 @@ cdef class Reactor:
         """Note that the messenger has begun to connect to a peer: for a while it is looked at."""
         if self.generation == fork_generation():
             pthread_mutex_lock(&self.core.lock)
-            self.core.last_activity = now_ns()
+            self.core.last_activity = self.core.introduced = now_ns()
             self.core.errands_until = self.core.last_activity + INTRODUCTION
             rouse(self.core)
             pthread_mutex_unlock(&self.core.lock)

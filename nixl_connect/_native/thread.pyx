@@ -73,8 +73,12 @@ cdef extern from *:
     void set_errno "NC_SET_ERRNO"(int value) nogil
 
 cdef enum:
-    # How long the last notification may take to leave the process before the agent is destroyed.
+    # How long the last notification may take to leave the process before the agent is destroyed;
+    # and where its connection may have been made just now.
     FLUSH = 20_000_000
+    LONG_FLUSH = 60_000_000
+    JUST_NOW = 250_000_000
+    TURN = 1_000_000
     # How often to look after the messenger's connections when it has nothing to say.
     ERRANDS = 50_000_000
 
@@ -282,6 +286,8 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef bint patient
     cdef bint due
     cdef bint swept = False     # a pass has seen that the core stops
+    cdef int64_t last
+    cdef int64_t _
     name_thread(b"nixl-reactor")
     prctl(PR_SET_TIMERSLACK, <unsigned long>1000, 0, 0, 0)
     pthread_mutex_lock(&core.lock)
@@ -310,8 +316,11 @@ cdef void* _run(void* argument) noexcept nogil:
     core.stopped = True
     if core.last_told:
         pthread_mutex_unlock(&core.lock)
-        while now_ns() < core.last_told + FLUSH:
-            usleep(1000)
+        last = core.last_told
+        last += LONG_FLUSH if last < core.introduced + JUST_NOW else FLUSH
+        # Turns, not time: whoever hardly gets a processor needs longer.
+        for _ in range((last - now_ns()) // TURN):
+            usleep(TURN // 1000)
             core.errands_until = INT64_MAX
             _poll_notifications(core)  # NIXL before 1.5 sends no sooner
             _poll_messenger(core)
