@@ -137,7 +137,7 @@ def test_types_for_annotations_can_be_imported():
 
 @pytest.mark.parametrize(
     "function",
-    [nc.Descriptor.__init__, nc.Blocks.__init__, nc.Lease.copy_from, nc.Lease.copy_to_blocking],
+    [nc.Blocks.__init__, nc.Lease.copy_from, nc.Lease.copy_to_blocking],
     ids=lambda function: function.__qualname__,
 )
 def test_annotations_can_be_read_at_run_time(function):
