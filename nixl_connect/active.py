@@ -13,6 +13,7 @@ from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect._native.plan import Local, Plan
+from nixl_connect._native.registry import RefusedError
 from nixl_connect.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
@@ -32,6 +33,7 @@ from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.region import SerializedDescriptor
+from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.tables import BlockDescriptors, DescriptorTable
 
@@ -121,7 +123,10 @@ class ActiveOperation(AbstractOperation):
         )
 
     def _begin_at_once(self) -> bool:
-        self._native = self._connection._engine.starter.ordinary.begin(self._plan)
+        try:
+            self._native = self._connection._engine.starter.ordinary.begin(self._plan)
+        except RefusedError as error:
+            raise refusal(error) from None
         return self._native is not None
 
     def _begin(self, permit: Permit) -> None:

@@ -6,6 +6,7 @@ import os
 
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
+from nixl_connect._native.registry import RefusedError
 from nixl_connect._native.text import text_of
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
@@ -15,6 +16,7 @@ from nixl_connect.errors import StateError
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.permit import Permit
 from nixl_connect.region import SerializedDescriptor
+from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind
 from nixl_connect.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 
@@ -44,7 +46,10 @@ class PassiveOperation(AbstractOperation):
         if engine.options.seal is not None:
             return False  # it comes between
         key, writable = self._notification_key.encode(), self._kind is OperationKind.WRITE
-        native = engine.starter.ordinary.offer(self._local, key, self._timeout, writable)
+        try:
+            native = engine.starter.ordinary.offer(self._local, key, self._timeout, writable)
+        except RefusedError as error:
+            raise refusal(error) from None
         if native is None:
             return False
         self._native, self._hold = native, native.hold

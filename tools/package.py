@@ -256,7 +256,7 @@ def lowest() -> None:
         tests = [f"tests/test_{name}.py" for name in CORE]
         # That of the suite for GPUs is a rehearsal of tests; "make test" has it.
         skipped = ("--deselect", "tests/test_cuda.py::test_a_rehearsal_of_the_suite_for_gpus")
-        command = [bin_ / "pytest", "-q", *skipped, *tests]
+        command = [str(bin_ / "pytest"), "-q", *skipped, *tests]
         done = subprocess.run(command, cwd=apart, check=False, timeout=900)
     sys.exit(done.returncode)
 

@@ -84,7 +84,12 @@ class Ordinary:
         -------
         Operation or None
             None where this is for the patient way.
+
+        Raises
+        ------
+        RefusedError
+            NIXL refuses to register the memory.
         """
 
     def begin(self, plan: Plan) -> Operation | None:
-        """Start a transfer; or return None where it is for the patient way."""
+        """Start a transfer; or return None where it is for the patient way. Raises as `offer`."""

@@ -27,13 +27,9 @@ from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.operation import NotRegisteredError
-from nixl_connect._native.registry import RefusedError
 
 # What the patient way meets again, and has words for.
-_UNUSUAL = (
-    AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError,
-    RefusedError,
-)
+_UNUSUAL = (AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError)
 
 
 @cython.no_gc  # it refers downwards only
@@ -133,6 +129,11 @@ cdef class Ordinary:
         -------
         Operation or None
             None where this is for the patient way.
+
+        Raises
+        ------
+        RefusedError
+            NIXL refuses to register the memory.
         """
         cdef Hold hold
         cdef Operation operation
@@ -155,7 +156,7 @@ cdef class Ordinary:
         return operation
 
     def begin(self, Plan plan not None) -> Operation | None:
-        """Start a transfer; or return None where it is for the patient way."""
+        """Start a transfer; or return None where it is for the patient way. Raises as `offer`."""
         cdef PeerState peer
         cdef Hold hold
         cdef Operation operation = None
