@@ -133,7 +133,7 @@ class PassiveOperation(AbstractOperation):
             if self._hold is None or not native.expose():
                 raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
             if self._stream is None:
-                self._stream = self._connection._engine.describe(self._hold, self._local.mem_type)
+                self._stream = engine.describe(self._hold, self._local.mem_type)
             made = self._metadata[hex_encode] = RdmaMetadata(
                 descriptors=self._serialized(),
                 nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),

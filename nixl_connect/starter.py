@@ -17,12 +17,13 @@ from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import row_by_row
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.lock import NotQuickError
-from nixl_connect._native.operation import NotRegisteredError, Operation
+from nixl_connect._native.operation import Operation
 from nixl_connect._native.ordinary import Ordinary
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
+from nixl_connect._native.request import NotRegisteredError, add_part
 from nixl_connect._native.used import UsedKeys
 from nixl_connect.errors import (
     InternalError,
@@ -426,9 +427,10 @@ class Starter:
     def _add_part(
         self, operation: Operation, plan: Plan, part: Part, registered: Regions, permit: Permit
     ) -> None:
-        """Build a transfer request whose registrations outlive it: see `Operation.add_part`."""
+        """Build a transfer request whose registrations outlive it: see `request`."""
         try:
-            operation.add_part(
+            add_part(
+                operation,
                 part.hold,
                 part.lane,
                 part.peer,

@@ -44,7 +44,7 @@ PRECISE = {
     "lock.persist.report": "Callable[[BaseException], None]",
     "collector.Collector.__new__.unknown": "list[tuple[float, Hold]]",
     "hold.Hold.acquire.owners": "list[object] | None",
-    "operation.Operation.add_part.owners": "list[object] | None",
+    "request.add_part.owners": "list[object] | None",
     "ordinary.Ordinary.__new__.peers": "dict[str, Peer]",
     "packing.Regions.join.tables": "list[Regions]",
     "plan.Local.__new__.memory": "list[object]",

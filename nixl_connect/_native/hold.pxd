@@ -6,7 +6,8 @@ from nixl_connect._native.core cimport Core
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.record cimport Record
-from nixl_connect._native.registry cimport Held, Registration, Registry
+from nixl_connect._native.registration cimport Held, Registration
+from nixl_connect._native.registry cimport Registry
 
 cdef class Hold:
     cdef Registry registry

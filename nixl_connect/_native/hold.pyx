@@ -15,17 +15,8 @@ from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.record cimport REASON_NOT_TOLD, REASON_PEER_LOST, REASON_TRANSFER
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.peer cimport PeerState
-from nixl_connect._native.registry cimport (
-    BRIEF,
-    NO_MEMORY,
-    STRETCH,
-    Registration,
-    Registry,
-    Told,
-    free_held,
-    let_go,
-    own,
-)
+from nixl_connect._native.registration cimport Registration, Told, free_held, let_go, own
+from nixl_connect._native.registry cimport BRIEF, NO_MEMORY, STRETCH, Registry
 
 from nixl_connect._native.agent import AgentForkedError
 from nixl_connect._native.lock import NotQuickError

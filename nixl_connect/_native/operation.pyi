@@ -12,12 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from nixl_connect._native.hold import Hold
-from nixl_connect._native.lane import Lane
-from nixl_connect._native.packing import Regions
 from nixl_connect._native.waker import Waker
-
-class NotRegisteredError(Exception):
-    """The agent has not registered memory of its own."""
 
 class Reason(IntEnum):
     """Why an operation ended; see record.pxd."""
@@ -50,64 +45,6 @@ class Operation:
     @property
     def hold(self) -> Hold | None:
         """What it holds, until that has been let go of."""
-
-    def add_part(
-        self,
-        hold: Hold,
-        lane: Lane | None,
-        peer: bytes,
-        kind: int,
-        local: Regions,
-        local_mem: int,
-        remote: Regions,
-        remote_mem: int,
-        *,
-        registered: Regions,
-        owners: list[object] | None,
-        within: bool,
-        patient: bool,
-    ) -> None:
-        """Add what to transfer: one request, of this connection's agent or of a lane's.
-
-        NIXL picks, for each row, any registration that covers it, and the request refers to that
-        one for as long as it lives. So all that cover a row are held, from before any could leave.
-        Within this agent that is so on both sides, and the memory of both is here: what is held
-        keeps it alive, too, whatever becomes of the passive operation.
-
-        Parameters
-        ----------
-        hold : Hold
-            Takes the registrations, which are those of its agent.
-        lane : Lane or None
-            Where to transfer it; each part of an operation on another lane.
-        peer : bytes
-            What that agent calls the peer.
-        kind : int
-            0 to read, 1 to write.
-        local, remote : Regions
-            What is transferred, row by row, within registered regions.
-        local_mem, remote_mem : int
-            Their memory types.
-        registered : Regions
-            What to register for the local ones.
-        owners : list or None
-            What keeps that alive, see `Hold.acquire`.
-        within : bool
-            Whether the peer is this agent.
-        patient : bool
-            Whether to register what takes long, and to wait for others.
-
-        Raises
-        ------
-        NativeError
-            NIXL refuses the transfer.
-        RefusedError
-            NIXL refuses to register the memory.
-        NotRegisteredError
-            The peer is this agent, and has not registered the remote regions.
-        NotQuickError
-            It takes patience, and there is none.
-        """
 
     @property
     def id(self) -> int:

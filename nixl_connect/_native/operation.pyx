@@ -10,18 +10,11 @@ threads held stays locked for ever: they refuse work, and when deallocated leave
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memset, strdup
 
-from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport peek_int
-from nixl_connect._native.capi cimport check
-from nixl_connect._native.census cimport READING, WRITING
 from nixl_connect._native.core cimport Core, retain_passive
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold, end_of, taken_back
-from nixl_connect._native.lane cimport Lane
-from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
     getpid,
     gettid,
@@ -33,7 +26,6 @@ from nixl_connect._native.posix cimport (
     usleep,
 )
 from nixl_connect._native.record cimport (
-    MOST_PARTS,
     REASON_CLOSED,
     REASON_LOCAL,
     REASON_NONE,
@@ -46,37 +38,21 @@ from nixl_connect._native.record cimport (
     STAGE_CLEAN,
     STAGE_QUARANTINED,
     STAGE_UNKNOWN,
-    Part,
     Record,
     live_records,
     release_record,
 )
-from nixl_connect._native.registry cimport (
-    BRIEF,
-    NOT_REGISTERED,
-    STRETCH,
-    Registration,
-    Registry,
-    Told,
-    let_go,
-    own,
-)
-from nixl_connect._native.status cimport CANCELLED, INITIALIZED, advance, is_final, read_status
+from nixl_connect._native.status cimport CANCELLED, advance, is_final, read_status
 from nixl_connect._native.transfer cimport LOOK, cancel, look, release_requests, start_active
 from nixl_connect._native.waker cimport Waiter, Waker, free_waiter, new_waiter
 
 from enum import IntEnum
 
 from nixl_connect._native.agent import AgentForkedError
-from nixl_connect._native.lock import NotQuickError
 
 # Blocking waits return to the interpreter this often (nanoseconds), so that signals are seen.
 cdef enum:
     SIGNAL_INTERVAL = 50_000_000
-
-
-class NotRegisteredError(Exception):
-    """The agent has not registered memory of its own."""
 
 
 class Reason(IntEnum):
@@ -191,131 +167,6 @@ cdef class Operation:
     def hold(self) -> Hold | None:
         """What it holds, until that has been let go of."""
         return None if self.record.hold is NULL else <Hold>self.record.hold
-
-    def add_part(
-        self, Hold hold not None, lane: Lane | None, bytes peer not None, int kind,
-        Regions local not None, int local_mem, Regions remote not None, int remote_mem, *,
-        Regions registered not None, owners: list | None, bint within, bint patient
-    ) -> None:
-        """Add what to transfer: one request, of this connection's agent or of a lane's.
-
-        NIXL picks, for each row, any registration that covers it, and the request refers to that
-        one for as long as it lives. So all that cover a row are held, from before any could leave.
-        Within this agent that is so on both sides, and the memory of both is here: what is held
-        keeps it alive, too, whatever becomes of the passive operation.
-
-        Parameters
-        ----------
-        hold : Hold
-            Takes the registrations, which are those of its agent.
-        lane : Lane or None
-            Where to transfer it; each part of an operation on another lane.
-        peer : bytes
-            What that agent calls the peer.
-        kind : int
-            0 to read, 1 to write.
-        local, remote : Regions
-            What is transferred, row by row, within registered regions.
-        local_mem, remote_mem : int
-            Their memory types.
-        registered : Regions
-            What to register for the local ones.
-        owners : list or None
-            What keeps that alive, see `Hold.acquire`.
-        within : bool
-            Whether the peer is this agent.
-        patient : bool
-            Whether to register what takes long, and to wait for others.
-
-        Raises
-        ------
-        NativeError
-            NIXL refuses the transfer.
-        RefusedError
-            NIXL refuses to register the memory.
-        NotRegisteredError
-            The peer is this agent, and has not registered the remote regions.
-        NotQuickError
-            It takes patience, and there is none.
-        """
-        cdef int rc = 0
-        cdef bint entered = False
-        cdef const char* name = peer
-        cdef Registry registry = hold.registry
-        cdef Registration* made = NULL
-        cdef Registration* theirs = NULL
-        cdef Registration* over = NULL
-        cdef Told told, gone, kept
-        cdef int refused = 0
-        cdef Lane its = lane
-        cdef Agent agent = self.agent if its is None else its.agent
-        if self.is_started or self.record.part_count == MOST_PARTS:
-            raise RuntimeError("the operation takes no more parts")
-        if self.generation != fork_generation():
-            raise AgentForkedError
-        cdef Part* part = &self.record.parts[self.record.part_count]
-        part.peer = strdup(name)
-        if part.peer is NULL:
-            raise MemoryError
-        part.agent = agent.handle
-        try:
-            if within and local_mem == remote_mem:
-                # What is registered for one side may hide what the other one has.
-                registered = Regions.join([registered, remote])
-            while not entered:
-                memset(&told, 0, sizeof(Told))
-                memset(&gone, 0, sizeof(Told))
-                memset(&kept, 0, sizeof(Told))
-                with nogil:
-                    entered = registry.enter(STRETCH if patient else BRIEF)
-                    if entered:
-                        over = registry.tidy(&gone, &kept)
-                        if within and not registry.holds(remote, remote_mem):
-                            rc = NOT_REGISTERED
-                        if rc == 0:
-                            rc = registry.take(
-                                registered, local_mem, &hold.held, patient, &made, &told
-                            )
-                        if rc == 0 and within and local_mem != remote_mem:
-                            rc = registry.take(
-                                remote, remote_mem, &hold.held, patient, &theirs, &told
-                            )
-                        if rc == 0:
-                            rc = agent.create_request(
-                                kind, local, local_mem, remote, remote_mem, name, &part.request
-                            )
-                            refused = rc
-                        if rc == 0:
-                            rc = registry.cover(local, local_mem, &hold.held)
-                        if rc == 0 and within:
-                            rc = registry.cover(remote, remote_mem, &hold.held)
-                        registry.leave()
-                if not entered:
-                    if not patient:
-                        raise NotQuickError
-                    PyErr_CheckSignals()
-            own(made, owners)
-            let_go(over)
-            registry.say(&gone, &kept)
-            check(refused, "create_xfer_req")
-            if rc == NOT_REGISTERED:
-                raise NotRegisteredError
-            if rc:
-                registry.fail(rc, &told)
-        except BaseException:
-            free(part.peer)
-            part.peer = NULL
-            raise
-        registry.say_made(&told)
-        self.record.kind = WRITING if kind else READING
-        self.record.writes = kind != 0
-        self.record.nbytes += local.nbytes
-        part.record = self.record
-        if its is not None:
-            part.lane = its.state
-            self.lanes = [its] if self.lanes is None else [*self.lanes, its]
-        self.record.part_count += 1
-        advance(&self.record.status, INITIALIZED)
 
     @property
     def id(self) -> int:

@@ -26,7 +26,7 @@ from nixl_connect._native.used cimport UsedKeys
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.lock import NotQuickError
-from nixl_connect._native.operation import NotRegisteredError
+from nixl_connect._native.request import NotRegisteredError, add_part
 
 # What the patient way meets again, and has words for.
 _UNUSUAL = (AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError)
@@ -190,14 +190,16 @@ cdef class Ordinary:
             operation = self.reactor.active(
                 peer.alias, peer.identity, peer.near, plan.key, told_as, self.quarantine, hold
             )
-            operation.add_part(
-                hold, None, peer.alias, plan.kind, local.regions, local.mem_type, plan.remote,
-                plan.remote_mem, registered=local.registered, owners=local._memory, within=False,
-                patient=False,
+            add_part(
+                operation, hold, None, peer.alias, plan.kind, local.regions, local.mem_type,
+                plan.remote, plan.remote_mem, registered=local.registered, owners=local._memory,
+                within=False, patient=False,
             )
             operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
             if self.registry.debugging:
                 self.report(operation, "write" if plan.kind else "read", nbytes, name)
+            # If it has ended meanwhile, what it held is free again: its addresses come back soon.
+            self.collector.collect()
             return operation
         except _UNUSUAL:
             return None

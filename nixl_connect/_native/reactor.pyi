@@ -50,7 +50,7 @@ class Reactor:
         quarantine: float,
         hold: Hold,
     ) -> Operation:
-        """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
+        """Make a transfer. `request.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------

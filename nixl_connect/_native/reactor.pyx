@@ -132,7 +132,7 @@ cdef class Reactor:
         self, bytes peer not None, bytes identity not None, bint near, bytes key not None,
         told_as: bytes | None, quarantine: float, Hold hold not None
     ) -> Operation:
-        """Make a transfer. `Operation.add_part` says of what, and `Operation.start` posts it.
+        """Make a transfer. `request.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.hold cimport Hold
 from nixl_connect._native.packing cimport Regions
-from nixl_connect._native.registry cimport Registration
+from nixl_connect._native.registration cimport Registration
 
 from nixl_connect._native.envelope import sections_of
 
