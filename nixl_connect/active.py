@@ -94,7 +94,7 @@ class ActiveOperation(AbstractOperation):
         if not is_read and within(regions) is not None:
             refuse_within("remote_metadata.descriptors", regions)
         # Of another process's memory the addresses say nothing, not even where it is shared.
-        if mem_type == self._local.mem_type and is_here(described.connections):
+        if is_here(described.connections) and device.kind is self._items[0].device.kind:
             refuse_between(self._local.regions, regions, is_read=is_read)
         local = self._local
         if local.regions is not local.registered and isinstance(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
@@ -17,7 +17,7 @@ from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local
-from nixl_connect._native.span import gathered, mark, with_streams
+from nixl_connect._native.span import gathered, have_streams, mark
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
@@ -46,6 +46,8 @@ Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
 """The descriptors that an operation accepts."""
 
 
+# What `gathered` returns: native code does not know that spans are descriptors.
+_Plain = tuple[list[Descriptor], Regions, list[object]]
 _COMPLETE = int(OperationStatus.COMPLETE)
 
 
@@ -76,7 +78,7 @@ class AbstractOperation(ABC):
         plain = gathered(local_descriptors, options.max_descriptors, written)
         self._items: Sequence[Descriptor | Blocks]
         if plain is not None:  # no blocks among them, and nothing wrong
-            self._descriptors, rows, memory = plain
+            self._descriptors, rows, memory = cast("_Plain", plain)
             self._items = self._descriptors
             self._local = Local(rows, rows, self._descriptors[0]._mem_type, memory)
         else:
@@ -157,17 +159,15 @@ class AbstractOperation(ABC):
 
     def _fence(self) -> Fence | None:
         """Return what the descriptors' streams have been given to do by now, if they have any."""
-        streaming = with_streams(self._descriptors)
-        if not streaming:
+        if not have_streams(self._descriptors):
             return None
-        return Fence({(x.device, x._stream) for x in streaming if x._stream is not None})
+        return Fence({(x.device, x._stream) for x in self._descriptors if x._stream is not None})
 
     def _begin_blocking(self) -> None:
         """Begin on the caller's thread, once the descriptors' streams are done."""
-        if with_streams(self._descriptors):
-            fence = self._fence()
-            if fence is not None:
-                fence.wait(Permit(self._timeout))
+        fence = self._fence()
+        if fence is not None:
+            fence.wait(Permit(self._timeout))
         if not self._begin_at_once():
             self._begin(Permit(self._timeout))
 

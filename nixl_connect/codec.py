@@ -13,9 +13,9 @@ import zlib
 from nixl_connect._native import envelope
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.named import contradicts
+from nixl_connect._native.text import TAG
 from nixl_connect.errors import MetadataError
 
-_BASE64_TAG = "b64:"
 # Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
 # too, is remembered; no metadata that is malformed is.
 _SHORT = 4096
@@ -113,8 +113,8 @@ def parse_nixl_metadata(blob: bytes) -> Envelope:
 def stream_of(text: str) -> bytes:
     """Return the zlib stream of a wire form."""
     try:
-        if text.startswith(_BASE64_TAG):
-            return base64.b64decode(text[len(_BASE64_TAG) :], validate=True)
+        if text.startswith(TAG):
+            return base64.b64decode(text[len(TAG) :], validate=True)
         return bytes.fromhex(text)
     except ValueError as error:
         raise MetadataError(f"nixl_metadata is neither base64 nor hexadecimal: {error}") from None

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from nixl_connect._native.span import with_streams
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocking import BlockingTwins
@@ -334,7 +333,7 @@ class Connector(BlockingTwins):
         """Begin an operation, or have it cancelled."""
         timeout = operation._timeout
         try:
-            fence = operation._fence() if with_streams(operation._descriptors) else None
+            fence = operation._fence()
             if fence is not None:
                 await self._beginnings.begin(fence.wait, fence.name, timeout)
             if not operation._begin_at_once():

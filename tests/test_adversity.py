@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from calls import led
+from dropped import Memory
 from holding import held
 from processes import DEADLINE, until
 
@@ -86,21 +87,6 @@ def test_a_cycle_of_garbage_with_an_operation_and_its_connector():
         cycle["cycle"] = cycle
         del connector, operation, cycle
         gc.collect()
-
-
-class Memory:
-    """Memory that does something when it is dropped."""
-
-    def __init__(self, do):
-        self.memory = np.zeros(8, np.uint8)
-        self.do = do
-
-    @property
-    def __array_interface__(self):
-        return self.memory.__array_interface__
-
-    def __del__(self):
-        self.do()
 
 
 def test_an_exception_in_the_middle_of_collecting_loses_nothing(make_connector, caplog):

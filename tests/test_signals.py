@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from dropped import Memory
 from processes import run_python, until
 
 import nixl_connect as nc
@@ -107,23 +107,14 @@ def test_a_finalizer_that_closes_its_connector_while_another_thread_does(make_co
         def __del__(self):
             connector.close_blocking()
 
-    class Memory:
-        """Dropped in the middle of letting go."""
+    def dropped():
+        """In the middle of letting go."""
+        inside.set()
+        until(lambda: engine._shutting_down)
+        time.sleep(0.05)  # the other thread waits for this one
+        gc.collect()
 
-        def __init__(self):
-            self.memory = np.zeros(8, np.uint8)
-
-        @property
-        def __array_interface__(self):
-            return self.memory.__array_interface__
-
-        def __del__(self):
-            inside.set()
-            until(lambda: engine._shutting_down)
-            time.sleep(0.05)  # the other thread waits for this one
-            gc.collect()
-
-    operation = connector.create_readable_blocking(nc.Descriptor(Memory()))
+    operation = connector.create_readable_blocking(nc.Descriptor(Memory(dropped)))
 
     def cancel(operations):
         operations.pop().cancel()

@@ -45,26 +45,22 @@ PRECISE = {
     "collector.Collector.__new__.unknown": "list[tuple[float, Hold]]",
     "hold.Hold.acquire.owners": "list[object] | None",
     "request.add_part.owners": "list[object] | None",
-    "ordinary.Ordinary.__new__.peers": "dict[str, Peer]",
+    "ordinary.Ordinary.__new__.peers": "Mapping[str, PeerState]",
     "packing.Regions.join.tables": "list[Regions]",
     "plan.Local.__new__.memory": "list[object]",
     "packing.coalesce.edges": "list[int]",
     "ranges.RangeMap.add_many.items": "list[tuple[int, int, object]]",
     "readers.of_dicts.items": "list[object]",
-    "readers.of_list.items": "list[SerializedDescriptor]",
-    "span.gathered.return": "tuple[list[Descriptor], Regions, list[object]] | None",
-    "span.mark.items": "list[Descriptor]",
-    "span.with_streams.items": "list[Descriptor]",
-    "span.with_streams.return": "list[Descriptor]",
+    "readers.of_list.items": "Sequence[object]",
+    "span.mark.items": "Sequence[Span]",
+    "span.have_streams.items": "Sequence[Span]",
     "waker.Waker.drain.return": "list[int]",
 }
 # What they name; ruff removes what a stub does not use.
 IMPORTS = """\
-from collections.abc import Callable
-from nixl_connect.descriptor import Descriptor
+from collections.abc import Callable, Mapping, Sequence
 from nixl_connect._native.hold import Hold
-from nixl_connect.peer import Peer
-from nixl_connect.region import SerializedDescriptor
+from nixl_connect._native.peer import PeerState
 """
 
 

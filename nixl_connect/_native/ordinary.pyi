@@ -7,14 +7,16 @@ not so, or anything fails, all is undone and nothing is said: the patient way, i
 the same again, step by step, with all that may be needed and with the words for what may be wrong.
 """
 
+from collections.abc import Mapping
+
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.collector import Collector
 from nixl_connect._native.operation import Operation
+from nixl_connect._native.peer import PeerState
 from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import Registry
 from nixl_connect._native.used import UsedKeys
-from nixl_connect.peer import Peer
 
 class Ordinary:
     """The ordinary call of one engine. Safe to call from any thread.
@@ -56,7 +58,7 @@ class Ordinary:
         registry: Registry,
         collector: Collector,
         used: UsedKeys,
-        peers: dict[str, Peer],
+        peers: Mapping[str, PeerState],
         *,
         quarantine: float,
         most_quarantined: int,

@@ -8,10 +8,11 @@ All rows are of one kind of device. Its name is returned as ``b"cpu"``, or as ``
 which the number of each row follows.
 """
 
-from nixl_connect._native.packing import Regions
-from nixl_connect.region import SerializedDescriptor
+from collections.abc import Sequence
 
-def of_list(items: list[SerializedDescriptor]) -> tuple[bytes, Regions] | None:
+from nixl_connect._native.packing import Regions
+
+def of_list(items: Sequence[object]) -> tuple[bytes, Regions] | None:
     """Return the rows of descriptors that have been read one by one. Results as for `read_json`."""
 
 def of_dicts(items: list[object]) -> tuple[bytes, Regions] | None:

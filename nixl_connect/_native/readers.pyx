@@ -240,7 +240,7 @@ def of_list(list items not None) -> tuple[bytes, Regions] | None:
         try:
             if not rows.add(item.device, item.ptr, item.size):
                 return None
-        except (AttributeError, OverflowError, TypeError):
+        except (AttributeError, OverflowError, TypeError, ValueError):
             return None  # it was changed after it was read
     return rows.done()
 

@@ -5,8 +5,9 @@ What an operation needs of its descriptors is read here, field by field: there m
 thousand. All of it runs under the GIL and calls no Python code, so it is one step to all others.
 """
 
+from collections.abc import Sequence
+
 from nixl_connect._native.packing import Regions
-from nixl_connect.descriptor import Descriptor
 
 class Span:
     """Span(data, *, stream=None)
@@ -18,7 +19,7 @@ class Span:
 
 def gathered(
     given: object, limit: int, written: bool
-) -> tuple[list[Descriptor], Regions, list[object]] | None:
+) -> tuple[list[object], Regions, list[object]] | None:
     """Return descriptors as a list, their rows, and what keeps their memory alive.
 
     Or None where something else is among them, or something is to be said against one: more than
@@ -30,8 +31,8 @@ def gathered(
         A descriptor, or a list or tuple of them.
     """
 
-def mark(items: list[Descriptor], used: object) -> None:
+def mark(items: Sequence[Span], used: object) -> None:
     """Note with which connection these descriptors were last used."""
 
-def with_streams(items: list[Descriptor]) -> list[Descriptor]:
-    """Return those of these descriptors that have a stream to wait for."""
+def have_streams(items: Sequence[Span]) -> bool:
+    """Whether one of these descriptors has a stream to wait for."""

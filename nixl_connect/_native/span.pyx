@@ -241,7 +241,10 @@ def mark(list items not None, used: object) -> None:
         span._last_used = used
 
 
-def with_streams(list items not None) -> list[Span]:
-    """Return those of these descriptors that have a stream to wait for."""
+def have_streams(list items not None) -> bool:
+    """Whether one of these descriptors has a stream to wait for."""
     cdef Span span
-    return [span for span in items if span._stream is not None]
+    for span in items:
+        if span._stream is not None:
+            return True
+    return False

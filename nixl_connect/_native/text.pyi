@@ -8,6 +8,8 @@ stream at hand: with its registration, for as long as that lasts.
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.hold import Hold
 
+TAG = "b64:"
+
 def deflate(blob: bytes) -> bytes:
     """Return the blob as one zlib stream (RFC 1950): deflated if it is long, else only wrapped.
 

@@ -19,6 +19,9 @@ from nixl_connect._native.envelope import sections_of
 import zlib
 from binascii import b2a_base64
 
+# What the wire form in base64 begins with.
+TAG = "b64:"
+
 cdef enum:
     # Up to this many bytes are not deflated.
     STORED = 2048
@@ -57,7 +60,7 @@ def deflate(bytes blob not None) -> bytes:
 
 def text_of(bytes stream not None) -> str:
     """Return the wire form of a zlib stream."""
-    return "b64:" + (<bytes>b2a_base64(stream, newline=False)).decode("ascii")
+    return TAG + (<bytes>b2a_base64(stream, newline=False)).decode("ascii")
 
 
 def describe(
