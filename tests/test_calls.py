@@ -19,7 +19,7 @@ import nixl_connect as nc
 # At most so many, on every version of Python: a few above what is counted now. A change that makes
 # fewer lowers them.
 CEILINGS = {
-    "a pair, blocking": 66,
+    "a pair, blocking": 69,
     "a pair, asyncio": 180,
     "a prepared post": 17,
     "1,000 descriptors": 260,
