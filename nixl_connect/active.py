@@ -17,7 +17,6 @@ from nixl_connect._native.registry import RefusedError
 from nixl_connect.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
-from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import HOST, Device
@@ -65,9 +64,22 @@ class ActiveOperation(AbstractOperation):
             raise ArgumentTypeError(
                 f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}{hint}"
             )
-        written = self._kind is OperationKind.READ
-        super().__init__(connection, local_descriptors, timeout, written=written)
-        options = connection._engine.options
+        super().__init__(
+            connection, local_descriptors, timeout, written=self._kind is OperationKind.READ
+        )
+        engine = connection._engine
+        plan = None
+        if engine.options.seal is None:
+            plan = engine.starter.ordinary.plan(
+                self._kind - 1, remote_metadata, self._local, self._timeout
+            )
+        self._plan: Plan = plan or self._checked(remote_metadata)
+        if _begin:
+            self._begin_blocking()
+
+    def _checked(self, remote_metadata: RdmaMetadata) -> Plan:
+        """Return what the transfer is about, with a look at everything; or say what is wrong."""
+        engine = self._connection._engine
         if remote_metadata.operation_kind != self._kind:
             self._refuse_pairing(remote_metadata)
         try:
@@ -79,12 +91,10 @@ class ActiveOperation(AbstractOperation):
                 f"remote_metadata: notification_key must have 1 to {_LONGEST_KEY} bytes, "
                 f"not {len(key)}"
             )
-        if options.seal is not None:
-            options.seal.check(remote_metadata)
+        if engine.options.seal is not None:
+            engine.options.seal.check(remote_metadata)
         regions, device = _remote_regions(remote_metadata, self._local.regions)
-        blob, described = read_nixl_metadata(
-            remote_metadata.nixl_metadata, options.max_metadata_bytes
-        )
+        blob, described = engine.starter.ordinary.described(remote_metadata.nixl_metadata)
         mem_type = device.mem_type
         if not names(described.sections, regions, mem_type):
             raise MetadataError(
@@ -106,11 +116,7 @@ class ActiveOperation(AbstractOperation):
             edges |= _edges(len(x) if isinstance(x, Blocks) else 1 for x in self._items)
             mine, regions = coalesce(local.regions, regions, sorted(edges))
             local = Local(mine, local.registered, local.mem_type, local.memory)
-        self._plan = Plan(
-            self._kind - 1, local, regions, mem_type, described, blob, key, self._timeout
-        )
-        if _begin:
-            self._begin_blocking()
+        return Plan(self._kind - 1, local, regions, mem_type, described, blob, key, self._timeout)
 
     def _refuse_pairing(self, metadata: RdmaMetadata) -> None:
         theirs = {1: "a readable operation", 2: "a writable operation"}.get(

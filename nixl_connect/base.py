@@ -6,10 +6,9 @@ is a separate step, so that connectors can choose the thread for it.
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
@@ -17,7 +16,7 @@ from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local
-from nixl_connect._native.span import gathered, have_streams, mark
+from nixl_connect._native.span import have_streams, taken
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
@@ -46,8 +45,8 @@ Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
 """The descriptors that an operation accepts."""
 
 
-# What `gathered` returns: native code does not know that spans are descriptors.
-_Plain = tuple[list[Descriptor], Regions, list[object]]
+# What `taken` returns: native code does not know that spans are descriptors.
+_Taken = tuple[list[Any], Local]
 _COMPLETE = int(OperationStatus.COMPLETE)
 
 
@@ -75,19 +74,21 @@ class AbstractOperation(ABC):
         self._released = False
         self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
         # Sizes are read once: pools change that of a descriptor for their next operation.
-        plain = gathered(local_descriptors, options.max_descriptors, written)
+        plain: _Taken | None = taken(
+            local_descriptors, options.max_descriptors, written, connection._reference
+        )
         self._items: Sequence[Descriptor | Blocks]
         if plain is not None:  # no blocks among them, and nothing wrong
-            self._descriptors, rows, memory = cast("_Plain", plain)
-            self._items = self._descriptors
-            self._local = Local(rows, rows, self._descriptors[0]._mem_type, memory)
-        else:
-            items = _checked(local_descriptors, options.max_descriptors, written=written)
-            self._items = items
-            self._descriptors, self._local = _gathered(items)
+            self._items = self._descriptors = plain[0]
+            self._local: Local = plain[1]
+            return
+        items = _checked(local_descriptors, options.max_descriptors, written=written)
+        self._items = items
+        self._descriptors, self._local = _gathered(items)
         if written and within(self._local.regions) is not None:
             refuse_within("local_descriptors", self._local.regions)
-        mark(self._descriptors, weakref.ref(connection))
+        for descriptor in self._descriptors:
+            descriptor._last_used = connection._reference
 
     @property
     def connection(self) -> Connection:

@@ -6,19 +6,14 @@ The bytes come from anywhere: nothing is inflated beyond a limit.
 from __future__ import annotations
 
 import base64
-import functools
 import sys
 import zlib
 
 from nixl_connect._native import envelope
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.named import contradicts
-from nixl_connect._native.text import TAG
+from nixl_connect._native.text import TAG, blob_of
 from nixl_connect.errors import MetadataError
-
-# Peers hand out the same memory again and again. What is short enough to keep (bytes), inflated
-# too, is remembered; no metadata that is malformed is.
-_SHORT = 4096
 
 
 def decode_nixl_metadata(text: str, limit: int) -> bytes:
@@ -39,6 +34,9 @@ def decode_nixl_metadata(text: str, limit: int) -> bytes:
     """
     if not text:
         raise MetadataError("nixl_metadata must not be empty")
+    plain = blob_of(text, limit)
+    if plain is not None:
+        return plain
     if len(text) > 2 * limit + 16:
         raise MetadataError(
             f"nixl_metadata has {len(text)} characters, for over max_metadata_bytes, {limit}"
@@ -76,20 +74,8 @@ def read_nixl_metadata(text: str, limit: int) -> tuple[bytes, Envelope]:
     MetadataError
         Malformed, or over `limit` bytes.
     """
-    if len(text) <= _SHORT:
-        try:
-            return _read_again(text, min(limit, _SHORT))
-        except MetadataError:
-            pass  # malformed, or long once it is inflated
-    return _read(text, limit)
-
-
-def _read(text: str, limit: int) -> tuple[bytes, Envelope]:
     blob = decode_nixl_metadata(text, limit)
     return blob, parse_nixl_metadata(blob)
-
-
-_read_again = functools.lru_cache(maxsize=256)(_read)
 
 
 def parse_nixl_metadata(blob: bytes) -> Envelope:

@@ -48,6 +48,8 @@ class Connection:
         self._connector = connector
         self._name = f"{connector.name}-{number}"
         self._engine = Engine(self._name, connector._options)
+        # For descriptors, which note where they were used.
+        self._reference: weakref.ref[Connection] = weakref.ref(self)
         # When the connection is dropped the engine closes, on a thread of its own. At the
         # interpreter's exit the engine sees to that itself.
         weakref.finalize(self, self._engine.keeper.request_close).atexit = False

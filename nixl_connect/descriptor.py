@@ -181,9 +181,8 @@ class Descriptor(Span):
     def metadata(self) -> SerializedDescriptor:
         """The descriptor as it is sent to peers."""
         if self._metadata is None:
-            self._metadata = SerializedDescriptor(
-                device=str(self.device), ptr=self._address, size=self._size
-            )
+            device = "cpu" if self._device is None else str(self._device)
+            self._metadata = SerializedDescriptor(device=device, ptr=self._address, size=self._size)
         return self._metadata
 
     def slice(self, offset: int, length: int) -> Descriptor:

@@ -150,6 +150,7 @@ class Engine:
             quarantine=options.quarantine,
             most_quarantined=options.max_quarantine_bytes,
             usable=self._usable,
+            most_metadata=options.max_metadata_bytes,
         )
         self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
         self._prepared_lock = threading.RLock()

@@ -65,6 +65,12 @@ class Ledger:
         # frees them all, in use or not.
         self._shapes: set[tuple[str, int, int, bytes]] = set()
 
+    @property
+    def everywhere(self) -> dict[tuple[str, int, int], bytes]:
+        """The keys that are for all memory, by backend, memory type and device."""
+        found = ((at, table.everywhere) for at, table in self._tables.items())
+        return {at: key for at, key in found if key is not None}
+
     def trust(self, other: Ledger) -> None:
         """Accept what keys look like that were accepted over another connection to the peer."""
         self._shapes |= other._shapes

@@ -7,6 +7,7 @@ import os
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
+from nixl_connect._native.span import are_unchanged
 from nixl_connect._native.text import text_of
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
@@ -98,10 +99,10 @@ class PassiveOperation(AbstractOperation):
         if len(rows) > FEW:
             kind = str(self._descriptors[0].device.kind)
             return RowDescriptors(kind if kind == "cpu" else f"{kind}:", rows)
+        if are_unchanged(self._descriptors, rows):
+            return [item.metadata for item in self._descriptors]
         return [
-            item.metadata
-            if item._row == rows[i]
-            else SerializedDescriptor(device=str(item.device), ptr=rows[i][0], size=rows[i][1])
+            SerializedDescriptor(device=str(item.device), ptr=rows[i][0], size=rows[i][1])
             for i, item in enumerate(self._descriptors)
         ]
 

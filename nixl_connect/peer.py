@@ -18,11 +18,10 @@ class Peer(PeerState):
         The agent's name.
     """
 
-    __slots__ = ("connections", "lanes_failed", "ledger", "name")
+    __slots__ = ("lanes_failed", "ledger", "name")
 
     def __init__(self, alias: bytes, identity: bytes, name: str) -> None:  # noqa: ARG002
         self.name: str = name
-        self.connections: dict[str, bytes] = {}
         self.ledger: Ledger = Ledger()
         """What is loaded over it."""
         self.lanes_failed: int = 0
@@ -52,3 +51,4 @@ class Peer(PeerState):
         """Note that metadata has been loaded, as `compare` returned it."""
         self.connections.update(envelope.connections)
         self.ledger.note(loaded)
+        self.everywhere = self.ledger.everywhere

@@ -31,6 +31,7 @@ from typing import Any
 from nixl_connect._native.agent import Agent, LongCall
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, write
+from nixl_connect.agents import is_here
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
 from nixl_connect.files import require_files
 from nixl_connect.identity import identity_of
@@ -287,6 +288,7 @@ class Peers:
             permit.need_patience()
             alias = alias_of(envelope.agent, next(self._aliases))
             new = Peer(alias, self.identity_of(envelope), envelope.agent)
+            new.here = is_here(envelope.connections)
             _, claim.missing = new.compare(envelope, self._limit)
             if old is None:
                 old = self.by_name[envelope.agent] = new

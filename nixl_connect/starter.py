@@ -25,6 +25,7 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.request import NotRegisteredError, add_part
 from nixl_connect._native.used import UsedKeys
+from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.errors import (
     InternalError,
     PeerLostError,
@@ -101,6 +102,8 @@ class Starter:
         Bytes of such memory from which on no passive operation is made.
     usable : context manager
         Refuses work once the engine is closed or forked, and translates errors.
+    most_metadata : int
+        Most bytes of NIXL's metadata to read.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Starter:
         quarantine: float,
         most_quarantined: int,
         usable: AbstractContextManager[None],
+        most_metadata: int,
     ) -> None:
         self._reactor = reactor
         self._agent = agent
@@ -133,6 +137,7 @@ class Starter:
             keeper.collector,
             self._used,
             peers.by_name,
+            functools.partial(read_nixl_metadata, limit=most_metadata),
             quarantine=quarantine,
             most_quarantined=most_quarantined,
             inline=INLINE_BYTES,

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import random
 import tracemalloc
 import zlib
 
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nixl_connect import MetadataError
-from nixl_connect._native.text import text_of
-from nixl_connect.codec import decode_nixl_metadata, inflate
+from nixl_connect._native.text import blob_of, deflate, text_of
+from nixl_connect.codec import decode_nixl_metadata, inflate, stream_of
 
 LIMIT = 4096
 
@@ -120,3 +121,52 @@ def compressed(data, wbits):
 def test_bad_texts(text):
     with pytest.raises(MetadataError):
         decode_nixl_metadata(text, LIMIT)
+
+
+@pytest.mark.parametrize("size", [*range(8), 100, 2047, 2048])
+def test_what_is_only_wrapped_is_read_back(size):
+    blob = random.Random(size).randbytes(size)
+    text = text_of(deflate(blob))
+    assert text == "b64:" + base64.b64encode(deflate(blob)).decode()
+    assert blob_of(text, 4096) == blob
+    assert blob_of(text, size) == blob
+    assert zlib.decompress(deflate(blob)) == blob
+    if size:
+        assert blob_of(text, size - 1) is None  # over the limit
+
+
+def test_other_forms_are_for_who_reads_every_form():
+    blob = bytes(2049)
+    others = (
+        text_of(deflate(blob)),  # deflated
+        text_of(zlib.compress(b"short")),
+        deflate(b"short").hex(),
+        "",
+        "b64:",
+        "b64:===",
+        "b64:ÿÿÿÿ",
+        "é" * 8,
+    )
+    for text in others:
+        assert blob_of(text, 4096) is None
+
+
+def test_the_short_way_reads_nothing_that_the_long_way_refuses():
+    """Each text with one character changed, left out or added, or cut short."""
+    dice = random.Random(7)
+    characters = "ABCXYZabcxyz0189+/=-_ \n\0é:"
+    for _ in range(3000):
+        blob = dice.randbytes(dice.randrange(40))
+        text = text_of(deflate(blob))
+        at = dice.randrange(len(text))
+        text = dice.choice(
+            (
+                text[:at] + dice.choice(characters) + text[at + 1 :],
+                text[:at] + text[at + 1 :],
+                text[:at] + dice.choice(characters) + text[at:],
+                text[:at],
+            )
+        )
+        found = blob_of(text, 4096)
+        if found is not None:
+            assert inflate(stream_of(text), 4096) == found

@@ -118,7 +118,7 @@ def test_builds_without_isolation_have_the_same_tools(project):
 # Those that glibc has had since long before 2.28, in libraries that are part of it since 2.34.
 MOVED = re.compile(
     r"dl(open|sym|error|close|addr)|pthread_(create|join|sigmask|condattr_setclock|mutex_(try|timed)lock"
-    r"|rwlock_(init|destroy|rdlock|wrlock|unlock))"
+    r"|mutexattr_(init|destroy|settype)|rwlock_(init|destroy|rdlock|wrlock|unlock))"
 )
 
 

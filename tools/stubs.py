@@ -34,8 +34,11 @@ SLOTS = {
 }
 
 # Cython knows no more than "list" and "dict" of these parameters and results; callers are held to
-# this. Each by module, class, function and parameter ("return" for the result).
+# this. Each by module, class, function and parameter ("return" for the result), or attribute.
 PRECISE = {
+    "agent.Agent.partial_metadata.regions": "Regions | None",
+    "reactor.Reactor.active.told_as": "bytes | None",
+    "peer.PeerState.told_as": "bytes | None",
     "agent.Agent.create_backend.parameters": "dict[bytes, bytes]",
     "envelope.write.sections": "list[Section]",
     "envelope.names.sections": "list[Section]",
@@ -46,19 +49,26 @@ PRECISE = {
     "hold.Hold.acquire.owners": "list[object] | None",
     "request.add_part.owners": "list[object] | None",
     "ordinary.Ordinary.__new__.peers": "Mapping[str, PeerState]",
+    "overlaps.between.return": "tuple[int, int] | None",
+    "overlaps.within.return": "tuple[int, int] | None",
     "packing.Regions.join.tables": "list[Regions]",
-    "plan.Local.__new__.memory": "list[object]",
+    "plan.Local.__init__.memory": "list[object]",
     "packing.coalesce.edges": "list[int]",
     "ranges.RangeMap.add_many.items": "list[tuple[int, int, object]]",
     "readers.of_dicts.items": "list[object]",
     "readers.of_list.items": "Sequence[object]",
-    "span.mark.items": "Sequence[Span]",
+    "readers.of_list.return": "tuple[bytes, Regions] | None",
+    "peer.PeerState.connections": "dict[str, bytes]",
+    "peer.PeerState.everywhere": "dict[tuple[str, int, int], bytes]",
+    "ordinary.Ordinary.__new__.read": "Callable[[str], tuple[bytes, Envelope]]",
+    "span.are_unchanged.items": "Sequence[Span]",
     "span.have_streams.items": "Sequence[Span]",
     "waker.Waker.drain.return": "list[int]",
 }
 # What they name; ruff removes what a stub does not use.
 IMPORTS = """\
 from collections.abc import Callable, Mapping, Sequence
+from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.peer import PeerState
 """
@@ -125,6 +135,11 @@ def refine(body: list[ast.stmt], scope: str, missing: set[str]) -> None:
     for node in body:
         if isinstance(node, ast.ClassDef):
             refine(node.body, f"{scope}.{node.name}", missing)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            name = f"{scope}.{node.target.id}"
+            if name in PRECISE:
+                node.annotation = ast.Name(PRECISE[name])
+                missing.discard(name)
         elif isinstance(node, ast.FunctionDef):
             name = f"{scope}.{node.name}"
             for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):

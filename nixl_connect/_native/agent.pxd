@@ -25,6 +25,7 @@ cdef class Agent:
     cdef bint keeps_busy(self) noexcept nogil
     cdef int enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
+    cpdef bytes partial_metadata(self, Regions regions, int mem_type)
     cdef void _destroy(self)
     cdef bytes _named(self, bytes metadata)
     cdef bytes _take(self, int rc, void* data, size_t size, const char* call)

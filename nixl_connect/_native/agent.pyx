@@ -28,8 +28,8 @@ from nixl_connect._native.descriptors cimport hang_up, label_from_here, next_lab
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
+    init_brief,
     pthread_mutex_destroy,
-    pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     pthread_rwlock_destroy,
@@ -122,7 +122,7 @@ cdef class Agent:
         config.progress_delay_us = 0
         config.listen_delay_us = 0
         config.capture_telemetry = False
-        if pthread_rwlock_init(&self.gate, NULL) or pthread_mutex_init(&self.progress, NULL):
+        if pthread_rwlock_init(&self.gate, NULL) or init_brief(&self.progress):
             raise MemoryError("pthread_rwlock_init")
         with nogil:
             keep(&kept)
@@ -274,7 +274,7 @@ cdef class Agent:
                 self.leave()
         return self._named(self._take(rc, data, size, "get_local_md"))
 
-    def partial_metadata(self, regions: Regions | None, int mem_type) -> bytes:
+    cpdef bytes partial_metadata(self, Regions regions, int mem_type):
         """Return the metadata of some regions, each exactly as registered.
 
         With connection info when `regions` is None, without it otherwise: the C API offers no more.

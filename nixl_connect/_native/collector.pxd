@@ -10,5 +10,7 @@ cdef class Collector:
     cdef int under_way          # threads in the middle of it, with the GIL
     cdef object is_debugging
     cdef object report
+    cdef bint _is_needed(self) noexcept
+    cdef int run(self, bint patient) except -1
     cdef bint _would_wait(self) noexcept
     cdef void _put_back(self, void* retired, void* quarantined) noexcept

@@ -46,10 +46,6 @@ class Collector:
     def is_under_way(self) -> bool:
         """Whether a thread is in the middle of it, with what nobody else can see."""
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is something to let go of."""
-
     def collect(self, *, patient: bool = False) -> None:
         """Let go of what ended operations held. Cheap when there is nothing.
 

@@ -81,8 +81,7 @@ cdef class Collector:
         """Whether a thread is in the middle of it, with what nobody else can see."""
         return self.under_way > 0
 
-    @property
-    def is_needed(self) -> bool:
+    cdef bint _is_needed(self) noexcept:
         """Whether there is something to let go of."""
         cdef Registry registry
         if _has_ended(self.reactor.core):
@@ -111,6 +110,10 @@ cdef class Collector:
             Wait, also for NIXL, until nothing is left: for threads that may. Others leave what
             would take long to the reaper.
         """
+        self.run(patient)
+
+    cdef int run(self, bint patient) except -1:
+        """Do it: see `collect`."""
         cdef Core* core = self.reactor.core
         cdef Registry registry
         cdef Record* retired
@@ -120,7 +123,7 @@ cdef class Collector:
         cdef Py_ssize_t left
         cdef bint busy
         cdef list told
-        while self.reactor.generation == fork_generation() and self.is_needed:
+        while self.reactor.generation == fork_generation() and self._is_needed():
             told = [] if self.is_debugging() else None
             for registry in self.registries:
                 registry.debugging = told is not None
@@ -170,7 +173,7 @@ cdef class Collector:
                     while not busy and not registry.clean(STRETCH if patient else 0) and patient:
                         PyErr_CheckSignals()
             finally:
-                if self.is_needed:
+                if self._is_needed():
                     poke(core)  # if nobody comes by, it is for the reaper
             # Last: what a filter raises comes when all is done.
             if told is not None:
@@ -178,6 +181,7 @@ cdef class Collector:
                     self.report(*each)
             if not patient:
                 break
+        return 0
 
     cdef void _put_back(self, void* ended, void* begun) noexcept:
         """Leave to the next call what there was no memory for."""

@@ -229,7 +229,7 @@ def write(bytes head not None, list sections not None) -> bytes:
     return b"".join(parts)
 
 
-def names(list sections not None, Regions regions not None, int mem_type) -> bool:
+cpdef bint names(list sections, Regions regions, int mem_type) except -1:
     """Whether a section of this memory type names memory that holds each of the rows."""
     cdef Py_ssize_t i
     cdef Holders holders
@@ -288,7 +288,7 @@ def renamed(bytes blob not None, bytes alias not None) -> bytes:
     return blob[:at] + len(alias).to_bytes(8, "little") + alias + blob[at + 8 + length:]
 
 
-def sections_of(bytes blob not None) -> bytes:
+cpdef bytes sections_of(bytes blob):
     """Return the part of an agent's own metadata that follows the connections.
 
     Parameters

@@ -18,6 +18,7 @@ cdef class Hold:
     cdef int generation
     cdef readonly uint64_t nbytes
     cdef public PeerState peer
+    cpdef object acquire(self, Regions regions, int mem_type, list owners=*, bint patient=*)
     cdef Registration* only(self) noexcept
     cdef void quarantine(self) noexcept
     cdef void end(self) noexcept

@@ -43,7 +43,7 @@ class Hold:
         mem_type: int,
         owners: list[object] | None = None,
         patient: bool = True,
-    ) -> None:
+    ) -> object:
         """Hold what holds each of these regions, made where there is nothing.
 
         Parameters

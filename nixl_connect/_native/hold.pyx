@@ -60,9 +60,9 @@ cdef class Hold:
         """Return how many registrations it holds, each as often as it does."""
         return 0 if self.is_quarantined else self.held.count
 
-    def acquire(
-        self, Regions regions not None, int mem_type, list owners=None, bint patient=True
-    ) -> None:
+    cpdef object acquire(
+        self, Regions regions, int mem_type, list owners=None, bint patient=True
+    ):
         """Hold what holds each of these regions, made where there is nothing.
 
         Parameters

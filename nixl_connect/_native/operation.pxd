@@ -16,4 +16,7 @@ cdef class Operation:
     cdef Record* record
     cdef int generation
     cdef readonly bint is_started    # handed over: the core has it
+    cpdef bint listen(self, timeout: object) except -1
+    cpdef object start(self, timeout: object, bint inline_post, bint large)
+    cpdef object discard(self)
     cdef void _discard(self) noexcept nogil

@@ -39,7 +39,7 @@ class Operation:
 
     is_started: Final[bool]
 
-    def discard(self) -> None:
+    def discard(self) -> object:
         """End an operation that was never started, with what it holds; nothing is in flight."""
 
     @property
@@ -66,14 +66,14 @@ class Operation:
     def error(self) -> int:
         """NIXL's status where the transfer failed, else 0."""
 
-    def listen(self, timeout: float | None) -> bool:
+    def listen(self, timeout: object) -> bool:
         """Start to wait for the key. False when the reactor is stopping."""
 
     @property
     def is_small(self) -> bool:
         """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
 
-    def start(self, timeout: float | None, inline_post: bool, large: bool) -> None:
+    def start(self, timeout: object, inline_post: bool, large: bool) -> object:
         """Start the transfer, on this thread or on the reactor's.
 
         Where it ends meanwhile, so does what it holds.

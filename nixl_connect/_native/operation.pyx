@@ -11,7 +11,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.atomic cimport peek_int
+from nixl_connect._native.atomic cimport peek_int, peek_time
 from nixl_connect._native.core cimport Core, retain_passive
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold, end_of, taken_back
@@ -22,6 +22,7 @@ from nixl_connect._native.posix cimport (
     pthread_cond_timedwait,
     pthread_mutex_lock,
     pthread_mutex_unlock,
+    relax,
     timespec,
     usleep,
 )
@@ -53,6 +54,8 @@ from nixl_connect._native.agent import AgentForkedError
 # Blocking waits return to the interpreter this often (nanoseconds), so that signals are seen.
 cdef enum:
     SIGNAL_INTERVAL = 50_000_000
+    # How long to stay awake where a peer has said that something comes.
+    AWAKE = 50_000
 
 
 class Reason(IntEnum):
@@ -84,6 +87,19 @@ def live() -> int:
 
 cdef bint _has_ended(const Record* record) noexcept nogil:
     return is_final(read_status(&record.status))
+
+
+cdef void _await_rung(Core* core, Record* record, int64_t until) noexcept nogil:
+    """Look for the end for a moment, where a peer has rung and the thread looks for what comes.
+
+    That is sooner there than this thread would be asleep and woken.
+    """
+    cdef unsigned int turns = 0
+    cdef int64_t now = now_ns()
+    until = min(until, now + AWAKE)
+    while not _has_ended(record) and now < min(until, peek_time(&core.rung_until)):
+        relax(&turns)
+        now = now_ns()
 
 
 cdef int _wait(Core* core, Record* record, int64_t until) except -1 nogil:
@@ -152,7 +168,7 @@ cdef class Operation:
             release_requests(self.core, self.record)
             self.agent.leave()
 
-    def discard(self) -> None:
+    cpdef object discard(self):
         """End an operation that was never started, with what it holds; nothing is in flight."""
         cdef Hold hold
         if self.is_started:
@@ -193,7 +209,7 @@ cdef class Operation:
         """NIXL's status where the transfer failed, else 0."""
         return self.record.error
 
-    def listen(self, timeout: float | None) -> bool:
+    cpdef bint listen(self, timeout: object) except -1:
         """Start to wait for the key. False when the reactor is stopping."""
         self.record.deadline = deadline_of(timeout)
         self.is_started = retain_passive(self.core, self.record)
@@ -207,7 +223,7 @@ cdef class Operation:
             and self.record.parts[0].lane is NULL
         )
 
-    def start(self, timeout: float | None, bint inline_post, bint large) -> None:
+    cpdef object start(self, timeout: object, bint inline_post, bint large):
         """Start the transfer, on this thread or on the reactor's.
 
         Where it ends meanwhile, so does what it holds.
@@ -316,5 +332,7 @@ cdef class Operation:
             ):
                 _look_out(self.core, self.record, min(until, now_ns() + LOOK))
                 self.agent.leave()
+            elif not self.record.is_active:
+                _await_rung(self.core, self.record, until)
             ended = _wait(self.core, self.record, until)
         return ended

@@ -7,10 +7,11 @@ not so, or anything fails, all is undone and nothing is said: the patient way, i
 the same again, step by step, with all that may be needed and with the words for what may be wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.collector import Collector
+from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.peer import PeerState
 from nixl_connect._native.plan import Local, Plan
@@ -27,6 +28,8 @@ class Ordinary:
         Those of the engine.
     peers : dict of str to PeerState
         Whom the agent knows, by their names; the engine's own.
+    read : callable
+        Returns NIXL's metadata of its wire form, as it is and parsed, or raises.
     quarantine : float
         Seconds for which the memory of what was abandoned is kept.
     most_quarantined : int
@@ -59,6 +62,7 @@ class Ordinary:
         collector: Collector,
         used: UsedKeys,
         peers: Mapping[str, PeerState],
+        read: Callable[[str], tuple[bytes, Envelope]],
         *,
         quarantine: float,
         most_quarantined: int,
@@ -91,6 +95,31 @@ class Ordinary:
         ------
         RefusedError
             NIXL refuses to register the memory.
+        """
+
+    def described(self, text: str) -> tuple[bytes, Envelope]:
+        """Return a peer's metadata of its wire form, as it is and parsed.
+
+        Peers hand out the same memory again and again: what is short is remembered.
+        """
+
+    @property
+    def remembered(self) -> int:
+        """How many texts."""
+
+    def plan(self, kind: int, metadata: object, local: Local, timeout: float) -> Plan | None:
+        """Return what a transfer is about, where the peer is known and nothing is unusual or wrong.
+
+        Parameters
+        ----------
+        kind : int
+            NIXL's: 0 to read, 1 to write.
+        metadata : RdmaMetadata
+            The peer's.
+        local : Local
+            Memory of this process.
+        timeout : float
+            Seconds after which it fails; infinity for never.
         """
 
     def begin(self, plan: Plan) -> Operation | None:

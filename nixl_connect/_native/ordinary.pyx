@@ -13,20 +13,33 @@ from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport peek_count
 from nixl_connect._native.collector cimport Collector
 from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.envelope cimport names
 from nixl_connect._native.hold cimport Hold
 from nixl_connect._native.operation cimport Operation
+from nixl_connect._native.overlaps cimport between, within
+from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.plan cimport Local, Plan
 from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.posix cimport now_ns
 from nixl_connect._native.reactor cimport Reactor
+from nixl_connect._native.readers cimport of_list
 from nixl_connect._native.registry cimport Registry
+from nixl_connect._native.request cimport add
 from nixl_connect._native.transfer cimport announce
 from nixl_connect._native.used cimport UsedKeys
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
+from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.lock import NotQuickError
-from nixl_connect._native.request import NotRegisteredError, add_part
+from nixl_connect._native.request import NotRegisteredError
+
+cdef enum:
+    # Most bytes of a notification key, see `active`.
+    LONGEST_KEY = 4096
+    # What is short enough to be remembered, as text and as bytes, and how many such.
+    SHORT = 4096
+    MOST_TEXTS = 256
 
 # What the patient way meets again, and has words for.
 _UNUSUAL = (AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError)
@@ -42,6 +55,8 @@ cdef class Ordinary:
         Those of the engine.
     peers : dict of str to PeerState
         Whom the agent knows, by their names; the engine's own.
+    read : callable
+        Returns NIXL's metadata of its wire form, as it is and parsed, or raises.
     quarantine : float
         Seconds for which the memory of what was abandoned is kept.
     most_quarantined : int
@@ -71,6 +86,8 @@ cdef class Ordinary:
     cdef Collector collector
     cdef UsedKeys used
     cdef dict peers
+    cdef object read
+    cdef dict texts
     cdef double quarantine
     cdef uint64_t most_quarantined
     cdef uint64_t inline_bytes
@@ -81,7 +98,7 @@ cdef class Ordinary:
 
     def __cinit__(
         self, Reactor reactor not None, Agent agent not None, Registry registry not None,
-        Collector collector not None, UsedKeys used not None, dict peers not None, *,
+        Collector collector not None, UsedKeys used not None, dict peers not None, read: object, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
         uint64_t shared, is_debugging: object, report: object
     ):
@@ -91,6 +108,8 @@ cdef class Ordinary:
         self.collector = collector
         self.used = used
         self.peers = peers
+        self.read = read
+        self.texts = {}
         self.quarantine = quarantine
         self.most_quarantined = most_quarantined
         self.inline_bytes = inline
@@ -103,7 +122,7 @@ cdef class Ordinary:
         """Whether NIXL would not keep this thread waiting."""
         if self.closed or self.reactor.generation != fork_generation():
             return False
-        self.collector.collect()
+        self.collector.run(False)
         return (  # after what ran then
             not self.closed and peek_count(&self.reactor.core.large_count) == 0
             and not self.agent.keeps_busy()
@@ -155,6 +174,84 @@ cdef class Ordinary:
             self.report(operation, "writable" if writable else "readable", hold.nbytes, None)
         return operation
 
+    def described(self, str text not None) -> tuple[bytes, Envelope]:
+        """Return a peer's metadata of its wire form, as it is and parsed.
+
+        Peers hand out the same memory again and again: what is short is remembered.
+        """
+        cdef tuple found = self.texts.get(text)
+        if found is None:
+            found = self.read(text)
+            if len(text) <= SHORT and len(<bytes>found[0]) <= SHORT:
+                if len(self.texts) >= MOST_TEXTS:
+                    self.texts = {}
+                self.texts[text] = found
+        return found
+
+    @property
+    def remembered(self) -> int:
+        """How many texts."""
+        return len(self.texts)
+
+    def plan(
+        self, int kind, metadata: object, Local local not None, double timeout
+    ) -> Plan | None:
+        """Return what a transfer is about, where the peer is known and nothing is unusual or wrong.
+
+        Parameters
+        ----------
+        kind : int
+            NIXL's: 0 to read, 1 to write.
+        metadata : RdmaMetadata
+            The peer's.
+        local : Local
+            Memory of this process.
+        timeout : float
+            Seconds after which it fails; infinity for never.
+        """
+        cdef PeerState peer
+        cdef Regions remote
+        cdef bytes blob
+        cdef int mem_type
+        descriptors = metadata.descriptors
+        key = metadata.notification_key
+        if (
+            metadata.operation_kind != kind + 1
+            or type(descriptors) is not list
+            or local.regions is not local.registered
+            or type(key) is not str
+            or not 0 < len(<str>key) <= LONGEST_KEY
+            or not (<str>key).isascii()
+        ):
+            return None
+        plain = of_list(<list>descriptors)
+        if plain is None:
+            return None
+        device, remote = plain
+        if local.regions.mismatch(remote) >= 0:
+            return None
+        blob, described = self.described(metadata.nixl_metadata)
+        found = self.peers.get(described.agent)
+        if found is None:
+            return None
+        peer = found
+        mem_type = 0 if device == b"cpu" else 1
+        if not (peer.knows(blob, described) and names(described.sections, remote, mem_type)):
+            return None
+        if kind and remote.count > 1 and within(remote) is not None:
+            return None
+        # Of another process's memory the addresses say nothing, not even where it is shared.
+        if peer.here and mem_type == local.mem_type:
+            if kind:
+                overlap = between(local.regions, remote)
+            else:
+                overlap = between(remote, local.regions)
+            if overlap is not None:
+                return None
+        return Plan(
+            kind, local, remote, mem_type, described, blob, (<str>key).encode("ascii"), timeout
+        )
+
     def begin(self, Plan plan not None) -> Operation | None:
         """Start a transfer; or return None where it is for the patient way. Raises as `offer`."""
         cdef PeerState peer
@@ -190,16 +287,15 @@ cdef class Ordinary:
             operation = self.reactor.active(
                 peer.alias, peer.identity, peer.near, plan.key, told_as, self.quarantine, hold
             )
-            add_part(
+            add(
                 operation, hold, None, peer.alias, plan.kind, local.regions, local.mem_type,
-                plan.remote, plan.remote_mem, registered=local.registered, owners=local._memory,
-                within=False, patient=False,
+                plan.remote, plan.remote_mem, local.registered, local._memory, False, False
             )
             operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
             if self.registry.debugging:
                 self.report(operation, "write" if plan.kind else "read", nbytes, name)
             # If it has ended meanwhile, what it held is free again: its addresses come back soon.
-            self.collector.collect()
+            self.collector.run(False)
             return operation
         except _UNUSUAL:
             return None

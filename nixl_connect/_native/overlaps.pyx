@@ -187,7 +187,7 @@ cdef bint _first_between(
     return False
 
 
-def within(Regions rows not None) -> tuple[int, int] | None:
+cpdef object within(Regions rows):
     """Return the numbers of two rows that overlap, if any do.
 
     Raises
@@ -212,7 +212,7 @@ def within(Regions rows not None) -> tuple[int, int] | None:
         free(spare)
 
 
-def between(Regions sources not None, Regions targets not None) -> tuple[int, int] | None:
+cpdef object between(Regions sources, Regions targets):
     """Return the numbers of a source and a target that overlap, if any do.
 
     A source that is its own target, of the same number, does not count.

@@ -18,6 +18,7 @@ cdef class Regions:
     cdef readonly uint64_t nbytes
     cdef Py_ssize_t[2] shape
     cdef Py_ssize_t[2] strides
+    cpdef int mismatch(self, Regions other) except -2
     cdef int _allocate(self, Py_ssize_t count) except -1
     cdef int _copy(self, object source) except -1
     cdef int _validate(self) except -1

@@ -279,7 +279,7 @@ cdef class Regions:
             memcpy(out + i * width, &index, width)  # both are little-endian
         return packed
 
-    def mismatch(self, Regions other not None) -> int:
+    cpdef int mismatch(self, Regions other) except -2:
         """Return the first row whose length is not that of the other table's, or -1."""
         cdef Py_ssize_t i
         for i in range(min(self.count, other.count)):

@@ -6,6 +6,7 @@ cdef class PeerState:
     cdef readonly bytes alias
     cdef readonly bytes identity
     cdef Address bell
+    cdef public bint here
     cdef public bint near
     cdef public bint itself
     cdef public bint broken
@@ -16,6 +17,9 @@ cdef class PeerState:
     cdef public bytes told_as
     cdef public double reliable
     cdef set _loaded
+    cdef public dict connections
+    cdef public dict everywhere
+    cdef bint _has_keys_of(self, object described) except -1
     cdef bint is_ready(self)
     cdef bint knows(self, bytes blob, object described) except -1
     cdef void count_out(self) noexcept

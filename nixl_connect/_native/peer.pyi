@@ -23,6 +23,8 @@ class PeerState:
     ----------
     itself : bool
         Whether it is the agent itself, with which there is no connection.
+    here : bool
+        Whether it is an agent of this process.
     near : bool
         Whether it had its doorbell on this host when it was connected: as long as that is there, it
         is who it was.
@@ -36,6 +38,10 @@ class PeerState:
         When the last one left, or it was made: seconds of the monotonic clock.
     told_as : bytes or None
         What the messenger calls it, if that knows it.
+    connections : dict of str to bytes
+        Its connection info, once it is connected.
+    everywhere : dict of (str, int, int) to bytes
+        By backend, memory type and device, the keys that are for all memory, see `ledger`.
     reliable : float
         From when on that may be relied on, by the same clock.
     """
@@ -43,13 +49,16 @@ class PeerState:
     busy: bool
     alias: Final[bytes]
     identity: Final[bytes]
+    here: bool
     near: bool
     itself: bool
     broken: bool
     in_flight: Final[int]
     last_used: float
-    told_as: bytes
+    told_as: bytes | None
     reliable: float
+    connections: dict[str, bytes]
+    everywhere: dict[tuple[str, int, int], bytes]
 
     def __new__(cls, alias: bytes, identity: bytes, *others: object) -> PeerState: ...
     @property

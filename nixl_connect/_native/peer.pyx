@@ -40,6 +40,8 @@ cdef class PeerState:
     ----------
     itself : bool
         Whether it is the agent itself, with which there is no connection.
+    here : bool
+        Whether it is an agent of this process.
     near : bool
         Whether it had its doorbell on this host when it was connected: as long as that is there, it
         is who it was.
@@ -53,6 +55,10 @@ cdef class PeerState:
         When the last one left, or it was made: seconds of the monotonic clock.
     told_as : bytes or None
         What the messenger calls it, if that knows it.
+    connections : dict of str to bytes
+        Its connection info, once it is connected.
+    everywhere : dict of (str, int, int) to bytes
+        By backend, memory type and device, the keys that are for all memory, see `ledger`.
     reliable : float
         From when on that may be relied on, by the same clock.
     """
@@ -63,6 +69,8 @@ cdef class PeerState:
         self.bell = address_of(identity)
         self.last_used = _now()
         self._loaded = set()
+        self.connections = {}
+        self.everywhere = {}
 
     @property
     def loaded(self) -> set[bytes]:
@@ -85,11 +93,29 @@ cdef class PeerState:
 
     cdef bint knows(self, bytes blob, object described) except -1:
         """Whether all of some metadata has been loaded."""
-        if blob in self._loaded:
+        if self._has_keys_of(described) or blob in self._loaded:
             return True
         if len(blob) > SHORT or not self.has_loaded(described):
             return False
         self.note_loaded(blob)
+        return True
+
+    cdef bint _has_keys_of(self, object described) except -1:
+        """Whether metadata is of this agent, and has no keys but those that are for all memory."""
+        cdef dict connections
+        cdef list sections
+        if not self.everywhere:
+            return False
+        _, connections, sections, _ = described
+        for backend, info in connections.items():
+            if self.connections.get(backend) != info:
+                return False
+        for backend, mem_type, regions in sections:
+            if type(regions) is not list:
+                return False
+            for _, _, device, key in <list>regions:
+                if self.everywhere.get((backend, mem_type, device)) != key:
+                    return False
         return True
 
     def has_loaded(self, envelope: Envelope) -> bool:

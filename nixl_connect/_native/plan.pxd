@@ -8,6 +8,8 @@ cdef class Local:
     cdef readonly int mem_type
     cdef list _memory
 
+cdef Local local_of(Regions regions, int mem_type, list memory)
+
 cdef class Plan:
     cdef readonly int kind
     cdef readonly Local local

@@ -25,9 +25,9 @@ class Local:
     registered: Final[Regions]
     mem_type: Final[int]
 
-    def __new__(
-        cls, regions: Regions, registered: Regions, mem_type: int, memory: list[object]
-    ) -> Local: ...
+    def __init__(
+        self, regions: Regions, registered: Regions, mem_type: int, memory: list[object]
+    ) -> None: ...
     @property
     def memory(self) -> list[object]:
         """What keeps it alive."""

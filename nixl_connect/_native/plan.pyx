@@ -21,7 +21,7 @@ cdef class Local:
         What keeps it alive, for each row of `registered`.
     """
 
-    def __cinit__(
+    def __init__(
         self, Regions regions not None, Regions registered not None, int mem_type,
         list memory not None
     ):
@@ -34,6 +34,15 @@ cdef class Local:
     def memory(self) -> list[object]:
         """What keeps it alive."""
         return self._memory
+
+
+cdef Local local_of(Regions regions, int mem_type, list memory):
+    """Make a Local of rows that are registered as they are."""
+    cdef Local local = Local.__new__(Local)
+    local.regions = local.registered = regions
+    local.mem_type = mem_type
+    local._memory = memory
+    return local
 
 
 cdef class Plan:

@@ -136,6 +136,28 @@ cdef inline void init_monotonic(pthread_cond_t* condition) noexcept nogil:
     pthread_cond_init(condition, &attributes)
     pthread_condattr_destroy(&attributes)
 
+cdef extern from *:
+    """
+    #include <pthread.h>
+    /* Init a mutex that others hold for less than a change of threads takes: whoever finds it taken
+       looks again for some microseconds before it sleeps. */
+    static inline int nc_init_brief(pthread_mutex_t* mutex) {
+    #ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+        pthread_mutexattr_t attributes;
+        int rc = pthread_mutexattr_init(&attributes);
+        if (rc == 0) {
+            pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+            rc = pthread_mutex_init(mutex, &attributes);
+            pthread_mutexattr_destroy(&attributes);
+        }
+        return rc;
+    #else
+        return pthread_mutex_init(mutex, NULL);
+    #endif
+    }
+    """
+    int init_brief "nc_init_brief"(pthread_mutex_t* mutex) nogil
+
 cdef inline void name_thread(const char* name) noexcept nogil:
     """Name this thread, and keep signals from it: they are the interpreter's threads' affair."""
     cdef sigset_t all_signals

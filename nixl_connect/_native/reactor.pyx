@@ -105,9 +105,7 @@ cdef class Reactor:
         if _is_over(self.core):
             free_core(self.core)
 
-    def passive(
-        self, bytes key not None, quarantine: float, bint writable, Hold hold not None
-    ) -> Operation:
+    cpdef Operation passive(self, bytes key, double quarantine, bint writable, Hold hold):
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
         Parameters
@@ -128,10 +126,10 @@ cdef class Reactor:
         advance(&operation.record.status, INITIALIZED)
         return operation
 
-    def active(
-        self, bytes peer not None, bytes identity not None, bint near, bytes key not None,
-        told_as: bytes | None, quarantine: float, Hold hold not None
-    ) -> Operation:
+    cpdef Operation active(
+        self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double quarantine,
+        Hold hold
+    ):
         """Make a transfer. `request.add_part` says of what, and `Operation.start` posts it.
 
         Parameters
@@ -220,6 +218,8 @@ cdef class Reactor:
             pthread_mutex_unlock(&self.core.lock)
 
     cdef Operation _operation(self, bytes key, Hold hold):
+        if key is None or hold is None:
+            raise TypeError("an operation has a key and a hold")
         if self.generation != fork_generation():
             raise AgentForkedError
         cdef Operation operation = Operation.__new__(Operation)

@@ -229,7 +229,7 @@ cdef class _Gathering:
         return _NAMES[<int>self.kind], self.table
 
 
-def of_list(list items not None) -> tuple[bytes, Regions] | None:
+cpdef object of_list(list items):
     """Return the rows of descriptors that have been read one by one. Results as for `read_json`."""
     cdef tuple fixed = tuple(items)  # what is asked below may be code that changes the list
     cdef _Gathering rows

@@ -22,6 +22,7 @@ from nixl_connect._native.core cimport poke
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (
+    init_brief,
     CLOCK_REALTIME,
     clock_gettime,
     pthread_mutex_destroy,
@@ -87,7 +88,7 @@ cdef class Registry:
         self.report = report
         self.pins = pins
         self.generation = fork_generation()
-        if pthread_mutex_init(&self.gate, NULL) or pthread_mutex_init(&self.lock, NULL):
+        if pthread_mutex_init(&self.gate, NULL) or init_brief(&self.lock):
             raise MemoryError
 
     def __dealloc__(self):

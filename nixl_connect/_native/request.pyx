@@ -28,7 +28,7 @@ class NotRegisteredError(Exception):
 def add_part(
     Operation operation not None, Hold hold not None, lane: Lane | None, bytes peer not None,
     int kind, Regions local not None, int local_mem, Regions remote not None, int remote_mem, *,
-    Regions registered not None, owners: list | None, bint within, bint patient
+    Regions registered not None, list owners, bint within, bint patient
 ) -> None:
     """Add to an operation what to transfer: one request, of its connection's agent or of a lane's.
 
@@ -73,6 +73,17 @@ def add_part(
     NotQuickError
         It takes patience, and there is none.
     """
+    add(
+        operation, hold, lane, peer, kind, local, local_mem, remote, remote_mem, registered, owners,
+        within, patient
+    )
+
+
+cdef int add(
+    Operation operation, Hold hold, Lane its, bytes peer, int kind, Regions local, int local_mem,
+    Regions remote, int remote_mem, Regions registered, list owners, bint within, bint patient
+) except -1:
+    """Do it: see `add_part`."""
     cdef int rc = 0
     cdef bint entered = False
     cdef const char* name = peer
@@ -82,7 +93,6 @@ def add_part(
     cdef Registration* over = NULL
     cdef Told told, gone, kept
     cdef int refused = 0
-    cdef Lane its = lane
     cdef Agent agent = operation.agent if its is None else its.agent
     if operation.is_started or operation.record.part_count == MOST_PARTS:
         raise RuntimeError("the operation takes no more parts")
@@ -152,3 +162,4 @@ def add_part(
         operation.lanes = [its] if operation.lanes is None else [*operation.lanes, its]
     record.part_count += 1
     advance(&record.status, INITIALIZED)
+    return 0

@@ -18,7 +18,9 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 
 from nixl_connect._native.buffer cimport agrees
 from nixl_connect._native.mapped cimport is_accessible, is_mapped
+from nixl_connect._native.overlaps cimport within
 from nixl_connect._native.packing cimport Regions, table_of
+from nixl_connect._native.plan cimport Local, local_of
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object value)
@@ -183,18 +185,21 @@ cdef class Span:
         return self.mem_type
 
 
-def gathered(
-    given: object, Py_ssize_t limit, bint written
-) -> tuple[list[object], Regions, list[object]] | None:
-    """Return descriptors as a list, their rows, and what keeps their memory alive.
+def taken(
+    given: object, Py_ssize_t limit, bint written, used: object
+) -> tuple[list[object], Local] | None:
+    """Return descriptors as a list, and the memory that they are of.
 
     Or None where something else is among them, or something is to be said against one: more than
-    `limit`, of several kinds of memory, read-only and yet to be `written`, not mapped.
+    `limit`, of several kinds of memory, read-only or overlapping and yet to be `written`, not
+    mapped.
 
     Parameters
     ----------
     given : object
         A descriptor, or a list or tuple of them.
+    used : weakref.ref
+        Of the connection that takes them, which they note.
     """
     cdef Py_ssize_t i
     cdef Py_ssize_t count
@@ -203,6 +208,7 @@ def gathered(
     cdef list items
     cdef list held = []
     cdef int kind = 0
+    cdef int mem_type = 0
     if isinstance(given, Span):
         items = [given]
     elif isinstance(given, (list, tuple)):
@@ -220,6 +226,7 @@ def gathered(
         span = <Span>item
         if i == 0:
             kind = span.kind
+            mem_type = span.mem_type
         if span.address == 0 or span.kind != kind or (written and span.readonly):
             return None
         if span.bare and kind == HOST and not (
@@ -231,14 +238,20 @@ def gathered(
         regions.rows[3 * i + 2] = span.number
         held.append(span._hold)
     regions._validate()
-    return items, regions, held
-
-
-def mark(list items not None, used: object) -> None:
-    """Note with which connection these descriptors were last used."""
-    cdef Span span
+    if written and count > 1 and within(regions) is not None:
+        return None
     for span in items:
         span._last_used = used
+    return items, local_of(regions, mem_type, held)
+
+
+def are_unchanged(list items not None, Regions rows not None) -> bool:
+    """Whether descriptors are as long as when their rows were taken, of the same number."""
+    cdef Py_ssize_t i
+    for i in range(rows.count):
+        if (<Span?>items[i]).length != rows.rows[3 * i + 1]:
+            return False
+    return True
 
 
 def have_streams(list items not None) -> bool:

@@ -18,7 +18,16 @@ def deflate(blob: bytes) -> bytes:
     """
 
 def text_of(stream: bytes) -> str:
-    """Return the wire form of a zlib stream."""
+    """Return the wire form of a zlib stream: its base64 (RFC 4648), tagged."""
+
+def blob_of(text: str, limit: int) -> bytes | None:
+    """Return the blob whose stream `deflate` has only wrapped, from its wire form in base64.
+
+    Returns
+    -------
+    bytes or None
+        None where it is over `limit` bytes, of another form, or wrong: for who reads every form.
+    """
 
 def describe(agent: Agent, hold: Hold, mem_type: int, head: bytes) -> bytes | None:
     """Return NIXL's metadata of what a hold has registered, with connection info, compressed.

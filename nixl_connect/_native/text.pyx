@@ -6,25 +6,34 @@ stream at hand: with its registration, for as long as that lasts.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, PyObject
+from cpython.unicode cimport PyUnicode_New
 from libc.stdint cimport uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.envelope cimport sections_of
 from nixl_connect._native.hold cimport Hold
-from nixl_connect._native.packing cimport Regions
+from nixl_connect._native.packing cimport Regions, table_of
 from nixl_connect._native.registration cimport Registration
 
-from nixl_connect._native.envelope import sections_of
-
 import zlib
-from binascii import b2a_base64
+
+cdef extern from "Python.h":
+    void* PyUnicode_DATA(object text)
+    bint PyUnicode_IS_ASCII(object text)
 
 # What the wire form in base64 begins with.
 TAG = "b64:"
 
 cdef enum:
+    TAG_SIZE = 4
     # Up to this many bytes are not deflated.
     STORED = 2048
+    # What zlib adds to them, and what comes of them all as text, at most.
+    WRAPPING = 11
+    LONGEST = 4096
+
+cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 def deflate(bytes blob not None) -> bytes:
@@ -44,7 +53,7 @@ def deflate(bytes blob not None) -> bytes:
         deflater = zlib.compressobj(1, zlib.DEFLATED, 12, 4)
         return deflater.compress(blob) + deflater.flush()
     # One stored block (RFC 1951, 3.2.4): its mark, its size, its size inverted.
-    stream = PyBytes_FromStringAndSize(NULL, size + 11)
+    stream = PyBytes_FromStringAndSize(NULL, size + WRAPPING)
     out = PyBytes_AS_STRING(stream)
     memcpy(out, b"\x78\x01\x01", 3)
     length = <uint16_t>size
@@ -59,8 +68,109 @@ def deflate(bytes blob not None) -> bytes:
 
 
 def text_of(bytes stream not None) -> str:
-    """Return the wire form of a zlib stream."""
-    return TAG + (<bytes>b2a_base64(stream, newline=False)).decode("ascii")
+    """Return the wire form of a zlib stream: its base64 (RFC 4648), tagged."""
+    cdef Py_ssize_t size = len(stream)
+    cdef const unsigned char* at = <const unsigned char*><const char*>stream
+    cdef str text = PyUnicode_New(TAG_SIZE + (size + 2) // 3 * 4, 127)
+    cdef char* out = <char*>PyUnicode_DATA(text)  # nobody else has it yet
+    cdef uint32_t bits
+    memcpy(out, "b64:", TAG_SIZE)
+    out += TAG_SIZE
+    while size >= 3:
+        bits = <uint32_t>at[0] << 16 | <uint32_t>at[1] << 8 | at[2]
+        out[0] = ALPHABET[bits >> 18]
+        out[1] = ALPHABET[bits >> 12 & 63]
+        out[2] = ALPHABET[bits >> 6 & 63]
+        out[3] = ALPHABET[bits & 63]
+        at += 3
+        out += 4
+        size -= 3
+    if size:
+        bits = <uint32_t>at[0] << 16 | (<uint32_t>at[1] << 8 if size == 2 else 0)
+        out[0] = ALPHABET[bits >> 18]
+        out[1] = ALPHABET[bits >> 12 & 63]
+        out[2] = ALPHABET[bits >> 6 & 63] if size == 2 else c"="
+        out[3] = c"="
+    return text
+
+
+cdef inline int _value(unsigned char digit) noexcept nogil:
+    """Return the value of a digit of base64, or -1."""
+    if c"A" <= digit <= c"Z":
+        return digit - c"A"
+    if c"a" <= digit <= c"z":
+        return digit - c"a" + 26
+    if c"0" <= digit <= c"9":
+        return digit - c"0" + 52
+    return 62 if digit == c"+" else 63 if digit == c"/" else -1
+
+
+cdef bytes _decoded(const unsigned char* at, Py_ssize_t size):
+    """Return what base64 stands for; None where it is not as `text_of` writes it."""
+    cdef int spare = 0
+    cdef bytes decoded
+    cdef char* out
+    cdef int a, b, c, d
+    if size == 0 or size % 4:
+        return None
+    while spare < 2 and at[size - 1 - spare] == c"=":
+        spare += 1
+    decoded = PyBytes_FromStringAndSize(NULL, size // 4 * 3 - spare)
+    out = PyBytes_AS_STRING(decoded)
+    while size > 4 or (size == 4 and spare == 0):
+        a, b, c, d = _value(at[0]), _value(at[1]), _value(at[2]), _value(at[3])
+        if (a | b | c | d) < 0:
+            return None
+        out[0] = <char>(a << 2 | b >> 4)
+        out[1] = <char>(b << 4 | c >> 2)
+        out[2] = <char>(c << 6 | d)
+        out += 3
+        at += 4
+        size -= 4
+    if spare:
+        a, b, c = _value(at[0]), _value(at[1]), 0 if spare == 2 else _value(at[2])
+        if (a | b | c) < 0 or (c & 3 if spare == 1 else b & 15):
+            return None  # bits that mean nothing
+        out[0] = <char>(a << 2 | b >> 4)
+        if spare == 1:
+            out[1] = <char>(b << 4 | c >> 2)
+    return decoded
+
+
+def blob_of(str text not None, Py_ssize_t limit) -> bytes | None:
+    """Return the blob whose stream `deflate` has only wrapped, from its wire form in base64.
+
+    Returns
+    -------
+    bytes or None
+        None where it is over `limit` bytes, of another form, or wrong: for who reads every form.
+    """
+    cdef Py_ssize_t size = len(text)
+    cdef const unsigned char* at
+    cdef bytes stream
+    cdef uint16_t length, inverted
+    cdef uint32_t checksum = 0
+    cdef int i
+    if size > LONGEST or not PyUnicode_IS_ASCII(text):
+        return None
+    at = <const unsigned char*>PyUnicode_DATA(text)
+    if size < TAG_SIZE or memcmp(at, "b64:", TAG_SIZE):
+        return None
+    stream = _decoded(at + TAG_SIZE, size - TAG_SIZE)
+    if stream is None:
+        return None
+    size = len(stream) - WRAPPING
+    at = <const unsigned char*><const char*>stream
+    if size < 0 or size > min(limit, STORED) or memcmp(at, b"\x78\x01\x01", 3):
+        return None
+    memcpy(&length, at + 3, 2)
+    memcpy(&inverted, at + 5, 2)
+    if length != size or inverted != <uint16_t>~length:
+        return None
+    for i in range(4):
+        checksum = checksum << 8 | at[7 + size + i]
+    blob = stream[7:7 + size]
+    return blob if checksum == zlib.adler32(blob) else None
 
 
 def describe(
@@ -93,10 +203,17 @@ def describe(
     cdef bytes stream
     if registration is not NULL and registration.described is not NULL:
         return <bytes>registration.described
-    rows = hold.rows()
-    if not rows:
-        return None
-    described = agent.partial_metadata(Regions(rows), mem_type)
+    cdef Regions regions
+    if registration is not NULL:
+        regions = table_of(1)
+        memcpy(regions.rows, registration.row, sizeof(registration.row))
+        regions._validate()
+    else:
+        rows = hold.rows()
+        if not rows:
+            return None
+        regions = Regions(rows)
+    described = agent.partial_metadata(regions, mem_type)
     # It may have ended before NIXL was asked, which then described nothing without a word.
     if not len(hold):
         return None

@@ -21,6 +21,7 @@ from nixl_connect._native.posix cimport (
     EFD_NONBLOCK,
     PR_SET_TIMERSLACK,
     SOCK_DGRAM,
+    init_brief,
     init_monotonic,
     name_thread,
     now_ns,
@@ -31,7 +32,6 @@ from nixl_connect._native.posix cimport (
     pthread_create,
     pthread_join,
     pthread_mutex_destroy,
-    pthread_mutex_init,
     pthread_mutex_lock,
     pthread_mutex_t,
     pthread_mutex_trylock,
@@ -367,8 +367,8 @@ cdef Core* new_core(
         set_errno(ENOMEM)
         return NULL
     # These fail only for want of memory that glibc does not allocate.
-    pthread_mutex_init(&core.lock, NULL)
-    pthread_mutex_init(&core.polling, NULL)
+    init_brief(&core.lock)
+    init_brief(&core.polling)
     init_monotonic(&core.ended)
     init_monotonic(&core.garbage)
     core.credit = MOST_RINGS

@@ -1,0 +1,3 @@
+"""Reads many descriptors as rows."""
+
+cpdef object of_list(list items)
