@@ -51,4 +51,4 @@ class Peer(PeerState):
         """Note that metadata has been loaded, as `compare` returned it."""
         self.connections.update(envelope.connections)
         self.ledger.note(loaded)
-        self.everywhere = self.ledger.everywhere
+        self.everywhere.update(self.ledger.everywhere)
