@@ -172,6 +172,10 @@ class AbstractOperation(ABC):
         if not self._begin_at_once():
             self._begin(Permit(self._timeout))
 
+    def _begin_if_ordinary(self) -> bool:
+        """Begin, if that takes no time: no stream has to be waited for, and all is ordinary."""
+        return not have_streams(self._descriptors) and self._begin_at_once()
+
     def _begun(self) -> Operation:
         if self._native is None:
             raise StateError(f"{type(self).__name__} has not begun")

@@ -18,13 +18,15 @@ class BlockingTwins(Lifecycle):
         self, local_descriptors: Descriptors, *, timeout: float | None = None
     ) -> ReadableOperation:
         """Let a peer read memory: the blocking form of `create_readable`."""
-        return ReadableOperation(self._open(), local_descriptors, timeout=timeout)
+        connection = self._live or self._open()
+        return ReadableOperation(connection, local_descriptors, timeout=timeout)
 
     def create_writable_blocking(
         self, local_descriptors: Descriptors, *, timeout: float | None = None
     ) -> WritableOperation:
         """Let a peer write to memory: the blocking form of `create_writable`."""
-        return WritableOperation(self._open(), local_descriptors, timeout=timeout)
+        connection = self._live or self._open()
+        return WritableOperation(connection, local_descriptors, timeout=timeout)
 
     def begin_read_blocking(
         self,
@@ -34,7 +36,8 @@ class BlockingTwins(Lifecycle):
         timeout: float | None = None,
     ) -> ReadOperation:
         """Begin reading a peer's memory: the blocking form of `begin_read`."""
-        return ReadOperation(self._open(), remote_metadata, local_descriptors, timeout=timeout)
+        connection = self._live or self._open()
+        return ReadOperation(connection, remote_metadata, local_descriptors, timeout=timeout)
 
     def begin_write_blocking(
         self,
@@ -44,7 +47,8 @@ class BlockingTwins(Lifecycle):
         timeout: float | None = None,
     ) -> WriteOperation:
         """Begin writing to a peer's memory: the blocking form of `begin_write`."""
-        return WriteOperation(self._open(), local_descriptors, remote_metadata, timeout=timeout)
+        connection = self._live or self._open()
+        return WriteOperation(connection, local_descriptors, remote_metadata, timeout=timeout)
 
     def prepare_read_blocking(
         self,
@@ -56,7 +60,11 @@ class BlockingTwins(Lifecycle):
         """Prepare a read: the blocking form of `prepare_read`."""
         return PreparedRead(
             ReadOperation(
-                self._open(), remote_metadata, local_descriptors, timeout=timeout, _begin=False
+                self._live or self._open(),
+                remote_metadata,
+                local_descriptors,
+                timeout=timeout,
+                _begin=False,
             ),
             self._beginnings,
             PATIENT,
@@ -72,7 +80,11 @@ class BlockingTwins(Lifecycle):
         """Prepare a write: the blocking form of `prepare_write`."""
         return PreparedWrite(
             WriteOperation(
-                self._open(), local_descriptors, remote_metadata, timeout=timeout, _begin=False
+                self._live or self._open(),
+                local_descriptors,
+                remote_metadata,
+                timeout=timeout,
+                _begin=False,
             ),
             self._beginnings,
             PATIENT,

@@ -18,7 +18,6 @@ from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
-_Operation = TypeVar("_Operation", bound=AbstractOperation)
 
 
 class Connector(BlockingTwins):
@@ -158,10 +157,11 @@ class Connector(BlockingTwins):
         QuarantineError
             Abandoned operations hold too much memory. Also a RuntimeError.
         """
-        connection = await self._create_connection()
-        return await self._begun(
-            ReadableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
-        )
+        connection = self._live or await self._create_connection()
+        operation = ReadableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
+        if not operation._begin_if_ordinary():
+            await self._begin(operation)
+        return operation
 
     async def create_writable(
         self, local_descriptors: Descriptors, *, timeout: float | None = None
@@ -195,10 +195,11 @@ class Connector(BlockingTwins):
         QuarantineError
             Abandoned operations hold too much memory. Also a RuntimeError.
         """
-        connection = await self._create_connection()
-        return await self._begun(
-            WritableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
-        )
+        connection = self._live or await self._create_connection()
+        operation = WritableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
+        if not operation._begin_if_ordinary():
+            await self._begin(operation)
+        return operation
 
     async def begin_read(
         self,
@@ -237,12 +238,13 @@ class Connector(BlockingTwins):
         TransferError
             NIXL refuses the peer's metadata or the transfer. Also a RuntimeError.
         """
-        connection = await self._create_connection()
-        return await self._begun(
-            ReadOperation(
-                connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
-            )
+        connection = self._live or await self._create_connection()
+        operation = ReadOperation(
+            connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
         )
+        if not operation._begin_if_ordinary():
+            await self._begin(operation)
+        return operation
 
     async def begin_write(
         self,
@@ -269,12 +271,13 @@ class Connector(BlockingTwins):
         CudaError, TransferError
             As for `begin_read`.
         """
-        connection = await self._create_connection()
-        return await self._begun(
-            WriteOperation(
-                connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
-            )
+        connection = self._live or await self._create_connection()
+        operation = WriteOperation(
+            connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
         )
+        if not operation._begin_if_ordinary():
+            await self._begin(operation)
+        return operation
 
     async def prepare_read(
         self,
@@ -302,7 +305,7 @@ class Connector(BlockingTwins):
         CudaError, TransferError
             As for `begin_read`.
         """
-        connection = await self._create_connection()
+        connection = self._live or await self._create_connection()
         return await self._prepared(
             PreparedRead,
             ReadOperation(
@@ -321,7 +324,7 @@ class Connector(BlockingTwins):
 
         Like `prepare_read`, but for the peer's writable operation.
         """
-        connection = await self._create_connection()
+        connection = self._live or await self._create_connection()
         return await self._prepared(
             PreparedWrite,
             WriteOperation(
@@ -329,19 +332,18 @@ class Connector(BlockingTwins):
             ),
         )
 
-    async def _begun(self, operation: _Operation) -> _Operation:
-        """Begin an operation, or have it cancelled."""
+    async def _begin(self, operation: AbstractOperation) -> None:
+        """Begin an operation off the loop."""
         timeout = operation._timeout
         try:
             fence = operation._fence()
             if fence is not None:
                 await self._beginnings.begin(fence.wait, fence.name, timeout)
-            if not operation._begin_at_once():
+            if fence is None or not operation._begin_at_once():
                 await self._beginnings.begin(operation._begin, operation._peer_name, timeout)
         except BaseException:
             operation.cancel()
             raise
-        return operation
 
     async def _prepared(self, kind: type[_Prepared], operation: ActiveOperation) -> _Prepared:
         """Prepare an operation's transfer."""

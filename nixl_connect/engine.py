@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from nixl_connect import library
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
@@ -260,11 +261,11 @@ class Engine:
 
     # --- waiting ----------------------------------------------------------------------------
 
-    async def wait(self, operation: Operation, timeout: float | None) -> bool:
+    def wait(self, operation: Operation, timeout: float | None) -> Coroutine[Any, Any, bool]:
         """Wait on the running loop for an operation's end; return whether it came in time."""
         if self.forked:
             self.refuse_after_fork()
-        return await self._loops.wait(operation, timeout)
+        return self._loops.wait(operation, timeout)
 
     def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
         """Block for an operation's end; return whether it came in time."""

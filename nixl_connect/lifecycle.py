@@ -39,6 +39,8 @@ class Lifecycle(ABC):
         self._lock = threading.RLock()
         self._beginnings = Beginnings()
         self._connection: Connection | None = None
+        self._live: Connection | None = None
+        """The same, as long as it is not closed."""
         self._opening = False
         self._closed = False
         _all[id(self)] = self
@@ -59,6 +61,7 @@ class Lifecycle(ABC):
         """Close the connector: the blocking form of `close`."""
         with self._lock:
             self._closed = True
+            self._live = None
             connection = self._connection
         if connection is not None:
             connection._engine.close()
@@ -112,15 +115,16 @@ class Lifecycle(ABC):
 
     async def _create_connection(self) -> Connection:
         """Return the connection, opened on another thread at the first call."""
-        connection = self._connection
-        if connection is None or self._closed:
+        connection = self._live
+        if connection is None:
             connection = await self._beginnings.begin(self._open)
         return connection
 
     def _open(self, permit: Permit = PATIENT) -> Connection:
         """Return the connection, opened at the first call."""
-        if self._connection is not None and not self._closed:
-            return self._connection
+        live = self._live  # read once: another thread may close it
+        if live is not None:
+            return live
         permit.need_patience()
         with self._lock:
             if self._closed:
@@ -136,7 +140,7 @@ class Lifecycle(ABC):
                 if self._closed:  # by a signal handler, meanwhile
                     connection._engine.close()
                     return self._open()
-                self._connection = connection
+                self._connection = self._live = connection
                 if MONITOR in os.environ:
                     from nixl_connect import monitor
 

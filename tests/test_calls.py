@@ -19,11 +19,11 @@ import nixl_connect as nc
 # At most so many, on every version of Python: a few above what is counted now. A change that makes
 # fewer lowers them.
 CEILINGS = {
-    "a pair, blocking": 49,
-    "a pair, asyncio": 160,
+    "a pair, blocking": 46,
+    "a pair, asyncio": 152,
     "a prepared post": 17,
-    "1,000 descriptors": 236,
-    "1,000 descriptors, made too": 236,
+    "1,000 descriptors": 232,
+    "1,000 descriptors, made too": 232,
 }
 # What comes before all is warm is more, so it does not count either.
 ROUNDS, LARGE_ROUNDS = 100, 6

@@ -55,7 +55,7 @@ from nixl_connect._native.agent import AgentForkedError
 cdef enum:
     SIGNAL_INTERVAL = 50_000_000
     # How long to stay awake where a peer has said that something comes.
-    AWAKE = 50_000
+    GLANCE = 50_000
 
 
 class Reason(IntEnum):
@@ -89,17 +89,18 @@ cdef bint _has_ended(const Record* record) noexcept nogil:
     return is_final(read_status(&record.status))
 
 
-cdef void _await_rung(Core* core, Record* record, int64_t until) noexcept nogil:
+cdef bint _glance(Core* core, Record* record, int64_t until) noexcept nogil:
     """Look for the end for a moment, where a peer has rung and the thread looks for what comes.
 
-    That is sooner there than this thread would be asleep and woken.
+    That is sooner there than this thread would be asleep and woken. Returns whether it has come.
     """
     cdef unsigned int turns = 0
     cdef int64_t now = now_ns()
-    until = min(until, now + AWAKE)
+    until = min(until, now + GLANCE)
     while not _has_ended(record) and now < min(until, peek_time(&core.rung_until)):
         relax(&turns)
         now = now_ns()
+    return _has_ended(record)
 
 
 cdef int _wait(Core* core, Record* record, int64_t until) except -1 nogil:
@@ -282,6 +283,17 @@ cdef class Operation:
             raise AgentForkedError
         return cancel(self.core, self.record, REASON_LOCAL)
 
+    def glance(self) -> bool:
+        """Return whether it has ended, where a peer has rung after a moment: see `wait`."""
+        cdef bint ended
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        if self.record.is_active or now_ns() >= peek_time(&self.core.rung_until):
+            return _has_ended(self.record)
+        with nogil:
+            ended = _glance(self.core, self.record, INT64_MAX)
+        return ended
+
     def attach(self, Waker waker not None, uint64_t token) -> bool:
         """Have `waker` woken with `token` at the end. False, and nothing, if that has come."""
         cdef Waiter* waiter
@@ -333,6 +345,6 @@ cdef class Operation:
                 _look_out(self.core, self.record, min(until, now_ns() + LOOK))
                 self.agent.leave()
             elif not self.record.is_active:
-                _await_rung(self.core, self.record, until)
+                _glance(self.core, self.record, until)
             ended = _wait(self.core, self.record, until)
         return ended
