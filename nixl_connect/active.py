@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from nixl_connect import mapped
 from nixl_connect._native import readers
 from nixl_connect._native.envelope import names
+from nixl_connect._native.handle import Transfer
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions, coalesce
@@ -17,6 +18,7 @@ from nixl_connect._native.registry import RefusedError
 from nixl_connect.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.device import HOST, Device
@@ -46,36 +48,8 @@ _PARSERS: dict[type, str] = {
 }
 
 
-class ActiveOperation(AbstractOperation):
+class ActiveOperation(Transfer, AbstractOperation):
     """A transfer from or to a peer's memory."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        local_descriptors: Descriptors,
-        remote_metadata: RdmaMetadata,
-        *,
-        timeout: float | None = None,
-        _begin: bool = True,
-    ) -> None:
-        if not isinstance(remote_metadata, RdmaMetadata):
-            parser = _PARSERS.get(type(remote_metadata))
-            hint = "" if parser is None else f"; parse it with RdmaMetadata.{parser}"
-            raise ArgumentTypeError(
-                f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}{hint}"
-            )
-        super().__init__(
-            connection, local_descriptors, timeout, written=self._kind is OperationKind.READ
-        )
-        engine = connection._engine
-        plan = None
-        if engine.options.seal is None:
-            plan = engine.starter.ordinary.plan(
-                self._kind - 1, remote_metadata, self._local, self._timeout
-            )
-        self._plan: Plan = plan or self._checked(remote_metadata)
-        if _begin:
-            self._begin_blocking()
 
     def _checked(self, remote_metadata: RdmaMetadata) -> Plan:
         """Return what the transfer is about, with a look at everything; or say what is wrong."""
@@ -127,13 +101,6 @@ class ActiveOperation(AbstractOperation):
             f"{'readable' if self._kind is OperationKind.READ else 'writable'} operation, "
             f"but this is of {theirs}"
         )
-
-    def _begin_at_once(self) -> bool:
-        try:
-            self._native = self._connection._engine.starter.ordinary.begin(self._plan)
-        except RefusedError as error:
-            raise refusal(error) from None
-        return self._native is not None
 
     def _begin(self, permit: Permit) -> None:
         self._native = self._connection._engine.starter.transfer(self._plan, permit)
@@ -188,10 +155,18 @@ class ReadOperation(ActiveOperation):
         *,
         timeout: float | None = None,
         _begin: bool = True,
+        _patient: bool = True,
     ) -> None:
-        super().__init__(
-            connection, local_descriptors, remote_metadata, timeout=timeout, _begin=_begin
-        )
+        if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
+            _check_types(connection, remote_metadata)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout)
+        try:
+            begun = self._make(connection, remote_metadata, local_descriptors, timeout, 0, _begin)
+        except RefusedError as error:
+            raise refusal(error) from None
+        if not begun and _begin and _patient:
+            self._begin_blocking()
 
     def results(self) -> list[Descriptor | Blocks]:
         """Return the local descriptors as they were given. Their memory now holds the data.
@@ -231,6 +206,38 @@ class WriteOperation(ActiveOperation):
     """
 
     _kind = OperationKind.WRITE
+
+    def __init__(
+        self,
+        connection: Connection,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+        _begin: bool = True,
+        _patient: bool = True,
+    ) -> None:
+        if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
+            _check_types(connection, remote_metadata)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout)
+        try:
+            begun = self._make(connection, remote_metadata, local_descriptors, timeout, 1, _begin)
+        except RefusedError as error:
+            raise refusal(error) from None
+        if not begun and _begin and _patient:
+            self._begin_blocking()
+
+
+def _check_types(connection: object, remote_metadata: object) -> None:
+    """Raise ArgumentTypeError where a constructor was given something else."""
+    if not isinstance(remote_metadata, RdmaMetadata):
+        parser = _PARSERS.get(type(remote_metadata))
+        hint = "" if parser is None else f"; parse it with RdmaMetadata.{parser}"
+        raise ArgumentTypeError(
+            f"remote_metadata must be RdmaMetadata, not {type(remote_metadata).__name__}{hint}"
+        )
+    instance("connection", connection, Connection)
 
 
 def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, Device]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
+from nixl_connect._native.handle import Handle
 from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local
-from nixl_connect._native.span import have_streams, taken
+from nixl_connect._native.span import have_streams
 from nixl_connect.blocks import Blocks
-from nixl_connect.checks import instance, seconds
+from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection
 from nixl_connect.cuda import Fence
 from nixl_connect.descriptor import Descriptor
@@ -44,13 +45,10 @@ _Self = TypeVar("_Self", bound="AbstractOperation")
 Descriptors = Descriptor | Blocks | Sequence[Descriptor | Blocks]
 """The descriptors that an operation accepts."""
 
-
-# What `taken` returns: native code does not know that spans are descriptors.
-_Taken = tuple[list[Any], Local]
 _COMPLETE = int(OperationStatus.COMPLETE)
 
 
-class AbstractOperation(ABC):
+class AbstractOperation(Handle, ABC):
     """What the four operations have in common.
 
     Leaving a ``with`` block or dropping the operation cancels it, unless it has ended.
@@ -58,37 +56,11 @@ class AbstractOperation(ABC):
 
     _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
 
-    def __init__(
-        self,
-        connection: Connection,
-        local_descriptors: Descriptors,
-        timeout: float | None,
-        *,
-        written: bool,
-    ) -> None:
-        if type(connection) is not Connection:
-            instance("connection", connection, Connection)
-        options = connection._engine.options
-        self._connection = connection
-        self._native: Operation | None = None
-        self._released = False
-        self._timeout = options.timeout if timeout is None else seconds("timeout", timeout)
-        # Sizes are read once: pools change that of a descriptor for their next operation.
-        plain: _Taken | None = taken(
-            local_descriptors, options.max_descriptors, written, connection._reference
-        )
-        self._items: Sequence[Descriptor | Blocks]
-        if plain is not None:  # no blocks among them, and nothing wrong
-            self._items = self._descriptors = plain[0]
-            self._local: Local = plain[1]
-            return
-        items = _checked(local_descriptors, options.max_descriptors, written=written)
-        self._items = items
-        self._descriptors, self._local = _gathered(items)
-        if written and within(self._local.regions) is not None:
-            refuse_within("local_descriptors", self._local.regions)
-        for descriptor in self._descriptors:
-            descriptor._last_used = connection._reference
+    # Native, as is what takes arguments in which there is nothing unusual.
+    if TYPE_CHECKING:
+        _connection: Connection
+        _items: list[Descriptor | Blocks]
+        _descriptors: list[Descriptor]
 
     @property
     def connection(self) -> Connection:
@@ -153,7 +125,7 @@ class AbstractOperation(ABC):
         if timeout is not None:
             timeout = seconds("timeout", timeout)
         native = self._native or self._begun()
-        if not native.has_ended and not self._connection._engine.wait_blocking(native, timeout):
+        if not native.has_ended and not self._wait(timeout):
             raise WaitTimeoutError(f"{self!r} did not end within {timeout} s")
         if native.status != _COMPLETE:
             raise self._error(native)
@@ -164,17 +136,26 @@ class AbstractOperation(ABC):
             return None
         return Fence({(x.device, x._stream) for x in self._descriptors if x._stream is not None})
 
+    def _look(self, given: Descriptors, written: bool) -> None:
+        """Take unusual descriptors, or say what is wrong: for native code."""
+        options = self._connection._engine.options
+        self._items = _checked(given, options.max_descriptors, written=written)
+        self._descriptors, self._local = _gathered(self._items)
+        if written and within(self._local.regions) is not None:
+            refuse_within("local_descriptors", self._local.regions)
+        for descriptor in self._descriptors:
+            descriptor._last_used = self._connection._reference
+
     def _begin_blocking(self) -> None:
-        """Begin on the caller's thread, once the descriptors' streams are done."""
+        """Begin on the caller's thread, once the descriptors' streams are done.
+
+        It has been tried before where there are none, and was not ordinary.
+        """
         fence = self._fence()
         if fence is not None:
             fence.wait(Permit(self._timeout))
-        if not self._begin_at_once():
+        if fence is None or not self._begin_at_once():
             self._begin(Permit(self._timeout))
-
-    def _begin_if_ordinary(self) -> bool:
-        """Begin, if that takes no time: no stream has to be waited for, and all is ordinary."""
-        return not have_streams(self._descriptors) and self._begin_at_once()
 
     def _begun(self) -> Operation:
         if self._native is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from nixl_connect._native.ordinary import Ordinary
 from nixl_connect.checks import count, instance
 from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.engine import Engine
@@ -50,6 +51,8 @@ class Connection:
         self._engine = Engine(self._name, connector._options)
         # For descriptors, which note where they were used.
         self._reference: weakref.ref[Connection] = weakref.ref(self)
+        self._ordinary: Ordinary = self._engine.starter.ordinary
+        self._ordinary.reference = self._reference
         # When the connection is dropped the engine closes, on a thread of its own. At the
         # interpreter's exit the engine sees to that itself.
         weakref.finalize(self, self._engine.keeper.request_close).atexit = False

@@ -158,8 +158,10 @@ class Connector(BlockingTwins):
             Abandoned operations hold too much memory. Also a RuntimeError.
         """
         connection = self._live or await self._create_connection()
-        operation = ReadableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
-        if not operation._begin_if_ordinary():
+        operation = ReadableOperation(
+            connection, local_descriptors, timeout=timeout, _patient=False
+        )
+        if operation._native is None:
             await self._begin(operation)
         return operation
 
@@ -196,8 +198,10 @@ class Connector(BlockingTwins):
             Abandoned operations hold too much memory. Also a RuntimeError.
         """
         connection = self._live or await self._create_connection()
-        operation = WritableOperation(connection, local_descriptors, timeout=timeout, _begin=False)
-        if not operation._begin_if_ordinary():
+        operation = WritableOperation(
+            connection, local_descriptors, timeout=timeout, _patient=False
+        )
+        if operation._native is None:
             await self._begin(operation)
         return operation
 
@@ -240,9 +244,9 @@ class Connector(BlockingTwins):
         """
         connection = self._live or await self._create_connection()
         operation = ReadOperation(
-            connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
+            connection, remote_metadata, local_descriptors, timeout=timeout, _patient=False
         )
-        if not operation._begin_if_ordinary():
+        if operation._native is None:
             await self._begin(operation)
         return operation
 
@@ -273,9 +277,9 @@ class Connector(BlockingTwins):
         """
         connection = self._live or await self._create_connection()
         operation = WriteOperation(
-            connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
+            connection, local_descriptors, remote_metadata, timeout=timeout, _patient=False
         )
-        if not operation._begin_if_ordinary():
+        if operation._native is None:
             await self._begin(operation)
         return operation
 

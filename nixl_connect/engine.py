@@ -28,6 +28,7 @@ from nixl_connect.agents import describe_agent, require_agents, start_agent
 from nixl_connect.errors import (
     BackendError,
     ClosedError,
+    NixlConnectError,
     StateError,
 )
 from nixl_connect.identity import identity_of
@@ -148,10 +149,9 @@ class Engine:
             self.peers,
             self.keeper,
             lanes=self._lanes,
-            quarantine=options.quarantine,
-            most_quarantined=options.max_quarantine_bytes,
+            options=options,
             usable=self._usable,
-            most_metadata=options.max_metadata_bytes,
+            head=self._head,
         )
         self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
         self._prepared_lock = threading.RLock()
@@ -204,20 +204,24 @@ class Engine:
         StateError
             The operation has ended, and nothing is registered any more.
         """
-        self.peers.handed_out = True
         try:
             described = describe(self._agent, hold, mem_type, self._head)
-        except AgentClosedError:
-            raise ClosedError(f"the connector of {self.name!r} is closed") from None
-        except NativeError:
-            described = None  # it ended just now
+        except (AgentClosedError, NativeError) as error:
+            raise self.undescribed(error) from None
         if described is None:
-            raise StateError("the operation has ended, so there is no metadata to hand out")
+            raise self.undescribed()
         return described
+
+    def undescribed(self, error: AgentClosedError | NativeError | None = None) -> NixlConnectError:
+        """Return what to raise where `describe` has failed, or has nothing to describe."""
+        if isinstance(error, AgentClosedError):
+            return ClosedError(f"the connector of {self.name!r} is closed")
+        # It ended just now.
+        return StateError("the operation has ended, so there is no metadata to hand out")
 
     def metadata(self) -> bytes:
         """Return the agent's whole metadata."""
-        self.peers.handed_out = True
+        self._agent.handed_out = True
         with self._usable:
             return self._agent.metadata()
 
@@ -266,14 +270,6 @@ class Engine:
         if self.forked:
             self.refuse_after_fork()
         return self._loops.wait(operation, timeout)
-
-    def wait_blocking(self, operation: Operation, timeout: float | None) -> bool:
-        """Block for an operation's end; return whether it came in time."""
-        if self.forked:
-            self.refuse_after_fork()
-        ended = operation.wait(timeout)
-        self.keeper.collect()
-        return ended
 
     def collect(self) -> None:
         """Let go of what ended operations held. Cheap when there are none."""

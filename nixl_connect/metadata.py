@@ -7,11 +7,11 @@ Nothing here touches NIXL or a pointer: this module only decides whether a messa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from nixl_connect._native import readers
+from nixl_connect._native import readers, usual
 from nixl_connect._native.text import text_of
 from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentTypeError, MetadataError
@@ -54,29 +54,34 @@ class RdmaMetadata(Model, frozen=True, kw_only=True):
     notification_key: str = ""
     operation_kind: int = 0
 
-    def __post_init__(self) -> None:
-        # Exact types first: they are what comes, and looking at a class of ours takes longer.
+    _described: ClassVar[type] = SerializedDescriptor
+
+    if TYPE_CHECKING:
+
+        def __post_init__(self) -> None: ...
+    else:
+        __post_init__ = usual.message
+
+    def _settle(self) -> None:
+        """Put right what is not as most are, or say what is wrong."""
         descriptors = self.descriptors
-        if type(descriptors) is list or not isinstance(descriptors, DescriptorTable):
+        if not isinstance(descriptors, DescriptorTable):
             if not isinstance(descriptors, list):
                 raise MetadataError(f"descriptors must be a list, not {type(descriptors).__name__}")
-            for item in descriptors:
-                if type(item) is not SerializedDescriptor:
-                    msgspec.structs.force_setattr(
-                        self,
-                        "descriptors",
-                        [SerializedDescriptor.model_validate(each) for each in descriptors],
-                    )
-                    break
+            if any(type(item) is not SerializedDescriptor for item in descriptors):
+                msgspec.structs.force_setattr(
+                    self,
+                    "descriptors",
+                    [SerializedDescriptor.model_validate(each) for each in descriptors],
+                )
         for text in (self.nixl_metadata, self.notification_key):
-            if type(text) is not str and not isinstance(text, str):
+            if not isinstance(text, str):
                 raise MetadataError("nixl_metadata and notification_key must be strings")
         kind = self.operation_kind
-        if type(kind) is int and 0 <= kind <= 2:
-            return
         if not isinstance(kind, int) or isinstance(kind, bool) or not 0 <= kind <= 2:
             raise MetadataError(f"operation_kind must be 1 (read) or 2 (write), not {kind!r}")
-        msgspec.structs.force_setattr(self, "operation_kind", int(kind))
+        if type(kind) is not int:
+            msgspec.structs.force_setattr(self, "operation_kind", int(kind))
 
     def to_descriptors(self) -> Descriptor | list[Descriptor]:
         """Return the regions: a Descriptor if there is one, a list if there are more.

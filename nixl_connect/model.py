@@ -138,7 +138,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         MetadataError
             A field is missing, unknown, of the wrong type or out of range.
         """
-        _check_options(options, _VALIDATE_OPTIONS)
+        if options:
+            _check_options(options, _VALIDATE_OPTIONS)
         if isinstance(obj, cls):
             return obj
         try:
@@ -165,7 +166,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         MetadataError
             The data is not JSON; otherwise as for `model_validate`.
         """
-        _check_options(options, _VALIDATE_OPTIONS)
+        if options:
+            _check_options(options, _VALIDATE_OPTIONS)
         try:
             if len(json_data) > _LONG:
                 many = cls._of_many(json_data)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING, ClassVar
 
+from nixl_connect._native.agent import AgentClosedError
+from nixl_connect._native.capi import NativeError
+from nixl_connect._native.handle import Offer
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
-from nixl_connect._native.span import are_unchanged
-from nixl_connect._native.text import text_of
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocks import Blocks
+from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.device import Device
-from nixl_connect.errors import StateError
+from nixl_connect.errors import NixlConnectError, StateError
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.permit import Permit
 from nixl_connect.region import SerializedDescriptor
@@ -22,8 +24,17 @@ from nixl_connect.status import OperationKind
 from nixl_connect.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 
 
-class PassiveOperation(AbstractOperation):
+class PassiveOperation(Offer, AbstractOperation):
     """Memory that is offered for a peer's transfer."""
+
+    _written: ClassVar[bool]
+    """Whether the peer writes; else it reads."""
+    _told: RdmaMetadata | None
+    _told_in_hex: RdmaMetadata | None
+
+    if TYPE_CHECKING:  # native
+
+        def _plain(self, most: int) -> list[SerializedDescriptor] | None: ...
 
     def __init__(
         self,
@@ -31,30 +42,18 @@ class PassiveOperation(AbstractOperation):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
-        _begin: bool = True,
+        _patient: bool = True,
     ) -> None:
-        written = self._kind is OperationKind.WRITE
-        super().__init__(connection, local_descriptors, timeout, written=written)
-        self._notification_key = os.urandom(16).hex()
-        self._hold: Hold | None = None
-        self._stream: bytes | None = None
-        self._metadata: dict[bool, RdmaMetadata] = {}
-        if _begin:
-            self._begin_blocking()
-
-    def _begin_at_once(self) -> bool:
-        engine = self._connection._engine
-        if engine.options.seal is not None:
-            return False  # it comes between
-        key, writable = self._notification_key.encode(), self._kind is OperationKind.WRITE
+        if type(connection) is not Connection:
+            instance("connection", connection, Connection)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout)
         try:
-            native = engine.starter.ordinary.offer(self._local, key, self._timeout, writable)
+            begun = self._make(connection, local_descriptors, timeout, self._written)
         except RefusedError as error:
             raise refusal(error) from None
-        if native is None:
-            return False
-        self._native, self._hold = native, native.hold
-        return True
+        if not begun and _patient:
+            self._begin_blocking()
 
     def _begin(self, permit: Permit) -> None:
         engine = self._connection._engine
@@ -75,7 +74,7 @@ class PassiveOperation(AbstractOperation):
                 hold,
                 self._notification_key.encode(),
                 self._timeout,
-                writable=self._kind is OperationKind.WRITE,
+                writable=self._written,
             )
         except BaseException:
             hold.release()  # whatever keeps this frame alive
@@ -83,7 +82,7 @@ class PassiveOperation(AbstractOperation):
         self._hold = hold
 
     def _serialized(self) -> list[SerializedDescriptor] | DescriptorTable:
-        """Return the descriptors as they were when the operation was made."""
+        """Return the descriptors as they were when the operation was made, whatever they are."""
         rows = self._local.registered
         if self._local.regions is not rows:
             return BlockDescriptors(
@@ -99,8 +98,6 @@ class PassiveOperation(AbstractOperation):
         if len(rows) > FEW:
             kind = str(self._descriptors[0].device.kind)
             return RowDescriptors(kind if kind == "cpu" else f"{kind}:", rows)
-        if are_unchanged(self._descriptors, rows):
-            return [item.metadata for item in self._descriptors]
         return [
             SerializedDescriptor(device=str(item.device), ptr=rows[i][0], size=rows[i][1])
             for i, item in enumerate(self._descriptors)
@@ -123,25 +120,35 @@ class PassiveOperation(AbstractOperation):
         ClosedError
             The parent process made the operation.
         """
-        native = self._native or self._begun()
-        # What was handed out before, too: the memory that it names is the parent's.
-        engine = self._connection._engine
-        if engine.forked:
-            engine.refuse_after_fork()
         hex_encode = bool(hex_encode)
-        made = self._metadata.get(hex_encode)
-        if made is None:
-            if self._hold is None or not native.expose():
-                raise StateError(f"{self!r} has ended, so there is no metadata to hand out")
-            if self._stream is None:
-                self._stream = engine.describe(self._hold, self._local.mem_type)
-            made = self._metadata[hex_encode] = RdmaMetadata(
-                descriptors=self._serialized(),
-                nixl_metadata=self._stream.hex() if hex_encode else text_of(self._stream),
+        made = self._told_in_hex if hex_encode else self._told
+        # What was handed out before, too: the memory that it names is the parent's.
+        if made is None or self._connection._engine.forked:
+            try:
+                text = self._text(hex_encode)
+            except (AgentClosedError, NativeError) as error:
+                raise self._connection._engine.undescribed(error) from None
+            if text is None:
+                raise self._refused_text()
+            made = RdmaMetadata(
+                nixl_metadata=text,
+                descriptors=self._plain(FEW) or self._serialized(),
                 notification_key=self._notification_key,
                 operation_kind=int(self._kind),
             )
+            if hex_encode:
+                self._told_in_hex = made
+            else:
+                self._told = made
         return made
+
+    def _refused_text(self) -> NixlConnectError:
+        """Return why there is no metadata to hand out."""
+        native, engine = self._begun(), self._connection._engine
+        engine.refuse_after_fork()
+        if self._hold is None or native.has_ended:
+            return StateError(f"{self!r} has ended, so there is no metadata to hand out")
+        return engine.undescribed()
 
 
 def _group_of(device: Device, row: tuple[int, int, int]) -> Group:
@@ -164,6 +171,7 @@ class ReadableOperation(PassiveOperation):
     """
 
     _kind = OperationKind.READ
+    _written = False
 
 
 class WritableOperation(PassiveOperation):
@@ -178,3 +186,4 @@ class WritableOperation(PassiveOperation):
     """
 
     _kind = OperationKind.WRITE
+    _written = True

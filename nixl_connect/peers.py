@@ -139,8 +139,6 @@ class Peers:
         self._given_up: list[Peer] = []
         """Those in whose place there is another, and which are still connected."""
         self._aliases = itertools.count(1)
-        self.handed_out: bool = False
-        """Whether somebody was told how to reach the agent."""
         self.reloads: int = 0
         """How often another connection to a peer was made in the place of one."""
         self.evictions: int = 0
@@ -389,7 +387,7 @@ class Peers:
 
     def _evict_idle(self) -> None:
         """Disconnect peers that are lost or have been idle for long, with nothing in flight."""
-        self._agent.hang_up(_PERHAPS_USED if self.handed_out else UNUSED)
+        self._agent.hang_up(_PERHAPS_USED if self._agent.handed_out else UNUSED)
         if self._messenger is not None:
             self._messenger.hang_up()
         limit = time.monotonic() - _IDLE

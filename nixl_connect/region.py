@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from nixl_connect._native import usual
 from nixl_connect.errors import MetadataError
 from nixl_connect.model import Model
 
@@ -35,10 +36,15 @@ class SerializedDescriptor(Model, frozen=True, kw_only=True):
     ptr: Annotated[int, Meta(gt=0)] = 0
     size: Annotated[int, Meta(ge=0)] = 0
 
-    def __post_init__(self) -> None:
+    if TYPE_CHECKING:
+
+        def __post_init__(self) -> None: ...
+    else:
+        __post_init__ = usual.region
+
+    def _settle(self) -> None:
+        """Put right what is not as nearly all are, or say what is wrong."""
         device, ptr, size = self.device, self.ptr, self.size
-        if device == "cpu" and type(ptr) is type(size) is int and 0 < ptr <= ptr + size <= U64:
-            return  # as nearly all are
         if not isinstance(device, str):
             raise MetadataError(f"device must be a string, not {device!r}")
         if device != "cpu" and _DEVICE.fullmatch(device) is None:

@@ -36,6 +36,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.keeper import Keeper
 from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
+from nixl_connect.options import Options
 from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
@@ -96,14 +97,12 @@ class Starter:
     ----------
     reactor, agent, registry, peers, keeper, lanes
         Those of the engine.
-    quarantine : float
-        Seconds for which the memory of an abandoned passive operation is kept.
-    most_quarantined : int
-        Bytes of such memory from which on no passive operation is made.
+    options : Options
+        Those of the connector.
     usable : context manager
         Refuses work once the engine is closed or forked, and translates errors.
-    most_metadata : int
-        Most bytes of NIXL's metadata to read.
+    head : bytes
+        The agent's metadata up to its sections.
     """
 
     def __init__(
@@ -115,10 +114,9 @@ class Starter:
         keeper: Keeper,
         *,
         lanes: Lanes,
-        quarantine: float,
-        most_quarantined: int,
+        options: Options,
         usable: AbstractContextManager[None],
-        most_metadata: int,
+        head: bytes,
     ) -> None:
         self._reactor = reactor
         self._agent = agent
@@ -126,8 +124,8 @@ class Starter:
         self._peers = peers
         self._keeper = keeper
         self._lanes = lanes
-        self._quarantine = quarantine
-        self._most_quarantined = most_quarantined
+        self._quarantine = options.quarantine
+        self._most_quarantined = options.max_quarantine_bytes
         self._usable = usable
         self._used = UsedKeys()
         self.ordinary: Ordinary = Ordinary(
@@ -137,12 +135,16 @@ class Starter:
             keeper.collector,
             self._used,
             peers.by_name,
-            functools.partial(read_nixl_metadata, limit=most_metadata),
-            quarantine=quarantine,
-            most_quarantined=most_quarantined,
+            functools.partial(read_nixl_metadata, limit=options.max_metadata_bytes),
+            quarantine=options.quarantine,
+            most_quarantined=options.max_quarantine_bytes,
             inline=INLINE_BYTES,
             large=LARGE_BYTES,
             shared=LEAST_BYTES,
+            most=options.max_descriptors,
+            timeout=options.timeout,
+            sealed=options.seal is not None,
+            head=head,
             is_debugging=functools.partial(logger.isEnabledFor, logging.DEBUG),
             report=_report,
         )

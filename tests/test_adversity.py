@@ -375,9 +375,12 @@ def test_many_rows_do_not_begin_on_the_loop(connector):
     few = [nc.Descriptor(array[i : i + 1]) for i in range(10)]
     many = [nc.Descriptor(array[i : i + 1]) for i in range(1000)]
     connection = connector._open()
-    nc.ReadableOperation(connection, few, _begin=False)._begin(HASTY)
+    begun = nc.ReadableOperation(connection, few, _patient=False)
+    assert begun.status is nc.OperationStatus.INITIALIZED
+    waiting = nc.ReadableOperation(connection, many, _patient=False)
+    assert waiting.status is nc.OperationStatus.UNINITIALIZED
     with pytest.raises(NotQuickError):
-        nc.ReadableOperation(connection, many, _begin=False)._begin(HASTY)
+        waiting._begin(HASTY)
 
     async def main():
         async with await connector.create_readable(many) as operation:

@@ -535,7 +535,7 @@ def test_refused_also_where_a_thread_held_a_lock(busy):
                 lambda: descriptor.deregister_with_connector(one._open()),
                 lambda: nc.Descriptor(b"abc").register_memory(one),
                 lambda: two.begin_read_blocking(
-                    offer._metadata[False], nc.Descriptor(np.zeros(64, np.uint8))
+                    offer._told, nc.Descriptor(np.zeros(64, np.uint8))
                 ),
                 lambda: prepared.transfer_blocking(5),
                 lambda: prepared.close(),

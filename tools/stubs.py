@@ -27,6 +27,9 @@ C_METHODS = {
     "__richcmp__",
 }
 
+# Modules with classes that others derive from: those use what begins with an underscore, too.
+BASES = {"handle"}
+
 # Special methods that an extension type takes by position only.
 SLOTS = {
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"),
@@ -61,7 +64,15 @@ PRECISE = {
     "peer.PeerState.connections": "dict[str, bytes]",
     "peer.PeerState.everywhere": "dict[tuple[str, int, int], bytes]",
     "ordinary.Ordinary.__new__.read": "Callable[[str], tuple[bytes, Envelope]]",
-    "span.are_unchanged.items": "Sequence[Span]",
+    "ordinary.Ordinary.described.return": "tuple[bytes, Envelope]",
+    "handle.Handle._connection": "object",
+    "handle.Handle._native": "Operation | None",
+    "handle.Handle._items": "Sequence[object]",
+    "handle.Handle._descriptors": "Sequence[object]",
+    "handle.Offer._hold": "Hold | None",
+    "handle.Offer._stream": "bytes | None",
+    "handle.Offer._plain.return": "Sequence[object] | None",
+    "ordinary.Ordinary.reference": "object",
     "span.have_streams.items": "Sequence[Span]",
     "waker.Waker.drain.return": "list[int]",
 }
@@ -83,6 +94,16 @@ def is_c_type(node: ast.stmt) -> bool:
         and isinstance(node.annotation, ast.Name)
         and node.annotation.id == "TypeAlias"
     )
+
+
+def is_private(node: ast.stmt) -> bool:
+    """Tell whether a statement is the definition of a private name."""
+    name = getattr(node, "name", "")
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        name = node.target.id
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        name = node.targets[0].id
+    return name.startswith("_") and not name.startswith("__")
 
 
 def extension_types(source: str) -> dict[str, set[str]]:
@@ -155,9 +176,11 @@ def tidy(module: str, stub: str, source: str, missing: set[str]) -> str:
     """Return the stub of a Cython source without what exists in C only."""
     types = extension_types(source)
     tree = ast.parse(stub)
-    tree.body = [node for node in tree.body if not is_c_type(node)]
+    tree.body = [node for node in tree.body if not is_c_type(node) and not is_private(node)]
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
+            if module not in BASES:
+                node.body = [item for item in node.body if not is_private(item)]
             tidy_class(node, types.get(node.name))
     refine(tree.body, module, missing)
     own = f"from nixl_connect._native.{module} import"
@@ -183,6 +206,7 @@ def generate(folder: Path) -> dict[Path, str]:
         "--exclude-attribution",
         "--no-pxd-to-stubs",
         "--resolve-ctypedef-aliases",
+        "--include-private",
     )
     stubs = {}
     missing = set(PRECISE)

@@ -18,6 +18,7 @@ cdef class Agent:
     cdef dict labels            # of connections, by the peers' names
     cdef list left              # those of connections that have been taken down
     cdef int generation
+    cdef public bint handed_out     # peers have been told of it
     cdef object __weakref__
     cdef pthread_rwlock_t gate
     cdef pthread_mutex_t progress

@@ -43,6 +43,7 @@ class Agent:
 
     name: Final[bytes]
     called: Final[bytes]
+    handed_out: bool
 
     def __new__(cls, name: bytes, called: bytes | None = None) -> Agent: ...
     @property

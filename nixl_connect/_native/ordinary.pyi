@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.collector import Collector
 from nixl_connect._native.envelope import Envelope
-from nixl_connect._native.operation import Operation
 from nixl_connect._native.peer import PeerState
-from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import Registry
 from nixl_connect._native.used import UsedKeys
@@ -40,6 +38,14 @@ class Ordinary:
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
     shared : int
         Bytes of a transfer from which on several agents may share it.
+    most : int
+        Most descriptors of an operation.
+    timeout : float
+        Seconds for operations that are given no timeout.
+    sealed : bool
+        Whether metadata is sealed, so that no operation is ordinary.
+    head : bytes
+        The agent's metadata up to its sections.
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
@@ -50,9 +56,12 @@ class Ordinary:
     ----------
     closed : bool
         Whether the engine is closed, or closing.
+    reference : weakref.ref or None
+        Of the connection, which descriptors note.
     """
 
     closed: bool
+    reference: object
 
     def __new__(
         cls,
@@ -69,34 +78,13 @@ class Ordinary:
         inline: int,
         large: int,
         shared: int,
+        most: int,
+        timeout: float,
+        sealed: bool,
+        head: bytes,
         is_debugging: object,
         report: object,
     ) -> Ordinary: ...
-    def offer(self, local: Local, key: bytes, timeout: float, writable: bool) -> Operation | None:
-        """Register memory, and wait for a peer's notification that it has been read or written.
-
-        Parameters
-        ----------
-        local : Local
-            The memory.
-        key : bytes
-            The notification key.
-        timeout : float
-            Seconds after which the operation fails; infinity for never.
-        writable : bool
-            Whether the peer writes; else it reads.
-
-        Returns
-        -------
-        Operation or None
-            None where this is for the patient way.
-
-        Raises
-        ------
-        RefusedError
-            NIXL refuses to register the memory.
-        """
-
     def described(self, text: str) -> tuple[bytes, Envelope]:
         """Return a peer's metadata of its wire form, as it is and parsed.
 
@@ -106,21 +94,3 @@ class Ordinary:
     @property
     def remembered(self) -> int:
         """How many texts."""
-
-    def plan(self, kind: int, metadata: object, local: Local, timeout: float) -> Plan | None:
-        """Return what a transfer is about, where the peer is known and nothing is unusual or wrong.
-
-        Parameters
-        ----------
-        kind : int
-            NIXL's: 0 to read, 1 to write.
-        metadata : RdmaMetadata
-            The peer's.
-        local : Local
-            Memory of this process.
-        timeout : float
-            Seconds after which it fails; infinity for never.
-        """
-
-    def begin(self, plan: Plan) -> Operation | None:
-        """Start a transfer; or return None where it is for the patient way. Raises as `offer`."""

@@ -30,7 +30,6 @@ from nixl_connect._native.used cimport UsedKeys
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
-from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.request import NotRegisteredError
 
@@ -67,6 +66,14 @@ cdef class Ordinary:
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
     shared : int
         Bytes of a transfer from which on several agents may share it.
+    most : int
+        Most descriptors of an operation.
+    timeout : float
+        Seconds for operations that are given no timeout.
+    sealed : bool
+        Whether metadata is sealed, so that no operation is ordinary.
+    head : bytes
+        The agent's metadata up to its sections.
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
@@ -77,30 +84,16 @@ cdef class Ordinary:
     ----------
     closed : bool
         Whether the engine is closed, or closing.
+    reference : weakref.ref or None
+        Of the connection, which descriptors note.
     """
-
-    cdef public bint closed
-    cdef Reactor reactor
-    cdef Agent agent
-    cdef Registry registry
-    cdef Collector collector
-    cdef UsedKeys used
-    cdef dict peers
-    cdef object read
-    cdef dict texts
-    cdef double quarantine
-    cdef uint64_t most_quarantined
-    cdef uint64_t inline_bytes
-    cdef uint64_t large
-    cdef uint64_t shared
-    cdef object is_debugging
-    cdef object report
 
     def __cinit__(
         self, Reactor reactor not None, Agent agent not None, Registry registry not None,
         Collector collector not None, UsedKeys used not None, dict peers not None, read: object, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
-        uint64_t shared, is_debugging: object, report: object
+        uint64_t shared, Py_ssize_t most, double timeout, bint sealed, bytes head not None,
+        is_debugging: object, report: object
     ):
         self.reactor = reactor
         self.agent = agent
@@ -115,6 +108,10 @@ cdef class Ordinary:
         self.inline_bytes = inline
         self.large = large
         self.shared = shared
+        self.most = most
+        self.timeout = timeout
+        self.sealed = sealed
+        self.head = head
         self.is_debugging = is_debugging
         self.report = report
 
@@ -128,9 +125,7 @@ cdef class Ordinary:
             and not self.agent.keeps_busy()
         )
 
-    def offer(
-        self, Local local not None, bytes key not None, double timeout, bint writable
-    ) -> Operation | None:
+    cdef Operation offer(self, Local local, bytes key, double timeout, bint writable):
         """Register memory, and wait for a peer's notification that it has been read or written.
 
         Parameters
@@ -174,7 +169,7 @@ cdef class Ordinary:
             self.report(operation, "writable" if writable else "readable", hold.nbytes, None)
         return operation
 
-    def described(self, str text not None) -> tuple[bytes, Envelope]:
+    cpdef tuple described(self, str text):
         """Return a peer's metadata of its wire form, as it is and parsed.
 
         Peers hand out the same memory again and again: what is short is remembered.
@@ -193,9 +188,7 @@ cdef class Ordinary:
         """How many texts."""
         return len(self.texts)
 
-    def plan(
-        self, int kind, metadata: object, Local local not None, double timeout
-    ) -> Plan | None:
+    cdef Plan plan(self, int kind, object metadata, Local local, double timeout):
         """Return what a transfer is about, where the peer is known and nothing is unusual or wrong.
 
         Parameters
@@ -252,7 +245,7 @@ cdef class Ordinary:
             kind, local, remote, mem_type, described, blob, (<str>key).encode("ascii"), timeout
         )
 
-    def begin(self, Plan plan not None) -> Operation | None:
+    cdef Operation begin(self, Plan plan):
         """Start a transfer; or return None where it is for the patient way. Raises as `offer`."""
         cdef PeerState peer
         cdef Hold hold

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
+from nixl_connect._native.packing cimport Regions
+
 cdef class Span:
     cdef object __weakref__
     cdef uint64_t address
@@ -21,3 +23,7 @@ cdef class Span:
     cdef public object _connection  # where `_registration` is
     cdef public object _last_used   # a weak reference to the connection of the last operation
     cdef bint take_buffer(self, object data) except -1
+
+cdef tuple taken(object given, Py_ssize_t limit, bint written, object used)
+cdef bint unchanged(list items, Regions rows) except -1
+cpdef bint have_streams(list items) except -1

@@ -20,7 +20,7 @@ from nixl_connect._native.buffer cimport agrees
 from nixl_connect._native.mapped cimport is_accessible, is_mapped
 from nixl_connect._native.overlaps cimport within
 from nixl_connect._native.packing cimport Regions, table_of
-from nixl_connect._native.plan cimport Local, local_of
+from nixl_connect._native.plan cimport local_of
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object value)
@@ -185,9 +185,7 @@ cdef class Span:
         return self.mem_type
 
 
-def taken(
-    given: object, Py_ssize_t limit, bint written, used: object
-) -> tuple[list[object], Local] | None:
+cdef tuple taken(object given, Py_ssize_t limit, bint written, object used):
     """Return descriptors as a list, and the memory that they are of.
 
     Or None where something else is among them, or something is to be said against one: more than
@@ -245,7 +243,7 @@ def taken(
     return items, local_of(regions, mem_type, held)
 
 
-def are_unchanged(list items not None, Regions rows not None) -> bool:
+cdef bint unchanged(list items, Regions rows) except -1:
     """Whether descriptors are as long as when their rows were taken, of the same number."""
     cdef Py_ssize_t i
     for i in range(rows.count):
@@ -254,7 +252,7 @@ def are_unchanged(list items not None, Regions rows not None) -> bool:
     return True
 
 
-def have_streams(list items not None) -> bool:
+cpdef bint have_streams(list items) except -1:
     """Whether one of these descriptors has a stream to wait for."""
     cdef Span span
     for span in items:

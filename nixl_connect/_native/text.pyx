@@ -67,10 +67,12 @@ def deflate(bytes blob not None) -> bytes:
     return stream
 
 
-def text_of(bytes stream not None) -> str:
+cpdef str text_of(bytes stream):
     """Return the wire form of a zlib stream: its base64 (RFC 4648), tagged."""
     cdef Py_ssize_t size = len(stream)
     cdef const unsigned char* at = <const unsigned char*><const char*>stream
+    if stream is None:
+        raise TypeError("no stream")
     cdef str text = PyUnicode_New(TAG_SIZE + (size + 2) // 3 * 4, 127)
     cdef char* out = <char*>PyUnicode_DATA(text)  # nobody else has it yet
     cdef uint32_t bits
@@ -173,9 +175,7 @@ def blob_of(str text not None, Py_ssize_t limit) -> bytes | None:
     return blob if checksum == zlib.adler32(blob) else None
 
 
-def describe(
-    agent: Agent, Hold hold not None, int mem_type, bytes head not None
-) -> bytes | None:
+cpdef bytes describe(Agent agent, Hold hold, int mem_type, bytes head):
     """Return NIXL's metadata of what a hold has registered, with connection info, compressed.
 
     Parameters
@@ -202,6 +202,7 @@ def describe(
     cdef Registration* registration = hold.only()
     cdef bytes stream
     if registration is not NULL and registration.described is not NULL:
+        agent.handed_out = True
         return <bytes>registration.described
     cdef Regions regions
     if registration is not NULL:
@@ -213,6 +214,7 @@ def describe(
         if not rows:
             return None
         regions = Regions(rows)
+    agent.handed_out = True
     described = agent.partial_metadata(regions, mem_type)
     # It may have ended before NIXL was asked, which then described nothing without a word.
     if not len(hold):

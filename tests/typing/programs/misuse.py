@@ -138,6 +138,6 @@ def statuses(operation: nc.AbstractOperation) -> bool:
 
 
 def made_by_hand(connection: nc.Connection, memory: nc.Descriptor) -> None:
-    nc.AbstractOperation(connection, memory, None, written=False)  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
+    nc.AbstractOperation()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
     nc.ReadableOperation(connection)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     nc.TransferError("failed", "ERR_BACKEND")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,39 @@
+"""The ordinary call: an operation made and begun in one go."""
+
+from libc.stdint cimport uint64_t
+
+from nixl_connect._native.agent cimport Agent
+from nixl_connect._native.collector cimport Collector
+from nixl_connect._native.operation cimport Operation
+from nixl_connect._native.plan cimport Local, Plan
+from nixl_connect._native.reactor cimport Reactor
+from nixl_connect._native.registry cimport Registry
+from nixl_connect._native.used cimport UsedKeys
+
+cdef class Ordinary:
+    cdef public bint closed
+    cdef public object reference
+    cdef Reactor reactor
+    cdef Agent agent
+    cdef Registry registry
+    cdef Collector collector
+    cdef UsedKeys used
+    cdef dict peers
+    cdef object read
+    cdef dict texts
+    cdef double quarantine
+    cdef uint64_t most_quarantined
+    cdef uint64_t inline_bytes
+    cdef uint64_t large
+    cdef uint64_t shared
+    cdef Py_ssize_t most
+    cdef double timeout
+    cdef bint sealed
+    cdef bytes head
+    cdef object is_debugging
+    cdef object report
+    cdef bint is_free(self) except -1
+    cdef Operation offer(self, Local local, bytes key, double timeout, bint writable)
+    cpdef tuple described(self, str text)
+    cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
+    cdef Operation begin(self, Plan plan)
