@@ -62,7 +62,8 @@ class _LoopWaits:
     ) -> bool:
         """Wait for the end of an operation; return whether it came within `timeout` seconds."""
         # In a burst the loop has other things to do.
-        if not self._futures and operation.glance():
+        if not self._futures and operation.glance(_LOOK):
+            self._collect()
             return True
         token = next(_tokens)
         future = loop.create_future()

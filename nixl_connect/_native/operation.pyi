@@ -100,8 +100,14 @@ class Operation:
     def cancel(self) -> bool:
         """Cancel, unless it has ended; return whether this call did."""
 
-    def glance(self) -> bool:
-        """Return whether it has ended, where a peer has rung after a moment: see `wait`."""
+    def glance(self, budget: float) -> bool:
+        """Return whether it has ended, after a moment where that says something: see `wait`.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to look at a small transfer.
+        """
 
     def attach(self, waker: Waker, token: int) -> bool:
         """Have `waker` woken with `token` at the end. False, and nothing, if that has come."""

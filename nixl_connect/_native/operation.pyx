@@ -138,6 +138,14 @@ cdef void _look_out(Core* core, Record* record, int64_t until) noexcept nogil:
         pass
 
 
+cdef bint _is_small(Record* record) noexcept nogil:
+    """Whether it is a transfer that `look` may see end within microseconds."""
+    return (
+        record.is_active and peek_int(&record.posted) and not record.large
+        and record.parts[0].lane is NULL
+    )
+
+
 cdef int64_t deadline_of(timeout) except -1:
     """Convert a timeout in seconds, or None, to monotonic nanoseconds."""
     if timeout is None or timeout > 9e9:
@@ -219,10 +227,7 @@ cdef class Operation:
     @property
     def is_small(self) -> bool:
         """Whether it is a transfer that `Reactor.look` may see end within microseconds."""
-        return (
-            self.record.is_active and peek_int(&self.record.posted) and not self.record.large
-            and self.record.parts[0].lane is NULL
-        )
+        return _is_small(self.record)
 
     cpdef object start(self, timeout: object, bint inline_post, bint large):
         """Start the transfer, on this thread or on the reactor's.
@@ -283,16 +288,28 @@ cdef class Operation:
             raise AgentForkedError
         return cancel(self.core, self.record, REASON_LOCAL)
 
-    def glance(self) -> bool:
-        """Return whether it has ended, where a peer has rung after a moment: see `wait`."""
-        cdef bint ended
+    def glance(self, double budget) -> bool:
+        """Return whether it has ended, after a moment where that says something: see `wait`.
+
+        Parameters
+        ----------
+        budget : float
+            Most seconds to look at a small transfer.
+        """
+        cdef int64_t now = now_ns()
+        cdef bint ended = _has_ended(self.record)
         if self.generation != fork_generation():
             raise AgentForkedError
-        if self.record.is_active or now_ns() >= peek_time(&self.core.rung_until):
-            return _has_ended(self.record)
+        if ended or (not _is_small(self.record) if self.record.is_active
+                     else now >= peek_time(&self.core.rung_until)):
+            return ended
         with nogil:
-            ended = _glance(self.core, self.record, INT64_MAX)
-        return ended
+            if not self.record.is_active:
+                _glance(self.core, self.record, INT64_MAX)
+            elif self.agent.enter() == 0:
+                _look_out(self.core, self.record, now + <int64_t>(budget * 1e9))
+                self.agent.leave()
+        return _has_ended(self.record)
 
     def attach(self, Waker waker not None, uint64_t token) -> bool:
         """Have `waker` woken with `token` at the end. False, and nothing, if that has come."""
