@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, ClassVar, TypeVar
 
 from nixl_connect._native import prepared as native
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
-from nixl_connect._native.operation import Operation, Reason
+from nixl_connect._native.operation import Reason
 from nixl_connect.active import ActiveOperation
 from nixl_connect.base import LOST, error_of, local_failure
 from nixl_connect.blocks import Blocks
@@ -26,6 +25,7 @@ from nixl_connect.errors import (
     TransferTimeoutError,
 )
 from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
+from nixl_connect.peer import Peer
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
@@ -40,7 +40,7 @@ _LOOK = 100e-6
 _SLICE = 0.05
 
 
-class PreparedTransfer:
+class PreparedTransfer(native.Prepared):
     """A repeatable transfer: a `PreparedRead` or a `PreparedWrite`.
 
     Everything that an operation costs besides the transfer, from parsing to registration, is paid
@@ -53,17 +53,15 @@ class PreparedTransfer:
     """
 
     _kind: ClassVar[OperationKind] = OperationKind.UNSPECIFIED
+    _peer: Peer
 
     def __init__(self, operation: ActiveOperation, beginnings: Beginnings, permit: Permit) -> None:
-        self._native: Operation | None = None
+        self._set_up(operation, LARGE_BYTES)
         self._beginnings = beginnings
         self._operation = operation  # never begun: it has parsed and checked everything
         self._engine = operation._connection._engine
-        self._timeout = operation._timeout
         self._nbytes = operation._local.regions.nbytes
-        # Held while a transfer goes on, which may begin on one thread and end on another. Who holds
-        # it has been counted by the peer.
-        self._turn = threading.Lock()
+        # Who has the turn has been counted by the peer.
         self._prepare(permit, anew=False)
         self._engine.add_prepared(self)
 
@@ -97,9 +95,12 @@ class PreparedTransfer:
         """Whether it is closed, cancelled or failed, so that nothing more can be transferred."""
         return self._native is None
 
-    def transfer_blocking(self, timeout: float | None = None) -> None:
-        """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
-        patience = self._timeout if timeout is None else seconds("timeout", timeout)
+    @staticmethod
+    def _patience(timeout: float) -> float:
+        return seconds("timeout", timeout)
+
+    def _transfer_patiently(self, patience: float) -> None:
+        """Do what `transfer_blocking` does, whatever is to be waited for first."""
         end = time.monotonic() + patience
         fence = self._operation._fence()
         if fence is not None:
@@ -187,7 +188,7 @@ class PreparedTransfer:
 
     def _take(self, permit: Permit) -> None:
         """Take the turn, with a request that fits the peer's connection."""
-        if not self._turn.acquire(False):
+        if not self._acquire():
             self._engine.refuse_after_fork()  # else it is refused where it is to be posted
             raise StateError(f"{self!r}: one thing at a time, and a transfer is going on")
         try:
@@ -200,7 +201,7 @@ class PreparedTransfer:
             while not self._peer.enter():
                 self._renew(permit)
         except BaseException:
-            self._turn.release()
+            self._release()
             raise
 
     def _look_at_connection(self, permit: Permit) -> None:
@@ -225,39 +226,49 @@ class PreparedTransfer:
 
     def _give_back(self) -> None:
         self._peer.leave()
-        self._turn.release()
+        self._release()
 
     def _run(self, end: float, *, again: bool) -> None:
         """Post, or go on with what is posted, and wait for its end. Gives the turn back."""
         patience = max(end - time.monotonic(), 0)
         try:
             rc = self._post(min(patience, _SLICE), again=again)
-            if rc == _IN_FLIGHT:
-                rc = self._wait(end)
-            if rc:
-                raise self._failure(rc)
+            self._go_on(rc, end)
         except BaseException:
             self._break_off(Reason.LOCAL)
             raise
         self._give_back()
 
-    def _wait(self, end: float) -> int:
-        """Wait for what is posted, in slices, so that signals and closing are seen."""
-        rc = _IN_FLIGHT
+    def _go_on(self, rc: int, end: float) -> None:
+        """Wait for what is posted, in slices, so that signals and closing are seen.
+
+        Parameters
+        ----------
+        rc : int
+            What has become of it so far.
+        end : float
+            Until when to wait, by the monotonic clock.
+        """
+        if rc in (native.Outcome.CLOSED, native.Outcome.FORKED):
+            raise self._closed()
         while rc == _IN_FLIGHT and not self._engine.closed:
             left = end - time.monotonic()
             if left <= 0:
                 break
             rc = self._post(min(left, _SLICE), again=False)
-        return rc
+        if rc:
+            raise self._failure(rc)
+
+    def _closed(self) -> ClosedError:
+        self._engine.refuse_after_fork()
+        return ClosedError(f"{self!r}: the connector is closed")
 
     def _post(self, patience: float, *, again: bool = True) -> int:
         assert self._native is not None  # nobody ends it during a turn
         try:
             rc: int = native.post(self._native, patience, self._nbytes > LARGE_BYTES, again)
         except (AgentClosedError, AgentForkedError):
-            self._engine.refuse_after_fork()
-            raise ClosedError(f"{self!r}: the connector is closed") from None
+            raise self._closed() from None
         return rc
 
     def _failure(self, rc: int) -> NixlConnectError:
@@ -297,7 +308,7 @@ class PreparedTransfer:
             if hold is not None:
                 hold.peer = self._peer
             self._drop(reason, failed=failed)
-        self._turn.release()
+        self._release()
 
     def _drop(self, reason: int, *, failed: bool = False) -> None:
         """Leave the operation to the completion thread. No call to NIXL."""
@@ -365,21 +376,21 @@ class PreparedTransfer:
         self._engine.refuse_after_fork()
         if self._native is None:
             return
-        if not self._turn.acquire(False):
+        if not self._acquire():
             raise StateError(f"{self!r} cannot be cancelled while a transfer is going on")
         try:
             self._drop(Reason.LOCAL)
         finally:
-            self._turn.release()
+            self._release()
         self._engine.collect()
 
     def _end_with_connector(self) -> None:
         """Let go, unless a transfer is going on: that sees by itself that the connector closes."""
-        if self._turn.acquire(False):
+        if self._acquire():
             try:
                 self._drop(Reason.CLOSED)
             finally:
-                self._turn.release()
+                self._release()
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019
         self._engine.refuse_after_fork()

@@ -28,7 +28,7 @@ C_METHODS = {
 }
 
 # Modules with classes that others derive from: those use what begins with an underscore, too.
-BASES = {"handle"}
+BASES = {"handle", "prepared"}
 
 # Special methods that an extension type takes by position only.
 SLOTS = {
@@ -69,6 +69,7 @@ PRECISE = {
     "handle.Handle._native": "Operation | None",
     "handle.Handle._items": "Sequence[object]",
     "handle.Handle._descriptors": "Sequence[object]",
+    "prepared.Prepared._native": "Operation | None",
     "handle.Offer._hold": "Hold | None",
     "handle.Offer._stream": "bytes | None",
     "handle.Offer._plain.return": "Sequence[object] | None",

@@ -8,13 +8,18 @@ the peer and lets go of the request.
 While a post is in flight the operation is counted as active, so that closing waits for it.
 """
 
-from libc.stdint cimport int64_t
+cimport cython
+from libc.stdint cimport int64_t, uint64_t
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.census cimport REPEATED, enter, leave, note
 from nixl_connect._native.core cimport Core, finish, rouse
+from nixl_connect._native.fork cimport fork_generation
+from nixl_connect._native.handle cimport Transfer
 from nixl_connect._native.operation cimport Operation, deadline_of
+from nixl_connect._native.ordinary cimport Ordinary
+from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_mutex_lock,
@@ -22,7 +27,8 @@ from nixl_connect._native.posix cimport (
     relax,
     usleep,
 )
-from nixl_connect._native.record cimport GONE, Record, retain_record
+from nixl_connect._native.record cimport GONE, REASON_LOCAL, Record, retain_record
+from nixl_connect._native.span cimport have_streams
 from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, IN_PROGRESS, advance
 from nixl_connect._native.transfer cimport (
     LOOK,
@@ -43,12 +49,16 @@ class Outcome(IntEnum):
     """What may become of a post, beside NIXL's statuses."""
 
     PEER_GONE = GONE
+    CLOSED = AGENT_CLOSED
+    FORKED = AGENT_FORKED
 
 
 cdef enum:
     # Sleeps between looks at what takes long, in microseconds, the shortest and the longest.
     FIRST_NAP = 50
     LONGEST_NAP = 5000
+    # How long a thread waits at a stretch, in nanoseconds: then signals are seen.
+    STRETCH = 50_000_000
 
 
 cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept nogil:
@@ -148,6 +158,90 @@ def post(Operation operation not None, patience: float, bint large, bint again) 
     if rc == AGENT_FORKED:
         raise AgentForkedError
     return rc
+
+
+@cython.auto_pickle(False)
+cdef class Prepared:
+    """What a program holds of a prepared transfer, as far as it is native.
+
+    What derives from it has `_transfer_patiently`, for what is unusual, `_go_on`, which waits for
+    what is in flight and says what has failed, and `_break_off`, which ends it during a turn.
+
+    Attributes
+    ----------
+    _native : Operation or None
+        None once it is closed.
+    _peer : PeerState
+        The connection that its request is for.
+    _timeout : float
+        Seconds that a transfer has where nothing else is said.
+    """
+
+    cdef Ordinary ordinary
+    cdef public Operation _native
+    cdef public PeerState _peer
+    cdef readonly double _timeout
+    cdef bint fenced
+    cdef bint large
+    cdef bint taken     # somebody's turn; changed under the GIL, in one step
+
+    def _set_up(self, Transfer operation not None, uint64_t large) -> None:
+        """Take what it is about from an operation that has not begun.
+
+        Parameters
+        ----------
+        large : int
+            Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
+        """
+        self.ordinary = operation.ordinary
+        self._timeout = operation._timeout
+        self.fenced = have_streams(operation._descriptors)
+        self.large = operation._local.regions.nbytes > large
+
+    def _acquire(self) -> bool:
+        """Take the turn, unless somebody has it; return whether that was so.
+
+        It may be given back by another thread.
+        """
+        if self.taken:
+            return False
+        self.taken = True
+        return True
+
+    def _release(self) -> None:
+        """Give the turn back."""
+        self.taken = False
+
+    def transfer_blocking(self, timeout: float | None = None) -> None:
+        """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
+        cdef Operation operation = self._native
+        cdef PeerState peer = self._peer
+        cdef double patience = self._timeout if timeout is None else self._patience(timeout)
+        cdef int64_t end = deadline_of(patience)
+        cdef int rc
+        # Nothing of Python runs between these looks and the count: nobody takes the peer down.
+        if (
+            self.fenced or self.taken or operation is None or self.ordinary.closed
+            or operation.generation != fork_generation() or not peer.is_ready()
+        ):
+            self._transfer_patiently(patience)
+            return
+        self.taken = True
+        peer.in_flight += 1
+        operation.record.large = self.large
+        with nogil:
+            rc = operation.agent.enter()
+            if rc == 0:
+                rc = _post(operation.core, operation.record, min(end, now_ns() + STRETCH), True)
+                operation.agent.leave()
+        if rc != NIXL_SUCCESS:
+            try:
+                self._go_on(rc, end / 1e9)
+            except BaseException:
+                self._break_off(REASON_LOCAL)  # nothing, where `_go_on` has
+                raise
+        peer.count_out()
+        self.taken = False
 
 
 def conclude(Operation operation not None) -> None:
