@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -145,6 +146,7 @@ class Starter:
             timeout=options.timeout,
             sealed=options.seal is not None,
             head=head,
+            most_metadata=min(options.max_metadata_bytes, sys.maxsize),
             is_debugging=functools.partial(logger.isEnabledFor, logging.DEBUG),
             report=_report,
         )

@@ -73,6 +73,7 @@ class Peer:
         ledger.names_none = lambda key: False
         for known in self.connector._open()._engine.peers.known():
             known.ledger = ledger.Ledger()
+            known.everywhere.clear()
         return {}
 
     def array(self, size: int, seed: int) -> dict:

@@ -315,6 +315,7 @@ def test_connections_beside_each_other_are_few(connector, peer, content, monkeyp
         for known in peers.known():
             known.ledger._tables.clear()
             known.loaded.clear()
+            known.everywhere.clear()
             known.ledger.note([envelope.Section("UCX", 0, [(0, 2**64 - 1, 0, b"another key")])])
         assert (read(connector, told(made), 64) == content(1, 64)).all()
         figures = connector.stats()["peers"]

@@ -156,8 +156,9 @@ LIMITS = {
         "sides, is in the case `fresh` below; decision record 16 has the parts."
     ),
     "8-byte pair": (
-        "The interpreter: some 400 calls of Python functions and builtins for a pair "
-        "(`tests/test_calls.py`), between native calls that take what the floor takes. NIXL's own "
+        "A third of it is the interpreter, for 17 to 47 calls (`tests/test_calls.py`), a fifth the "
+        "kernel's messages and wake-ups between two threads, where the floor is one thread that "
+        "polls both ends, and a sixth this library's native code: decision record 33. NIXL's own "
         "Python API, spinning, is in the cases `pair` below."
     ),
     "whole 8-byte cycle": (

@@ -188,10 +188,11 @@ def parse(bytes blob not None) -> Envelope:
         regions.allocate(blob, count)
         for i in range(count):
             reader.region(&regions.regions[i])
-        sections.append(Section(backend, mem_type, regions))
+        sections.append(tuple.__new__(Section, (backend, mem_type, regions)))
     if reader.at != reader.size:
         raise ValueError(f"{reader.size - reader.at} bytes follow its end")
-    return Envelope(agent, connections, sections, sections_at)
+    # Directly: a named tuple's own constructor is a function of Python.
+    return tuple.__new__(Envelope, (agent, connections, sections, sections_at))
 
 
 cdef bytes _field(bytes tag, bytes payload):

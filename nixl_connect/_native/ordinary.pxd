@@ -30,10 +30,12 @@ cdef class Ordinary:
     cdef double timeout
     cdef bint sealed
     cdef bytes head
+    cdef Py_ssize_t most_metadata
     cdef object is_debugging
     cdef object report
     cdef bint is_free(self) except -1
     cdef Operation offer(self, Local local, bytes key, double timeout, bint writable)
+    cdef tuple plainly(self, str text)
     cpdef tuple described(self, str text)
     cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
     cdef Operation begin(self, Plan plan)

@@ -46,6 +46,8 @@ class Ordinary:
         Whether metadata is sealed, so that no operation is ordinary.
     head : bytes
         The agent's metadata up to its sections.
+    most_metadata : int
+        Most bytes of a peer's metadata.
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
@@ -82,6 +84,7 @@ class Ordinary:
         timeout: float,
         sealed: bool,
         head: bytes,
+        most_metadata: int,
         is_debugging: object,
         report: object,
     ) -> Ordinary: ...

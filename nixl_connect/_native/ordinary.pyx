@@ -30,8 +30,11 @@ from nixl_connect._native.used cimport UsedKeys
 
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import NativeError
+from nixl_connect._native.envelope import parse
 from nixl_connect._native.lock import NotQuickError
+from nixl_connect._native.named import contradicts
 from nixl_connect._native.request import NotRegisteredError
+from nixl_connect._native.text import blob_of
 
 cdef enum:
     # Most bytes of a notification key, see `active`.
@@ -74,6 +77,8 @@ cdef class Ordinary:
         Whether metadata is sealed, so that no operation is ordinary.
     head : bytes
         The agent's metadata up to its sections.
+    most_metadata : int
+        Most bytes of a peer's metadata.
     is_debugging : callable
         Whether to tell what is begun.
     report : callable
@@ -93,6 +98,7 @@ cdef class Ordinary:
         Collector collector not None, UsedKeys used not None, dict peers not None, read: object, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
         uint64_t shared, Py_ssize_t most, double timeout, bint sealed, bytes head not None,
+        Py_ssize_t most_metadata,
         is_debugging: object, report: object
     ):
         self.reactor = reactor
@@ -112,6 +118,7 @@ cdef class Ordinary:
         self.timeout = timeout
         self.sealed = sealed
         self.head = head
+        self.most_metadata = most_metadata
         self.is_debugging = is_debugging
         self.report = report
 
@@ -176,12 +183,28 @@ cdef class Ordinary:
         """
         cdef tuple found = self.texts.get(text)
         if found is None:
-            found = self.read(text)
+            found = self.plainly(text)
+            if found is None:
+                found = self.read(text)
             if len(text) <= SHORT and len(<bytes>found[0]) <= SHORT:
                 if len(self.texts) >= MOST_TEXTS:
                     self.texts = {}
                 self.texts[text] = found
         return found
+
+    cdef tuple plainly(self, str text):
+        """Do so for what this package has written, where nothing is wrong with it; else None."""
+        cdef bytes blob = blob_of(text, self.most_metadata)
+        if blob is None:
+            return None
+        try:
+            described = parse(blob)
+        except ValueError:
+            return None
+        for section in described.sections:
+            if contradicts(section.regions):
+                return None
+        return blob, described
 
     @property
     def remembered(self) -> int:

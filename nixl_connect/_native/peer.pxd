@@ -1,6 +1,7 @@
 """A connection to a remote agent: who it is, and who is in flight."""
 
 from nixl_connect._native.bell cimport Address
+from nixl_connect._native.named cimport Named
 
 cdef class PeerState:
     cdef readonly bytes alias
@@ -20,6 +21,7 @@ cdef class PeerState:
     cdef public dict connections
     cdef public dict everywhere
     cdef bint _has_keys_of(self, object described) except -1
+    cdef bint _has_keys(self, object backend, object mem_type, Named regions) except -1
     cdef bint is_ready(self)
     cdef bint knows(self, bytes blob, object described) except -1
     cdef void count_out(self) noexcept

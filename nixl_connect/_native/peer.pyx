@@ -5,8 +5,10 @@ fields that more than one thread changes are changed through methods alone.
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.string cimport memcmp
 
 from nixl_connect._native.bell cimport address_of
+from nixl_connect._native.named cimport Named, Region
 from nixl_connect._native.posix cimport now_ns
 
 from nixl_connect._native.envelope import Envelope
@@ -111,11 +113,25 @@ cdef class PeerState:
             if self.connections.get(backend) != info:
                 return False
         for backend, mem_type, regions in sections:
-            if type(regions) is not list:
+            if not isinstance(regions, Named) or not self._has_keys(backend, mem_type, regions):
                 return False
-            for _, _, device, key in <list>regions:
-                if self.everywhere.get((backend, mem_type, device)) != key:
-                    return False
+        return True
+
+    cdef bint _has_keys(self, object backend, object mem_type, Named regions) except -1:
+        cdef const char* text = regions.text
+        cdef const Region* region
+        cdef const Region* last = NULL
+        cdef bytes key = None
+        cdef Py_ssize_t i
+        for i in range(regions.count):
+            region = &regions.regions[i]
+            if last is NULL or region.device != last.device:
+                key = self.everywhere.get((backend, mem_type, region.device))
+                last = region
+            if key is None or region.key_size != len(key) or memcmp(
+                text + region.key, <const char*>key, region.key_size
+            ):
+                return False
         return True
 
     def has_loaded(self, envelope: Envelope) -> bool:
