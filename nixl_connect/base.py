@@ -17,6 +17,7 @@ from nixl_connect._native.operation import Operation, Reason
 from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local
+from nixl_connect._native.registry import RefusedError
 from nixl_connect._native.span import have_streams
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import seconds
@@ -37,6 +38,7 @@ from nixl_connect.errors import (
 )
 from nixl_connect.overlaps import refuse_within
 from nixl_connect.permit import Permit
+from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.
@@ -154,8 +156,15 @@ class AbstractOperation(Handle, ABC):
         fence = self._fence()
         if fence is not None:
             fence.wait(Permit(self._timeout))
-        if fence is None or not self._begin_at_once():
+        if fence is None or not self._try_again():
             self._begin(Permit(self._timeout))
+
+    def _try_again(self) -> bool:
+        """Begin, where all is ordinary now that the streams are done; return whether it has."""
+        try:
+            return self._begin_at_once()
+        except RefusedError as error:
+            raise refusal(error) from None
 
     def _begun(self) -> Operation:
         if self._native is None:

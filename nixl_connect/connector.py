@@ -343,7 +343,7 @@ class Connector(BlockingTwins):
             fence = operation._fence()
             if fence is not None:
                 await self._beginnings.begin(fence.wait, fence.name, timeout)
-            if fence is None or not operation._begin_at_once():
+            if fence is None or not operation._try_again():
                 await self._beginnings.begin(operation._begin, operation._peer_name, timeout)
         except BaseException:
             operation.cancel()

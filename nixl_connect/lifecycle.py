@@ -137,10 +137,11 @@ class Lifecycle(ABC):
                     connection = self._connect()
                 finally:
                     self._opening = False
+                self._connection = self._live = connection
                 if self._closed:  # by a signal handler, meanwhile
+                    self._live = None
                     connection._engine.close()
                     return self._open()
-                self._connection = self._live = connection
                 if MONITOR in os.environ:
                     from nixl_connect import monitor
 

@@ -61,8 +61,8 @@ class _LoopWaits:
         self, loop: asyncio.AbstractEventLoop, operation: Operation, timeout: float | None
     ) -> bool:
         """Wait for the end of an operation; return whether it came within `timeout` seconds."""
-        # In a burst the loop has other things to do.
-        if not self._futures and operation.glance(_LOOK):
+        alone = not self._futures  # in a burst the loop has other things to do
+        if alone and operation.glance(_LOOK):
             self._collect()
             return True
         token = next(_tokens)
@@ -71,7 +71,7 @@ class _LoopWaits:
         try:
             if not operation.attach(self._waker, token):
                 return True
-            if operation.is_small and not self._looking:
+            if operation.is_small and not self._looking and not alone:
                 self._looking = True
                 # Once for all that the loop's tasks begin in this turn.
                 loop.call_soon(self._look_out, loop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -129,12 +130,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
+def _threads() -> list[str]:
+    """Return what the process's threads are called, and which is which."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.append(f"{(task / 'comm').read_text().strip()} ({task.name})")
+    return found
 
 
 @pytest.fixture(scope="session")
-def _warm() -> tuple[int, int]:
+def _warm() -> tuple[list[str], int]:
     """Threads and descriptors of a process that has used NIXL and uvloop once: they keep some."""
     if importlib.util.find_spec("uvloop"):
         importlib.import_module("uvloop").new_event_loop().close()
@@ -157,7 +163,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         live = [item.name for item in engine._engines if not item.closed]
         held = [item.name for item in engine._engines if item.keeper.kept[0]]
         records = operation.live()
-        counts = after[0] <= before[0] and after[1] <= before[1] and records == 0
+        counts = len(after[0]) <= len(before[0]) and after[1] <= before[1] and records == 0
         if counts and not live and not held:
             return
         if time.monotonic() > end:
@@ -165,6 +171,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         gc.collect()  # dear, so only where something is left
         time.sleep(0.01)
     pytest.fail(
-        f"left behind: {after[0] - before[0]} threads, {after[1] - before[1]} descriptors, "
+        f"left behind: threads {sorted(set(after[0]) - set(before[0]))} where "
+        f"{sorted(set(before[0]) - set(after[0]))} have ended, {after[1] - before[1]} descriptors, "
         f"{records} native records, open engines {live}, engines that hold memory {held}"
     )

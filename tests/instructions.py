@@ -31,7 +31,7 @@ import nixl_connect as nc
 # build of the same Python may differ by more. The least is mostly of a pair whose waits found what
 # they waited for, and what it held released by another thread. One that releases by itself takes a
 # tenth more, and on a busy machine all may.
-CEILINGS = {"3.11": {"blocking": 156_000, "asyncio": 186_000}}
+CEILINGS = {"3.11": {"blocking": 95_000, "asyncio": 122_000}}
 WARM, ROUNDS = 20, 30
 COMPARED = ("interpreter", "native")
 SWITCH = """

@@ -69,6 +69,12 @@ def calls(connector, make_connector):
                 read.transfer_blocking(timeout)
             offered.wait_for_completion_blocking(20)
 
+    def posted(timeout):
+        with offer() as offered:
+            with mover.prepare_read_blocking(offered.metadata(), target) as read:
+                read.transfer_blocking(timeout)
+            offered.wait_for_completion_blocking(20)
+
     async def prepared_soon(timeout):
         with offer(writable=True) as offered:
             prepared = await mover.prepare_write(source, offered.metadata(), timeout=timeout)
@@ -92,6 +98,7 @@ def calls(connector, make_connector):
         "begin": moved,
         "wait": waited,
         "prepare": prepared,
+        "post": posted,
         "lease": leased_blocking,
         "coroutines": lambda timeout: asyncio.run(moved_soon(timeout)),
         "coroutines of prepared ones": lambda timeout: asyncio.run(prepared_soon(timeout)),

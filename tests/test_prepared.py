@@ -1,6 +1,7 @@
 """Prepared transfers: one request, posted again and again, between real processes."""
 
 import asyncio
+import fractions
 import gc
 import os
 import subprocess
@@ -355,3 +356,29 @@ def test_in_a_forked_child(connector, peer):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         read.transfer_blocking(10)
     peer.do("wait", number=made["id"])
+
+
+def test_one_that_ends_while_its_timeout_is_read(make_connector):
+    """As when another thread, or a signal handler, closes it just then."""
+
+    class Ending(fractions.Fraction):
+        def __float__(self):
+            end()
+            return 20.0
+
+    owner, mover = make_connector(), make_connector()
+    target = nc.Descriptor(bytearray(8))
+    for name in ("cancel", "close"):
+        with owner.create_readable_blocking(nc.Descriptor(b"8 bytes.")) as offered:
+            prepared = mover.prepare_read_blocking(offered.metadata(), target)
+            prepared.transfer_blocking()
+            end = getattr(prepared, name)
+            with pytest.raises(nc.StateError, match="closed"):
+                prepared.transfer_blocking(Ending(20))
+    # Nothing is left of them, and the peer is as good as it was.
+    with owner.create_readable_blocking(nc.Descriptor(b"8 bytes.")) as offered:
+        with mover.prepare_read_blocking(offered.metadata(), target) as prepared:
+            prepared.transfer_blocking()
+        offered.wait_for_completion_blocking(20)
+    assert mover.stats()["peers"]["reloads"] == 0
+    assert [known.in_flight for known in mover._open()._engine.peers.known()] == [0]

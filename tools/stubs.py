@@ -69,6 +69,8 @@ PRECISE = {
     "handle.Handle._native": "Operation | None",
     "handle.Handle._items": "Sequence[object]",
     "handle.Handle._descriptors": "Sequence[object]",
+    "text.describe.return": "bytes | None",
+    "prepared.Prepared.transfer_blocking.timeout": "float | None",
     "prepared.Prepared._native": "Operation | None",
     "handle.Offer._hold": "Hold | None",
     "handle.Offer._stream": "bytes | None",

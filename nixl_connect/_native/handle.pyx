@@ -49,6 +49,8 @@ cdef class Handle:
         """
         cdef Ordinary ordinary = connection._ordinary
         cdef tuple plain
+        if self._native is not None:
+            raise RuntimeError("the operation has been made")
         self._connection = connection
         self.ordinary = ordinary
         self._timeout = ordinary.timeout if timeout is None else timeout

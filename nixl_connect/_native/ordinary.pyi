@@ -43,7 +43,7 @@ class Ordinary:
     timeout : float
         Seconds for operations that are given no timeout.
     sealed : bool
-        Whether metadata is sealed, so that no operation is ordinary.
+        Whether metadata is sealed, so that no offer is ordinary and no metadata plain.
     head : bytes
         The agent's metadata up to its sections.
     most_metadata : int

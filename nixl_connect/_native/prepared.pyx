@@ -212,14 +212,15 @@ cdef class Prepared:
         """Give the turn back."""
         self.taken = False
 
-    def transfer_blocking(self, timeout: float | None = None) -> None:
+    def transfer_blocking(self, timeout: object = None) -> None:
         """Move the bytes, and block until all have arrived: the blocking form of `transfer`."""
-        cdef Operation operation = self._native
-        cdef PeerState peer = self._peer
         cdef double patience = self._timeout if timeout is None else self._patience(timeout)
         cdef int64_t end = deadline_of(patience)
         cdef int rc
-        # Nothing of Python runs between these looks and the count: nobody takes the peer down.
+        # Nothing of Python runs between these looks and the count: nobody ends the operation, or
+        # takes the peer down.
+        cdef Operation operation = self._native
+        cdef PeerState peer = self._peer
         if (
             self.fenced or self.taken or operation is None or self.ordinary.closed
             or operation.generation != fork_generation() or not peer.is_ready()

@@ -29,7 +29,7 @@ def blob_of(text: str, limit: int) -> bytes | None:
         None where it is over `limit` bytes, of another form, or wrong: for who reads every form.
     """
 
-def describe(agent: Agent, hold: Hold, mem_type: int, head: bytes) -> bytes:
+def describe(agent: Agent, hold: Hold, mem_type: int, head: bytes) -> bytes | None:
     """Return NIXL's metadata of what a hold has registered, with connection info, compressed.
 
     Parameters

@@ -71,8 +71,6 @@ cpdef str text_of(bytes stream):
     """Return the wire form of a zlib stream: its base64 (RFC 4648), tagged."""
     cdef Py_ssize_t size = len(stream)
     cdef const unsigned char* at = <const unsigned char*><const char*>stream
-    if stream is None:
-        raise TypeError("no stream")
     cdef str text = PyUnicode_New(TAG_SIZE + (size + 2) // 3 * 4, 127)
     cdef char* out = <char*>PyUnicode_DATA(text)  # nobody else has it yet
     cdef uint32_t bits

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from calls import failing
 from processes import until
 
 import nixl_connect as nc
@@ -127,6 +128,21 @@ def test_each_operation_waits_for_what_was_given_before_it(driver, connector):
             assert (target == i).all()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_memory_that_is_refused_once_its_stream_is_done(driver, connector, blocking):
+    descriptor = nc.Descriptor(np.zeros(SIZE, np.uint8), stream=driver.stream())
+    connector._open()
+
+    def offer():
+        if blocking:
+            connector.create_readable_blocking(descriptor)
+        else:
+            asyncio.run(connector.create_readable(descriptor))
+
+    with failing("register_mem"), pytest.raises(nc.RegistrationError):
+        offer()
 
 
 def test_what_is_given_later_is_not_waited_for(driver, connector):
