@@ -43,11 +43,26 @@ cdef struct Table:
     const uint64_t* rows
     Py_ssize_t count
     Key* keys                   # by device and start; NULL where the rows are in that order
+    # Of all rows, which then are of one device, and their starts the keys' values; 0 where they
+    # differ. To read rows in another order than they are in costs more than to sort their keys.
+    uint64_t length
 
 
-cdef const uint64_t* _row(const Table* table, Py_ssize_t i) noexcept nogil:
-    """Return the row that is at a place in the order."""
-    return &table.rows[3 * (i if table.keys is NULL else table.keys[i].row)]
+cdef struct Place:
+    uint64_t device
+    uint64_t start
+    uint64_t end
+
+
+cdef Place _place(const Table* table, Py_ssize_t i) noexcept nogil:
+    """Return where the row is that is at a place in the order."""
+    cdef uint64_t start
+    cdef const uint64_t* row
+    if table.length:
+        start = table.keys[i].value
+        return Place(table.rows[DEVICE], start, start + table.length)
+    row = &table.rows[3 * (i if table.keys is NULL else table.keys[i].row)]
+    return Place(row[DEVICE], row[START], row[START] + row[LENGTH])
 
 
 cdef Py_ssize_t _number(const Table* table, Py_ssize_t i) noexcept nogil:
@@ -88,21 +103,33 @@ cdef void _sort_by_digit(
         places[number] += 1
 
 
-cdef void _sort_by_column(Table* table, Key** spare, int column, size_t* places) noexcept nogil:
-    """Sort by one number of the rows."""
+cdef bint _sort_by_column(Table* table, Key** spare, int column, size_t* places) noexcept nogil:
+    """Sort by one number of the rows; return whether they differ in it."""
     cdef Py_ssize_t i
     cdef int shift
+    cdef bint differ
     cdef uint64_t varying = 0
     for i in range(table.count):
         varying |= table.rows[3 * i + column] ^ table.rows[column]
     if varying:
         for i in range(table.count):
             table.keys[i].value = table.rows[3 * table.keys[i].row + column]
+    differ = varying != 0
     while varying:
         shift = lowest_bit(varying)
         _sort_by_digit(table.keys, spare[0], table.count, shift, places)
         table.keys, spare[0] = spare[0], table.keys
         varying &= ~(<uint64_t>(DIGITS - 1) << shift)
+    return differ
+
+
+cdef uint64_t _length(const Table* table) noexcept nogil:
+    """Return the length of all rows, or 0 where they differ."""
+    cdef Py_ssize_t i
+    for i in range(1, table.count):
+        if table.rows[3 * i + LENGTH] != table.rows[LENGTH]:
+            return 0
+    return table.rows[LENGTH]
 
 
 cdef int _sort(Table* table, Key** spare) noexcept nogil:
@@ -112,6 +139,8 @@ cdef int _sort(Table* table, Key** spare) noexcept nogil:
     and so are the table's keys, whatever comes of it.
     """
     cdef Py_ssize_t i
+    cdef bint starts
+    cdef bint devices
     cdef size_t[DIGITS] places
     if _rises(table.rows, table.count):
         return 0
@@ -123,24 +152,33 @@ cdef int _sort(Table* table, Key** spare) noexcept nogil:
     for i in range(table.count):
         table.keys[i].row = i
     # What comes first in the order is sorted by last.
-    _sort_by_column(table, spare, START, places)
-    _sort_by_column(table, spare, DEVICE, places)
+    starts = _sort_by_column(table, spare, START, places)
+    devices = _sort_by_column(table, spare, DEVICE, places)
+    if starts and not devices:
+        table.length = _length(table)
     return 0
 
 
-cdef bint _ends_before(const uint64_t* row, const uint64_t* other) noexcept nogil:
+cdef bint _ends_before(Place row, Place other) noexcept nogil:
     """Whether a row ends where another begins, or earlier in the order."""
-    if row[DEVICE] != other[DEVICE]:
-        return row[DEVICE] < other[DEVICE]
-    return row[START] + row[LENGTH] <= other[START]
+    if row.device != other.device:
+        return row.device < other.device
+    return row.end <= other.start
 
 
 cdef Py_ssize_t _first_within(const Table* table) noexcept nogil:
     """Return the place in the order of the first row that overlaps the one before it, or 0."""
     cdef Py_ssize_t i
+    cdef Place row
+    cdef Place last
+    if table.count == 0:
+        return 0
+    last = _place(table, 0)
     for i in range(1, table.count):
-        if not _ends_before(_row(table, i - 1), _row(table, i)):
+        row = _place(table, i)
+        if not _ends_before(last, row):
             return i
+        last = row
     return 0
 
 
@@ -169,18 +207,21 @@ cdef bint _first_between(
     """Find the places of a source and a target that overlap, but for a row that is both."""
     cdef Py_ssize_t i
     cdef Py_ssize_t j = 0
-    cdef const uint64_t* row
-    cdef const uint64_t* other
+    cdef Place row
+    cdef Place other
+    if sources.count == 0:
+        return False
+    other = _place(targets, 0)
     for i in range(sources.count):
-        row = _row(sources, i)
-        while j < targets.count and _ends_before(_row(targets, j), row):
+        row = _place(sources, i)
+        while _ends_before(other, row):
             j += 1
-        if j == targets.count:
-            return False
-        other = _row(targets, j)
+            if j == targets.count:
+                return False
+            other = _place(targets, j)
         if not _ends_before(row, other) and not (
             # As long as its target, which others keep clear of: no other target is met.
-            _number(sources, i) == _number(targets, j) and row[START] == other[START]
+            _number(sources, i) == _number(targets, j) and row.start == other.start
         ):
             source[0], target[0] = i, j
             return True
@@ -195,7 +236,7 @@ cpdef object within(Regions rows):
     MemoryError
         There is none to sort the rows.
     """
-    cdef Table table = Table(rows.rows, rows.count, NULL)
+    cdef Table table = Table(rows.rows, rows.count, NULL, 0)
     cdef Key* spare = NULL
     cdef Py_ssize_t i = 0
     cdef int rc
@@ -231,8 +272,8 @@ cpdef object between(Regions sources, Regions targets):
     """
     if sources.count != targets.count:
         raise ValueError(f"{sources.count} rows and {targets.count}")
-    cdef Table here = Table(sources.rows, sources.count, NULL)
-    cdef Table there = Table(targets.rows, targets.count, NULL)
+    cdef Table here = Table(sources.rows, sources.count, NULL, 0)
+    cdef Table there = Table(targets.rows, targets.count, NULL, 0)
     cdef Key* spare = NULL
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t j = 0
