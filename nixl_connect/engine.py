@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nixl_connect import library
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
@@ -44,15 +44,26 @@ from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
 from nixl_connect.streams import occupy
 
-if TYPE_CHECKING:
-    from nixl_connect.prepared import PreparedTransfer
-
 logger: logging.Logger = logging.getLogger(__name__)
 
 # Seconds that transfers in flight have when the interpreter ends.
 _EXIT_DRAIN = 0.5
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()
+
+
+def engines() -> list[Engine]:
+    """Return those of this process that have been started and not dropped."""
+    # Not `values()`: other threads may start some meanwhile.
+    found = (reference() for reference in _engines.valuerefs())
+    return [engine for engine in found if engine is not None]
+
+
+class _Endable(Protocol):
+    """A prepared transfer."""
+
+    def _end_with_connector(self) -> None:
+        """Let go of what is prepared, when the connector closes."""
 
 
 class _Usable:
@@ -153,7 +164,7 @@ class Engine:
             usable=self._usable,
             head=self._head,
         )
-        self._prepared: weakref.WeakSet[PreparedTransfer] = weakref.WeakSet()
+        self._prepared: weakref.WeakSet[_Endable] = weakref.WeakSet()
         self._prepared_lock = threading.RLock()
         # Reentrant: a signal handler may close what is being closed.
         self._close_lock = threading.RLock()
@@ -161,7 +172,7 @@ class Engine:
         self.closed: bool = False
         self.forked = False
         self._shut_down = False
-        _engines.add(self)
+        _engines[id(self)] = self
         logger.debug("%s: open, on NIXL %s", name, self.library.version)
 
     def _undo(self) -> None:
@@ -245,7 +256,7 @@ class Engine:
                 "or 'forkserver'"
             )
 
-    def add_prepared(self, transfer: PreparedTransfer) -> None:
+    def add_prepared(self, transfer: _Endable) -> None:
         """Have closing end a prepared transfer; refuse it if closing has passed."""
         with self._prepared_lock:
             if self.closed:
@@ -358,7 +369,7 @@ class Engine:
 
 def _after_fork_in_child() -> None:
     # The child has copies without threads, and locks that nobody may ever release.
-    for engine in list(_engines):
+    for engine in engines():
         engine.forked = True
     _engines.clear()
 
@@ -369,5 +380,5 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 @atexit.register
 def _close_all() -> None:
     """Close what programs left open, silently, before the interpreter ends."""
-    for engine in list(_engines):
+    for engine in engines():
         engine.close(at_exit=True)

@@ -12,6 +12,7 @@ from nixl_connect.checks import count, seconds
 from nixl_connect.connection import Connection
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread, start_or_run
+from nixl_connect.options import MONITOR
 from nixl_connect.permit import PATIENT, Permit, interruption
 from nixl_connect.statistics import (
     OperationReport,
@@ -24,9 +25,6 @@ from nixl_connect.statistics import (
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.
 _Self = TypeVar("_Self", bound="Lifecycle")
-
-MONITOR = "NIXL_CONNECT_MONITOR"
-"""Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""
 
 # By identity: connectors of one name are equal.
 _all: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
@@ -167,15 +165,14 @@ class Lifecycle(ABC):
         self.close_blocking()
 
 
-def connectors() -> list[Lifecycle]:
-    """Return the connectors of this process."""
+def _connectors() -> list[Lifecycle]:
     # Not `values()`: other threads may make connectors meanwhile.
     found = (reference() for reference in _all.valuerefs())
     return [connector for connector in found if connector is not None]
 
 
 def _after_fork_in_child() -> None:
-    for connector in connectors():
+    for connector in _connectors():
         connector._after_fork()
 
 

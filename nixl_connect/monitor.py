@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING, Any
 from nixl_connect import threads
 from nixl_connect._native.lock import persist
 from nixl_connect._version import __version__
+from nixl_connect.engine import Engine, engines
 from nixl_connect.errors import BackendError, NixlConnectError
-from nixl_connect.lifecycle import MONITOR, Lifecycle, connectors
+from nixl_connect.options import MONITOR
+from nixl_connect.statistics import operations, peers, statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -113,7 +115,7 @@ def snapshot() -> dict[str, Any]:
         ``name``, its ``stats``, its oldest ``operations`` and its most recently used ``peers``, at
         most 100 of each.
     """
-    told = [_connector(connector) for connector in connectors()]
+    told = [_connector(engine) for engine in engines()]
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -124,26 +126,25 @@ def snapshot() -> dict[str, Any]:
     }
 
 
-def _connector(connector: Lifecycle) -> dict[str, Any] | None:
-    """Return what one connector does; None if it is not open."""
-    connection = connector._connection
-    if connection is None or connector._closed:
+def _connector(engine: Engine) -> dict[str, Any] | None:
+    """Return what the connector of one engine does; None if it is not open."""
+    if engine.closed:
         return None
     try:
-        stats = connector.stats()
-        operations = [report._asdict() for report in connector.operations(limit=_MOST)]
-        peers = [report._asdict() for report in connector.peers()[:_MOST]]
+        stats = statistics(engine)
+        oldest = [report._asdict() for report in operations(engine, 0.0, _MOST)]
+        latest = [report._asdict() for report in peers(engine)[:_MOST]]
     except NixlConnectError:
         return None  # closed meanwhile
-    for operation in operations:
+    for operation in oldest:
         if operation["left"] == float("inf"):
             operation["left"] = None  # JSON has no infinity
     return {
-        "id": id(connector),
-        "name": connection.name,
+        "id": id(engine),
+        "name": engine.name,
         "stats": stats,
-        "operations": operations,
-        "peers": peers,
+        "operations": oldest,
+        "peers": latest,
     }
 
 

@@ -11,6 +11,9 @@ from nixl_connect.auth import Seal
 from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
+MONITOR = "NIXL_CONNECT_MONITOR"
+"""Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""
+
 # Thirty years of seconds: what clocks can add without a second thought.
 _LONGEST = 1e9
 _SHORTEST_INTERVAL = 1e-3

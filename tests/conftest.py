@@ -160,8 +160,8 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     end = time.monotonic() + 5
     while True:
         after = _threads(), open_files()
-        live = [item.name for item in engine._engines if not item.closed]
-        held = [item.name for item in engine._engines if item.keeper.kept[0]]
+        live = [item.name for item in engine.engines() if not item.closed]
+        held = [item.name for item in engine.engines() if item.keeper.kept[0]]
         records = operation.live()
         counts = len(after[0]) <= len(before[0]) and after[1] <= before[1] and records == 0
         if counts and not live and not held:

@@ -16,7 +16,7 @@ from processes import until
 
 import nixl_connect as nc
 from nixl_connect import monitor
-from nixl_connect.lifecycle import MONITOR
+from nixl_connect.options import MONITOR
 
 DEADLINE = 20
 
@@ -64,7 +64,7 @@ def test_what_it_tells(make_connector, folder):
 def test_no_more_than_a_hundred_of_each(connector, folder, monkeypatch):
     made = [connector.create_readable_blocking(nc.Descriptor(bytearray(8))) for _ in range(300)]
     peer = nc.PeerReport("somebody", 1, 0, 1.0, near=True)
-    monkeypatch.setattr(type(connector), "peers", lambda self: [peer] * 300)
+    monkeypatch.setattr(monitor, "peers", lambda engine: [peer] * 300)
     with monitor.serve(folder) as served:
         (found,) = json.loads(ask(served.path))["connectors"]
     assert len(found["peers"]) == 100
