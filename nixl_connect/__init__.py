@@ -10,7 +10,7 @@ from nixl_connect.base import AbstractOperation
 from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.connector import Connector
-from nixl_connect.descriptor import Descriptor
+from nixl_connect.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.device import Device, DeviceKind
 from nixl_connect.errors import (
     ArgumentError,
@@ -40,7 +40,6 @@ from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.pool import HostPool
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
-from nixl_connect.region import SerializedDescriptor
 from nixl_connect.statistics import OperationReport, PeerReport
 from nixl_connect.status import OperationKind, OperationStatus
 

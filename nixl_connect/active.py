@@ -20,7 +20,7 @@ from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection, Remote
-from nixl_connect.descriptor import Descriptor
+from nixl_connect.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.device import HOST, Device
 from nixl_connect.errors import (
     ArgumentError,
@@ -33,7 +33,6 @@ from nixl_connect.errors import (
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
-from nixl_connect.region import SerializedDescriptor
 from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.tables import BlockDescriptors, DescriptorTable

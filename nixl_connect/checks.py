@@ -11,11 +11,10 @@ from nixl_connect.errors import ArgumentError, ArgumentTypeError
 
 
 def instance(name: str, value: object, kind: type, article: str = "a ") -> None:
-    """Raise unless `value` is of a type."""
+    """Raise unless `value` is of a type. What is abstract is called as what derives from it."""
     if not isinstance(value, kind):
-        raise ArgumentTypeError(
-            f"{name} must be {article}{kind.__name__}, not {type(value).__name__}"
-        )
+        called = kind.__name__.removeprefix("Abstract")
+        raise ArgumentTypeError(f"{name} must be {article}{called}, not {type(value).__name__}")
 
 
 def seconds(name: str, value: Any, longest: float = math.inf) -> float:

@@ -10,14 +10,20 @@ from nixl_connect.checks import count, instance
 from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.engine import Engine
 from nixl_connect.errors import ArgumentTypeError, AuthenticationError
+from nixl_connect.options import Options
+from nixl_connect.registrar import AbstractConnection, AbstractConnector
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from nixl_connect.connector import Connector
+
+class Opener(AbstractConnector):
+    """What opens connections: a `Connector`."""
+
+    _options: Options
 
 
-class Connection:
+class Connection(AbstractConnection):
     """An open NIXL agent.
 
     Each connector creates its own; there is rarely a reason to create another.
@@ -41,16 +47,16 @@ class Connection:
         NIXL cannot start the agent or a transport. Also a RuntimeError.
     """
 
-    def __init__(self, connector: Connector, number: int) -> None:
-        from nixl_connect.connector import Connector
+    _engine: Engine
 
-        instance("connector", connector, Connector)
+    def __init__(self, connector: Opener, number: int) -> None:
+        instance("connector", connector, AbstractConnector)
         number = count("number", number)
         self._connector = connector
         self._name = f"{connector.name}-{number}"
         self._engine = Engine(self._name, connector._options)
         # For descriptors, which note where they were used.
-        self._reference: weakref.ref[Connection] = weakref.ref(self)
+        self._reference: weakref.ref[AbstractConnection] = weakref.ref(self)
         self._ordinary: Ordinary = self._engine.starter.ordinary
         self._ordinary.reference = self._reference
         # When the connection is dropped the engine closes, on a thread of its own. At the
@@ -58,7 +64,7 @@ class Connection:
         weakref.finalize(self, self._engine.keeper.request_close).atexit = False
 
     @property
-    def connector(self) -> Connector:
+    def connector(self) -> Opener:
         """The connector that the connection belongs to."""
         return self._connector
 

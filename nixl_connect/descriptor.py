@@ -1,28 +1,91 @@
-"""One region of memory: where it is, what keeps it alive, and whether NIXL has registered it."""
+"""One region of memory: where it is, what keeps it alive, and how peers are told of it."""
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
+from nixl_connect._native import usual
 from nixl_connect._native.span import Span
 from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.checks import instance, integer
 from nixl_connect.data import Data, Stream
 from nixl_connect.device import HOST, Device
-from nixl_connect.errors import ArgumentError, RegistrationError
-from nixl_connect.region import SerializedDescriptor
+from nixl_connect.errors import ArgumentError, MetadataError, RegistrationError
+from nixl_connect.model import Model
+from nixl_connect.registrar import AbstractConnection, AbstractConnector
 
 if TYPE_CHECKING:
     from nixl_connect._native.hold import Hold
-    from nixl_connect.connection import Connection
-    from nixl_connect.connector import Connector
 
+U64: int = (1 << 64) - 1
+_DEVICE = re.compile(r"cpu|(?:cuda|xpu)(?::[0-9]{1,5})?", re.ASCII)
 
 # Guards which registration a descriptor has: several threads may register one.
 _lock = threading.RLock()
+
+
+class SerializedDescriptor(Model, frozen=True, kw_only=True):
+    """One region of the passive side's memory.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda:<number>"`` or ``"xpu:<number>"``.
+    ptr : int
+        Address, not null.
+    size : int
+        Size in bytes.
+    """
+
+    device: str = "cpu"
+    ptr: Annotated[int, Meta(gt=0)] = 0
+    size: Annotated[int, Meta(ge=0)] = 0
+
+    if TYPE_CHECKING:
+
+        def __post_init__(self) -> None: ...
+    else:
+        __post_init__ = usual.region
+
+    def _settle(self) -> None:
+        """Put right what is not as nearly all are, or say what is wrong."""
+        device, ptr, size = self.device, self.ptr, self.size
+        if not isinstance(device, str):
+            raise MetadataError(f"device must be a string, not {device!r}")
+        if device != "cpu" and _DEVICE.fullmatch(device) is None:
+            normal = device.strip().lower()
+            if _DEVICE.fullmatch(normal) is None:
+                raise MetadataError(
+                    f"device must be 'cpu', 'cuda:<number>' or 'xpu:<number>', not {device!r}"
+                )
+            msgspec.structs.force_setattr(self, "device", normal)
+        if type(ptr) is not int or type(size) is not int:
+            raise MetadataError(f"ptr and size must be integers, not {ptr!r} and {size!r}")
+        if ptr.bit_length() > 64 or size.bit_length() > 64:
+            raise MetadataError("ptr and size must be of 64 bits")  # not to be printed
+        if not 0 < ptr <= U64 or not 0 <= size <= U64 - ptr:
+            raise MetadataError(
+                f"size {size} from ptr {ptr:#x} is null or leaves the address space"
+            )
+
+    def to_descriptor(self) -> Descriptor:
+        """Return a descriptor of the region. It names the peer's memory, not this process's."""
+        return Descriptor._of_peer(self.ptr, self.size, self.device)
+
+    @classmethod
+    def _pydantic_fields(cls, core_schema: Any) -> dict[str, Any]:
+        return {
+            "device": core_schema.str_schema(),
+            "ptr": core_schema.int_schema(gt=0),
+            "size": core_schema.int_schema(ge=0),
+        }
 
 
 class Descriptor(Span):
@@ -78,8 +141,8 @@ class Descriptor(Span):
         _mem_type: int
         _metadata: SerializedDescriptor | None
         _registration: Hold | None
-        _connection: Connection | None
-        _last_used: weakref.ref[Connection] | None
+        _connection: AbstractConnection | None
+        _last_used: weakref.ref[AbstractConnection] | None
 
         def __init__(self, data: Data, *, stream: Stream | None = None) -> None: ...
 
@@ -225,7 +288,7 @@ class Descriptor(Span):
         instance("serialized", serialized, SerializedDescriptor)
         return serialized.to_descriptor()
 
-    def register_with_connector(self, connection: Connection) -> None:
+    def register_with_connector(self, connection: AbstractConnection) -> None:
         """Register the memory for as long as the descriptor exists, or until it is deregistered.
 
         Operations register what they need and release it when they end. Memory that was already
@@ -244,7 +307,7 @@ class Descriptor(Span):
         ClosedError
             The connector is closed, or the parent process opened it. Also a RuntimeError.
         """
-        _check_connection(connection)
+        instance("connection", connection, AbstractConnection)
         connection._engine.refuse_after_fork()
         if self._registered_with(connection):
             return
@@ -260,7 +323,7 @@ class Descriptor(Span):
         registration.release()
         self._registered_with(connection)
 
-    def _registered_with(self, connection: Connection) -> bool:
+    def _registered_with(self, connection: AbstractConnection) -> bool:
         """Whether registered with this connection; an error if with another that is open."""
         with _lock:
             if self._registration is None or self._connection is None:
@@ -275,7 +338,7 @@ class Descriptor(Span):
                 )
             return True
 
-    def deregister_with_connector(self, connection: Connection) -> None:
+    def deregister_with_connector(self, connection: AbstractConnection) -> None:
         """Undo `register_with_connector`. Does nothing if the descriptor is not registered.
 
         Raises
@@ -285,7 +348,7 @@ class Descriptor(Span):
         ClosedError
             The parent process opened the connector.
         """
-        _check_connection(connection)
+        instance("connection", connection, AbstractConnection)
         connection._engine.refuse_after_fork()
         if not self._registered_with(connection):
             return
@@ -294,7 +357,7 @@ class Descriptor(Span):
         if registration is not None:
             registration.release(patient=True)
 
-    def register_memory(self, connector: Connector) -> None:
+    def register_memory(self, connector: AbstractConnector) -> None:
         """Register the memory with a connector's connection. The first use blocks to open it.
 
         Parameters
@@ -302,9 +365,7 @@ class Descriptor(Span):
         connector : Connector
             Connector to register with; otherwise as for `register_with_connector`.
         """
-        from nixl_connect.connector import Connector
-
-        instance("connector", connector, Connector)
+        instance("connector", connector, AbstractConnector)
         self.register_with_connector(connector._open())
 
     # Existing pools read and assign these two: they shrink a registered descriptor to the size of
@@ -335,12 +396,6 @@ class Descriptor(Span):
 
     def __repr__(self) -> str:
         return f"Descriptor({self})"
-
-
-def _check_connection(connection: Connection) -> None:
-    from nixl_connect.connection import Connection
-
-    instance("connection", connection, Connection)
 
 
 def _after_fork_in_child() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TypeVar, cast
 
 from nixl_connect.checks import count, seconds
-from nixl_connect.connection import Connection
+from nixl_connect.connection import Connection, Opener
 from nixl_connect.errors import ClosedError
 from nixl_connect.offload import Beginnings, on_thread, start_or_run
 from nixl_connect.options import MONITOR
@@ -30,7 +30,7 @@ _Self = TypeVar("_Self", bound="Lifecycle")
 _all: weakref.WeakValueDictionary[int, Lifecycle] = weakref.WeakValueDictionary()
 
 
-class Lifecycle(ABC):
+class Lifecycle(Opener):
     """Opens a connection, closes it, and reports what it does."""
 
     def __init__(self) -> None:

@@ -8,9 +8,9 @@ from typing import ClassVar, NamedTuple, overload
 
 from nixl_connect._native import rows
 from nixl_connect._native.packing import Regions
+from nixl_connect.descriptor import U64, SerializedDescriptor
 from nixl_connect.errors import MetadataError
 from nixl_connect.model import Foreign
-from nixl_connect.region import U64, SerializedDescriptor
 
 FEW = 64
 """Up to so many descriptors are a list."""

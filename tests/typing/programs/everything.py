@@ -198,7 +198,7 @@ async def connections(
     connector: nc.Connector, connection: nc.Connection, remote: nc.Remote
 ) -> None:
     assert_type(nc.Connection(connector, 1), nc.Connection)
-    assert_type(connection.connector, nc.Connector)
+    assert_type(connection.connector.name, str)
     assert_type(connection.name, str)
     assert_type(connection.metadata, bytes)
     await connection.initialize()
