@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from nixl_connect import cuda
 from nixl_connect.checks import count, instance, seconds
-from nixl_connect.connector import Connector
 from nixl_connect.errors import ArgumentError, PoolExhaustedError
 from nixl_connect.lease import Lease
 from nixl_connect.offload import on_thread
 from nixl_connect.permit import NotQuickError
+from nixl_connect.registrar import AbstractConnector
 from nixl_connect.slabs import Slabs
 from nixl_connect.waiter import AGAIN, TaskWaiter, ThreadWaiter, Waiter
 
@@ -52,13 +52,13 @@ class HostPool:
 
     def __init__(
         self,
-        connector: Connector,
+        connector: AbstractConnector,
         *,
         max_bytes: int = 1 << 30,
         slab_bytes: int = 64 << 20,
         pin: bool | None = None,
     ) -> None:
-        instance("connector", connector, Connector)
+        instance("connector", connector, AbstractConnector)
         self._connector = connector
         most, slab = count("max_bytes", max_bytes), _rounded(count("slab_bytes", slab_bytes))
         if slab > most:

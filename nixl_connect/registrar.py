@@ -34,6 +34,9 @@ class AbstractConnection:
 class AbstractConnector(ABC):
     """What has one: a `Connector`."""
 
+    _connection: AbstractConnection | None
+    """None until it is opened."""
+
     @property
     @abstractmethod
     def name(self) -> str:

@@ -12,9 +12,9 @@ import logging
 import mmap
 
 from nixl_connect import cuda
-from nixl_connect.connector import Connector
 from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import PoolMemoryError
+from nixl_connect.registrar import AbstractConnector
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def map_memory(size: int) -> mmap.mmap:
 class Slab:
     """Memory of one mapping, cut into blocks of one size. Goes when the last of them is gone."""
 
-    def __init__(self, connector: Connector, size: int, block: int, *, pin: bool) -> None:
+    def __init__(self, connector: AbstractConnector, size: int, block: int, *, pin: bool) -> None:
         self.block = block
         self.size = size
         self.count: int = size // block

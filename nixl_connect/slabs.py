@@ -14,10 +14,10 @@ import weakref
 from collections import deque
 
 from nixl_connect._native.block import Block
-from nixl_connect.connector import Connector
 from nixl_connect.errors import ClosedError
 from nixl_connect.lease import Lease
 from nixl_connect.permit import NotQuickError
+from nixl_connect.registrar import AbstractConnector
 from nixl_connect.slab import Slab
 from nixl_connect.waiter import Waiter
 
@@ -44,7 +44,9 @@ class Slabs:
         Whether CUDA should know them as pinned.
     """
 
-    def __init__(self, connector: Connector, most: int, slab_bytes: int, *, pin: bool) -> None:
+    def __init__(
+        self, connector: AbstractConnector, most: int, slab_bytes: int, *, pin: bool
+    ) -> None:
         self._connector = connector
         self._slab_bytes = slab_bytes
         self._pin = pin
