@@ -50,6 +50,30 @@ _PARSERS: dict[type, str] = {
 class ActiveOperation(Transfer, AbstractOperation):
     """A transfer from or to a peer's memory."""
 
+    def __init__(
+        self,
+        connection: Connection,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+        _begin: bool = True,
+        _patient: bool = True,
+    ) -> None:
+        if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
+            _check_types(connection, remote_metadata)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout)
+        kind = self._kind - 1  # NIXL's: 0 to read, 1 to write
+        try:
+            begun = self._make(
+                connection, remote_metadata, local_descriptors, timeout, kind, _begin
+            )
+        except RefusedError as error:
+            raise refusal(error) from None
+        if not begun and _begin and _patient:
+            self._begin_blocking()
+
     def _checked(self, remote_metadata: RdmaMetadata) -> Plan:
         """Return what the transfer is about, with a look at everything; or say what is wrong."""
         engine = self._connection._engine
@@ -156,16 +180,14 @@ class ReadOperation(ActiveOperation):
         _begin: bool = True,
         _patient: bool = True,
     ) -> None:
-        if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
-            _check_types(connection, remote_metadata)
-        if timeout is not None:
-            timeout = seconds("timeout", timeout)
-        try:
-            begun = self._make(connection, remote_metadata, local_descriptors, timeout, 0, _begin)
-        except RefusedError as error:
-            raise refusal(error) from None
-        if not begun and _begin and _patient:
-            self._begin_blocking()
+        super().__init__(
+            connection,
+            local_descriptors,
+            remote_metadata,
+            timeout=timeout,
+            _begin=_begin,
+            _patient=_patient,
+        )
 
     def results(self) -> list[Descriptor | Blocks]:
         """Return the local descriptors as they were given. Their memory now holds the data.
@@ -205,27 +227,6 @@ class WriteOperation(ActiveOperation):
     """
 
     _kind = OperationKind.WRITE
-
-    def __init__(
-        self,
-        connection: Connection,
-        local_descriptors: Descriptors,
-        remote_metadata: RdmaMetadata,
-        *,
-        timeout: float | None = None,
-        _begin: bool = True,
-        _patient: bool = True,
-    ) -> None:
-        if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
-            _check_types(connection, remote_metadata)
-        if timeout is not None:
-            timeout = seconds("timeout", timeout)
-        try:
-            begun = self._make(connection, remote_metadata, local_descriptors, timeout, 1, _begin)
-        except RefusedError as error:
-            raise refusal(error) from None
-        if not begun and _begin and _patient:
-            self._begin_blocking()
 
 
 def _check_types(connection: object, remote_metadata: object) -> None:

@@ -321,3 +321,13 @@ def test_a_long_notification_key(told, refused):
     fields = told[0].model_dump() | {"notification_key": "k" * 4097}
     metadata = nc.RdmaMetadata.model_validate(fields)
     refused("begin_read", (metadata, array()), nc.MetadataError, "1 to 4096 bytes")
+
+
+def test_an_operation_is_made_once(connector):
+    first = bytearray(8)
+    with connector.create_readable_blocking(nc.Descriptor(first)) as operation:
+        told = operation.metadata()
+        with pytest.raises(RuntimeError, match="has been made"):
+            type(operation).__init__(operation, operation.connection, nc.Descriptor(bytearray(9)))
+        assert operation.metadata() == told
+        assert operation.status is nc.OperationStatus.INITIALIZED

@@ -199,8 +199,8 @@ cpdef bytes describe(Agent agent, Hold hold, int mem_type, bytes head):
     """
     cdef Registration* registration = hold.only()
     cdef bytes stream
+    agent.handed_out = True
     if registration is not NULL and registration.described is not NULL:
-        agent.handed_out = True
         return <bytes>registration.described
     cdef Regions regions
     if registration is not NULL:
@@ -212,7 +212,6 @@ cpdef bytes describe(Agent agent, Hold hold, int mem_type, bytes head):
         if not rows:
             return None
         regions = Regions(rows)
-    agent.handed_out = True
     described = agent.partial_metadata(regions, mem_type)
     # It may have ended before NIXL was asked, which then described nothing without a word.
     if not len(hold):
