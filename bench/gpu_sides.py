@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "gpu"))
 
 import nixl_connect
-from nixl_connect import ucx
+from nixl_connect.backend import ucx
 
 DIRECTIONS = ("read", "write")
 # How much is filled and compared at a time, and by what it goes around: not a power of two.

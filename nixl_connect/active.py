@@ -15,7 +15,7 @@ from nixl_connect._native.overlaps import within
 from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.registry import RefusedError
-from nixl_connect.agents import is_here
+from nixl_connect.backend.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds

@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from nixl_connect import library
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
@@ -24,7 +23,8 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.text import describe
-from nixl_connect.agents import describe_agent, require_agents, start_agent
+from nixl_connect.backend import library
+from nixl_connect.backend.agents import describe_agent, require_agents, start_agent
 from nixl_connect.errors import (
     BackendError,
     ClosedError,

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from nixl_connect import threads
 from nixl_connect._native.collector import Collector
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.lock import persist
 from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import Registry
+from nixl_connect.backend import threads
 from nixl_connect.lanes import Lane
 from nixl_connect.peers import Peers
 from nixl_connect.permit import interruption

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.registry import Registry
-from nixl_connect.agents import start_agent
+from nixl_connect.backend.agents import start_agent
+from nixl_connect.backend.ucx import settings_of, with_settings
 from nixl_connect.errors import BackendError
 from nixl_connect.peers import Peers
 from nixl_connect.registrations import registry_of
-from nixl_connect.ucx import settings_of, with_settings
 
 logger: logging.Logger = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nixl_connect import threads
 from nixl_connect._native.lock import persist
 from nixl_connect._version import __version__
+from nixl_connect.backend import threads
 from nixl_connect.engine import Engine, engines
 from nixl_connect.errors import BackendError, NixlConnectError
 from nixl_connect.options import MONITOR

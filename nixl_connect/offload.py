@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nixl_connect import threads
 from nixl_connect._native.lock import persist
+from nixl_connect.backend import threads
 from nixl_connect.errors import BackendError, TransferTimeoutError
 from nixl_connect.permit import HASTY, NotQuickError, Permit
 

@@ -31,9 +31,9 @@ from typing import Any
 from nixl_connect._native.agent import Agent, LongCall
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, write
-from nixl_connect.agents import is_here
+from nixl_connect.backend.agents import is_here
+from nixl_connect.backend.files import require_files
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
-from nixl_connect.files import require_files
 from nixl_connect.identity import identity_of
 from nixl_connect.ledger import Verdict
 from nixl_connect.messenger import UNUSED, Messenger

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
-from nixl_connect.agents import start_agent
-from nixl_connect.files import require_files
+from nixl_connect.backend.agents import start_agent
+from nixl_connect.backend.files import require_files
 from nixl_connect.identity import identity_of
 
 # After a failure the same answer is given for so long (seconds) without asking.

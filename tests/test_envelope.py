@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nixl_connect import library
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
+from nixl_connect.backend import library
 from nixl_connect.registrations import registry_of
 
 MAGIC = b"nixlSerDes|"

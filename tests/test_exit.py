@@ -181,7 +181,7 @@ def test_a_fork_while_another_thread_loads_nixl():
     """The child's copy of the lock belongs to a thread that is not there."""
     status, text = run(
         """
-        from nixl_connect import library
+        from nixl_connect.backend import library
         held, done = threading.Event(), threading.Event()
         def load():
             with library._lock:

@@ -9,8 +9,8 @@ import pytest
 from processes import HERE, Peer, run_python, told
 
 import nixl_connect as nc
-from nixl_connect import inheritance
 from nixl_connect._native import redirect
+from nixl_connect.backend import inheritance
 
 PRELUDE = """
     import asyncio, contextlib, ctypes, gc, json, os, signal, socket, subprocess, sys, threading
@@ -268,7 +268,7 @@ def test_forks_while_connectors_open_and_close():
     run(
         """
         # What looks for free ports opens sockets of Python's, which children may have.
-        __import__("nixl_connect.agents").agents.require_ports = lambda *_: None
+        __import__("nixl_connect.backend.agents").agents.require_ports = lambda *_: None
         stop = threading.Event()
 
         def busy():
@@ -342,11 +342,11 @@ def test_a_nixl_that_is_known_by_the_names_of_its_libraries(tmp_path):
     """As one that is installed for the whole system."""
     run(
         """
-        from nixl_connect import library
+        from nixl_connect.backend import library
         (wheel, *_) = library.candidates()
         link = os.environ["LINK"]
         os.symlink(wheel.path, link)
-        inheritance = __import__("nixl_connect.inheritance").inheritance
+        inheritance = __import__("nixl_connect.backend.inheritance").inheritance
         inheritance.folders_of = lambda path: []
         before = files()
         one, two = nc.Connector(), nc.Connector()

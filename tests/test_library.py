@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from compiling import build
 
-from nixl_connect import library
+from nixl_connect.backend import library
 
 NAME = "libnixl_capi.so"
 # Looks in the given folders alone, as a process does whose environment has no NIXL.
 ONLY_HERE = """
 import json, os, sys, sysconfig
-from nixl_connect import LibraryError, library
+from nixl_connect import LibraryError
+from nixl_connect.backend import library
 library.sysconfig.get_path = lambda name: ""
 sys.path[:] = json.loads(sys.argv[1])
 """
@@ -126,7 +127,7 @@ def test_search_path_was_trimmed():
     """The interpreter's own folders are searched even where sys.path has lost them."""
     code = """
 import json, sys, sysconfig
-from nixl_connect import library
+from nixl_connect.backend import library
 print(json.dumps(library.candidates()))
 own = {sysconfig.get_path("platlib"), sysconfig.get_path("purelib")}
 sys.path[:] = [folder for folder in sys.path if folder not in own]
@@ -169,7 +170,7 @@ def test_once_per_process(real):
     """The library stays, whatever the variable says later: NIXL's threads are in it."""
     code = f"""
 import os
-from nixl_connect import library
+from nixl_connect.backend import library
 first = library.load()
 assert library.load() == first
 os.environ["{library.VARIABLE}"] = "/absent/{NAME}"

@@ -10,12 +10,12 @@ from calls import failing, led
 from together import run_together
 
 import nixl_connect as nc
-from nixl_connect import library
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
+from nixl_connect.backend import library
 from nixl_connect.device import HOST, Device
 from nixl_connect.registrations import registry_of
 

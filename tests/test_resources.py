@@ -13,7 +13,7 @@ import pytest
 from processes import open_files, run_python, steady, until
 
 import nixl_connect as nc
-from nixl_connect import agents, ports, shared_memory, surroundings, threads
+from nixl_connect.backend import agents, ports, shared_memory, surroundings, threads
 
 MOVE = """
 import sys
@@ -124,7 +124,7 @@ def test_ranges_as_ucx_reads_them(text, found):
 # when there is a port is closed.
 GIVEN_UP = """
 import os, socket, sys, time
-from nixl_connect import agents, ports
+from nixl_connect.backend import agents, ports
 import nixl_connect as nc
 first = nc.Connector()
 first._open()

@@ -11,7 +11,7 @@ from peer import content, digest
 from processes import DEADLINE, until
 
 import nixl_connect as nc
-from nixl_connect import library
+from nixl_connect.backend import library
 
 SOURCE = Path(__file__).parent / "scripted" / "nixl.c"
 BACKEND = -2

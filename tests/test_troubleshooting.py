@@ -171,7 +171,7 @@ def no_nixl(lab):
 def two_nixls(lab):
     # By what the kernel says is mapped.
     elsewhere(
-        "from nixl_connect import library\n"
+        "from nixl_connect.backend import library\n"
         "library._cores = lambda: {'/one/libnixl.so', '/other/libnixl.so'}\n" + OPEN
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixl_connect import ucx
+from nixl_connect.backend import ucx
 
 
 @pytest.mark.parametrize(

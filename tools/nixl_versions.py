@@ -28,7 +28,7 @@ import sys
 sys.path.insert(0, "tests")
 import numpy as np
 import nixl_connect as nc
-from nixl_connect import library
+from nixl_connect.backend import library
 from processes import Peer
 print("LOADED", library.load().path)
 peer = Peer({})

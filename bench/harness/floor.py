@@ -68,7 +68,7 @@ class Floor:
     def __init__(self, path: str | None = None, environment: dict[str, str] | None = None) -> None:
         self.version = "NIXL C API"
         if path is None:
-            from nixl_connect import library
+            from nixl_connect.backend import library
 
             path, source, version = library.candidates()[0]
             self.version += f" {version or 'unversioned'} ({source})"

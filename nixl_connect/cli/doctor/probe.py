@@ -6,7 +6,7 @@ Reports after each step, so that what breaks in native code costs only what come
 from __future__ import annotations
 
 import nixl_connect as nc
-from nixl_connect import library
+from nixl_connect.backend import library
 from nixl_connect.cli.child import Parent, run
 from nixl_connect.cli.doctor import ucx
 

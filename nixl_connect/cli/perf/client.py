@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata, library
+from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
+from nixl_connect.backend import library
 from nixl_connect.cli.errors import CommandError, failure
 from nixl_connect.cli.perf.common import LONGEST_LINE, Row, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes

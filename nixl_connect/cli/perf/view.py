@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from nixl_connect import library
 from nixl_connect._version import __version__
+from nixl_connect.backend import library
 from nixl_connect.cli import terminal
 from nixl_connect.cli.errors import CommandError
 from nixl_connect.cli.perf.common import Row

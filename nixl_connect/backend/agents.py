@@ -8,18 +8,18 @@ import threading
 import weakref
 from collections.abc import Mapping
 
-from nixl_connect import shared_memory, threads
 from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
+from nixl_connect.backend import shared_memory, threads
+from nixl_connect.backend.files import require_files
+from nixl_connect.backend.inheritance import keep_from_children
+from nixl_connect.backend.library import Library
+from nixl_connect.backend.ports import require_ports
+from nixl_connect.backend.surroundings import why_no_agent, why_no_transport
+from nixl_connect.backend.ucx import settings_of, with_defaults, without_shared_memory
 from nixl_connect.errors import BackendError
-from nixl_connect.files import require_files
-from nixl_connect.inheritance import keep_from_children
-from nixl_connect.library import Library
-from nixl_connect.ports import require_ports
-from nixl_connect.surroundings import why_no_agent, why_no_transport
-from nixl_connect.ucx import settings_of, with_defaults, without_shared_memory
 
 Plugins = Mapping[bytes, Mapping[bytes, bytes]]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nixl_connect._native import capi
+from nixl_connect.backend.inheritance import keep_from_children
 from nixl_connect.errors import LibraryError
-from nixl_connect.inheritance import keep_from_children
 
 VARIABLE = "NIXL_CONNECT_LIBRARY"
 _NAME = "libnixl_capi.so"
