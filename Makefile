@@ -76,7 +76,7 @@ test: $(INSTALLED) $(TEST_READY) ## install and run the tests against the instal
 	$(UNDER_$(SANITIZE)) $(BIN)/pytest $(ARGS)
 
 test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one, says so
-	@if $(BIN)/python -c "import sys, nixl_connect as n; sys.exit(not n.cuda.is_available())"; then \
+	@if $(BIN)/python -c "import sys; from nixl_connect.memory import cuda; sys.exit(not cuda.is_available())"; then \
 		echo "installing what \"gpu-$(NIXL)\" needs"; $(UV) pip install --quiet --group gpu-$(NIXL); fi
 	$(BIN)/pytest tests/gpu $(ARGS)
 	$(BIN)/python bench/gpu.py

@@ -139,7 +139,7 @@ def main() -> int:
     name = platform.processor() or platform.machine()
     most = options.most
     if options.memory == "device":
-        if not nixl_connect.cuda.is_available():
+        if not nixl_connect.memory.cuda.is_available():
             print("no GPU: nothing was measured (--memory cpu measures memory of the host)")
             return 0
         from gpu import Gpu

@@ -7,11 +7,8 @@ reads from that memory or writes to it, directly from memory to memory. Both awa
 from nixl_connect._version import __version__
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation
-from nixl_connect.blocks import Blocks
 from nixl_connect.connection import Connection, Remote
 from nixl_connect.connector import Connector
-from nixl_connect.descriptor import Descriptor, SerializedDescriptor
-from nixl_connect.device import Device, DeviceKind
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -36,6 +33,9 @@ from nixl_connect.errors import (
     WaitTimeoutError,
 )
 from nixl_connect.lease import Lease
+from nixl_connect.memory.blocks import Blocks
+from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
+from nixl_connect.memory.device import Device, DeviceKind
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.pool import HostPool

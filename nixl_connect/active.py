@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Iterable
 
-from nixl_connect import mapped
 from nixl_connect._native import readers
 from nixl_connect._native.envelope import names
 from nixl_connect._native.handle import Transfer
@@ -17,11 +16,8 @@ from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.backend.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
-from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection, Remote
-from nixl_connect.descriptor import Descriptor, SerializedDescriptor
-from nixl_connect.device import HOST, Device
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -30,12 +26,16 @@ from nixl_connect.errors import (
     PairingError,
     StateError,
 )
+from nixl_connect.memory import mapped
+from nixl_connect.memory.blocks import Blocks
+from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
+from nixl_connect.memory.device import HOST, Device
+from nixl_connect.memory.overlaps import refuse_between, refuse_within
+from nixl_connect.memory.tables import BlockDescriptors, DescriptorTable
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.overlaps import refuse_between, refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
-from nixl_connect.tables import BlockDescriptors, DescriptorTable
 
 # Most bytes of a notification key: it is sent as it is, and stands in logs.
 _LONGEST_KEY = 4096

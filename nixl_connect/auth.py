@@ -18,10 +18,10 @@ from collections.abc import Iterable, Sequence
 
 from nixl_connect._native import used
 from nixl_connect.codec import stream_of
-from nixl_connect.descriptor import SerializedDescriptor
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
+from nixl_connect.memory.descriptor import SerializedDescriptor
+from nixl_connect.memory.tables import DescriptorTable
 from nixl_connect.metadata import RdmaMetadata
-from nixl_connect.tables import DescriptorTable
 
 MARK: str = used.MARK.decode()
 _SHORTEST = 16

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from nixl_connect import mapped
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.handle import Handle
 from nixl_connect._native.operation import Operation, Reason
@@ -19,11 +18,8 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.plan import Local
 from nixl_connect._native.registry import RefusedError
 from nixl_connect._native.span import have_streams
-from nixl_connect.blocks import Blocks
 from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection
-from nixl_connect.cuda import Fence
-from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -36,7 +32,11 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
-from nixl_connect.overlaps import refuse_within
+from nixl_connect.memory import mapped
+from nixl_connect.memory.blocks import Blocks
+from nixl_connect.memory.cuda import Fence
+from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.memory.overlaps import refuse_within
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus

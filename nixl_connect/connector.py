@@ -117,7 +117,7 @@ class Connector(BlockingTwins):
     @property
     def is_cuda_available(self) -> bool:
         """Whether there is a GPU, and cuda-python to reach it. Initialises the driver."""
-        from nixl_connect import cuda
+        from nixl_connect.memory import cuda
 
         return cuda.is_available()
 

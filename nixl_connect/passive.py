@@ -11,17 +11,17 @@ from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.base import AbstractOperation, Descriptors
-from nixl_connect.blocks import Blocks
 from nixl_connect.checks import instance, seconds
 from nixl_connect.connection import Connection
-from nixl_connect.descriptor import SerializedDescriptor
-from nixl_connect.device import Device
 from nixl_connect.errors import NixlConnectError, StateError
+from nixl_connect.memory.blocks import Blocks
+from nixl_connect.memory.descriptor import SerializedDescriptor
+from nixl_connect.memory.device import Device
+from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind
-from nixl_connect.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 
 
 class PassiveOperation(Offer, AbstractOperation):

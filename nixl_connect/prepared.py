@@ -11,10 +11,8 @@ from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Reason
 from nixl_connect.active import ActiveOperation
 from nixl_connect.base import LOST, error_of, local_failure
-from nixl_connect.blocks import Blocks
 from nixl_connect.checks import seconds
 from nixl_connect.connection import Connection, Remote
-from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import (
     ClosedError,
     NixlConnectError,
@@ -24,6 +22,8 @@ from nixl_connect.errors import (
     TransferError,
     TransferTimeoutError,
 )
+from nixl_connect.memory.blocks import Blocks
+from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
 from nixl_connect.peer import Peer
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit

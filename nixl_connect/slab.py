@@ -11,10 +11,10 @@ import errno
 import logging
 import mmap
 
-from nixl_connect import cuda
-from nixl_connect.descriptor import Descriptor
 from nixl_connect.errors import PoolMemoryError
-from nixl_connect.registrar import AbstractConnector
+from nixl_connect.memory import cuda
+from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.memory.registrar import AbstractConnector
 
 logger: logging.Logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from collections import deque
 from nixl_connect._native.block import Block
 from nixl_connect.errors import ClosedError
 from nixl_connect.lease import Lease
+from nixl_connect.memory.registrar import AbstractConnector
 from nixl_connect.permit import NotQuickError
-from nixl_connect.registrar import AbstractConnector
 from nixl_connect.slab import Slab
 from nixl_connect.waiter import Waiter
 

@@ -9,7 +9,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect._native.packing import Regions, coalesce
-from nixl_connect.tables import BlockDescriptors, Group
+from nixl_connect.memory.tables import BlockDescriptors, Group
 
 DEADLINE = 20
 BLOCK = 512

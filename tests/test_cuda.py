@@ -11,7 +11,7 @@ from compiling import build
 from processes import run_tests
 
 import nixl_connect as nc
-from nixl_connect import cuda
+from nixl_connect.memory import cuda
 
 HERE = Path(__file__).parent
 

@@ -13,7 +13,7 @@ from together import run_together
 import nixl_connect as nc
 from nixl_connect._native import envelope
 from nixl_connect.codec import decode_nixl_metadata
-from nixl_connect.device import HOST
+from nixl_connect.memory.device import HOST
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from pages import PAGES, ROOT, blocks, commands, output_of, pattern, programs
 from processes import until
 
-from nixl_connect import cuda
+from nixl_connect.memory import cuda
 
 # No program may take longer, in seconds.
 DEADLINE = 40.0

@@ -58,7 +58,9 @@ def test_what_is_read():
     """Of each kind one import that is known."""
     found = imports()
     assert "nixl_connect.connector" in found["nixl_connect"]
-    assert "nixl_connect._native.hold" in found["nixl_connect.descriptor"]  # for type checkers
+    assert (
+        "nixl_connect._native.hold" in found["nixl_connect.memory.descriptor"]
+    )  # for type checkers
     assert "nixl_connect.monitor" in found["nixl_connect.lifecycle"]  # within a function
     assert "nixl_connect._native.core" in found["nixl_connect._native.hold"]  # in C
     assert all("_native" in name for name in found["nixl_connect._native.hold"])

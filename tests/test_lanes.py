@@ -13,7 +13,7 @@ from processes import told, until
 import nixl_connect as nc
 from nixl_connect import lanes
 from nixl_connect._native.packing import Regions
-from nixl_connect.tables import BlockDescriptors, Group
+from nixl_connect.memory.tables import BlockDescriptors, Group
 
 LARGE = lanes.LEAST_BYTES
 

@@ -8,8 +8,8 @@ import pytest
 from processes import DEADLINE, told, until
 
 import nixl_connect as nc
-from nixl_connect import mapped
 from nixl_connect._native.packing import Regions
+from nixl_connect.memory import mapped
 
 PAGE = mmap.PAGESIZE
 LIBC = ctypes.CDLL(None, use_errno=True)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import nixl_connect as nc
 from nixl_connect._native import readers
 from nixl_connect._native.packing import Regions
-from nixl_connect.descriptor import SerializedDescriptor as Serialized
-from nixl_connect.tables import FEW, RowDescriptors
+from nixl_connect.memory.descriptor import SerializedDescriptor as Serialized
+from nixl_connect.memory.tables import FEW, RowDescriptors
 
 TOP = 2**64 - 1
 MANY = FEW + 1

@@ -17,7 +17,7 @@ from pages import ROOT, pattern
 from processes import DEADLINE, until
 
 import nixl_connect as nc
-from nixl_connect import cuda
+from nixl_connect.memory import cuda
 
 PAGE = ROOT / "docs" / "howto" / "troubleshooting.md"
 HEADINGS = re.findall(r"^### `(.*)`$", PAGE.read_text(), re.MULTILINE)

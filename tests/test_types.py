@@ -129,7 +129,7 @@ def test_statistics_are_of_their_type(connector):
 
 def test_types_for_annotations_can_be_imported():
     """By programs that name them; nothing of the package imports them."""
-    from nixl_connect import data
+    from nixl_connect.memory import data
 
     assert data.Data
     assert data.Stream

@@ -9,7 +9,7 @@ import pytest
 from processes import until
 
 import nixl_connect as nc
-from nixl_connect import cuda
+from nixl_connect.memory import cuda
 
 DEADLINE = 20
 SIZE = 10_000

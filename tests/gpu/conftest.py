@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 HERE = Path(__file__).parent
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or JAX takes most of the memory
 
-from nixl_connect import cuda  # noqa: E402, after the path
+from nixl_connect.memory import cuda  # noqa: E402, after the path
 
 missing = None if cuda.is_available() else "no GPU, or no cuda-python to reach one"
 

@@ -6,6 +6,6 @@ import os
 # cuda-python finds the library by its name among those that are loaded.
 ctypes.CDLL(os.environ["CUDA_DOUBLE"])
 
-from nixl_connect import device  # noqa: E402, after the driver
+from nixl_connect.memory import device  # noqa: E402, after the driver
 
 device._VRAM = device._DRAM

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import nixl_connect as nc
+from nixl_connect.memory.tables import DescriptorTable
 from nixl_connect.statistics import (
     EndedFigures,
     LibraryFigures,
@@ -17,7 +18,6 @@ from nixl_connect.statistics import (
     PeerFigures,
     Statistics,
 )
-from nixl_connect.tables import DescriptorTable
 
 assert_type(nc.__version__, str)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from typing_extensions import assert_type
 
 import nixl_connect as nc
-from nixl_connect.data import Data, Stream
+from nixl_connect.memory.data import Data, Stream
 
 
 class Tensor:

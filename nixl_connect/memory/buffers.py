@@ -10,11 +10,11 @@ import traceback
 from operator import index
 from typing import Any, NamedTuple
 
-from nixl_connect import cuda
 from nixl_connect._native import buffer
 from nixl_connect._native.dlpack import Tensor
-from nixl_connect.device import HOST, Device, DeviceKind
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, NixlConnectError
+from nixl_connect.memory import cuda
+from nixl_connect.memory.device import HOST, Device, DeviceKind
 
 _ACCEPTED = (
     "a bytes-like object, an object with __array_interface__, __cuda_array_interface__ or "

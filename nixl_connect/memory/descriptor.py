@@ -13,13 +13,13 @@ from msgspec import Meta
 
 from nixl_connect._native import usual
 from nixl_connect._native.span import Span
-from nixl_connect.buffers import Memory, locate, locate_remote
 from nixl_connect.checks import instance, integer
-from nixl_connect.data import Data, Stream
-from nixl_connect.device import HOST, Device
 from nixl_connect.errors import ArgumentError, MetadataError, RegistrationError
+from nixl_connect.memory.buffers import Memory, locate, locate_remote
+from nixl_connect.memory.data import Data, Stream
+from nixl_connect.memory.device import HOST, Device
+from nixl_connect.memory.registrar import AbstractConnection, AbstractConnector
 from nixl_connect.model import Model
-from nixl_connect.registrar import AbstractConnection, AbstractConnector
 
 if TYPE_CHECKING:
     from nixl_connect._native.hold import Hold

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nixl_connect.device import Device, DeviceKind
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -21,6 +20,7 @@ from nixl_connect.errors import (
     LibraryError,
     TransferTimeoutError,
 )
+from nixl_connect.memory.device import Device, DeviceKind
 from nixl_connect.permit import Permit
 
 LEGACY_STREAM = 1

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from nixl_connect import cuda
-from nixl_connect.buffers import locate
-from nixl_connect.descriptor import Descriptor
-from nixl_connect.device import DeviceKind
 from nixl_connect.errors import ArgumentError
+from nixl_connect.memory import cuda
+from nixl_connect.memory.buffers import locate
+from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.memory.device import DeviceKind
 from nixl_connect.permit import Permit
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from nixl_connect._native.packing import Regions
 from nixl_connect.checks import integer
-from nixl_connect.data import ArrayInterface, Buffer, Data, Stream
-from nixl_connect.descriptor import Descriptor
-from nixl_connect.device import Device
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
-from nixl_connect.tables import Group
+from nixl_connect.memory.data import ArrayInterface, Buffer, Data, Stream
+from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.memory.device import Device
+from nixl_connect.memory.tables import Group
 
 
 class Blocks:

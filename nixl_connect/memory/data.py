@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeAlias
 
-from nixl_connect.device import Device
+from nixl_connect.memory.device import Device
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as Buffer  # noqa: PLC0414, for others here

@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple, overload
 
 from nixl_connect._native import rows
 from nixl_connect._native.packing import Regions
-from nixl_connect.descriptor import U64, SerializedDescriptor
 from nixl_connect.errors import MetadataError
+from nixl_connect.memory.descriptor import U64, SerializedDescriptor
 from nixl_connect.model import Foreign
 
 FEW = 64

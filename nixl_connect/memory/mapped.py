@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nixl_connect._native import mapped
 from nixl_connect._native.packing import Regions
-from nixl_connect.buffers import Memory
-from nixl_connect.device import HOST
+from nixl_connect.memory.buffers import Memory
+from nixl_connect.memory.device import HOST
 
 UNMAPPED = "not mapped"
 READ_ONLY = "read-only"
