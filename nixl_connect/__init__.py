@@ -36,12 +36,12 @@ from nixl_connect.lease import Lease
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.device import Device, DeviceKind
-from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.pool import HostPool
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.statistics import OperationReport, PeerReport
 from nixl_connect.status import OperationKind, OperationStatus
+from nixl_connect.wire.metadata import RdmaMetadata
 
 __all__ = [
     "AbstractOperation",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from nixl_connect.active import ReadOperation, WriteOperation
 from nixl_connect.base import Descriptors
 from nixl_connect.lifecycle import Lifecycle
-from nixl_connect.metadata import RdmaMetadata
 from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.permit import PATIENT
 from nixl_connect.prepared import PreparedRead, PreparedWrite
+from nixl_connect.wire.metadata import RdmaMetadata
 
 
 class BlockingTwins(Lifecycle):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from nixl_connect._native.ordinary import Ordinary
 from nixl_connect.checks import count, instance
-from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.engine import Engine
 from nixl_connect.errors import ArgumentTypeError, AuthenticationError
 from nixl_connect.memory.registrar import AbstractConnection, AbstractConnector
 from nixl_connect.options import Options
+from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
 
 if TYPE_CHECKING:
     from typing_extensions import Self

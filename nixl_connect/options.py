@@ -7,9 +7,9 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 
-from nixl_connect.auth import Seal
 from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
+from nixl_connect.wire.auth import Seal
 
 MONITOR = "NIXL_CONNECT_MONITOR"
 """Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""

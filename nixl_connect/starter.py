@@ -26,7 +26,6 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.request import NotRegisteredError, add_part
 from nixl_connect._native.used import UsedKeys
-from nixl_connect.codec import read_nixl_metadata
 from nixl_connect.errors import (
     InternalError,
     PeerLostError,
@@ -42,6 +41,7 @@ from nixl_connect.peer import Peer
 from nixl_connect.peers import Peers
 from nixl_connect.permit import Permit
 from nixl_connect.registrations import refusal
+from nixl_connect.wire.codec import read_nixl_metadata
 
 logger: logging.Logger = logging.getLogger(__name__)
 

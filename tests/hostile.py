@@ -19,8 +19,8 @@ from collections import Counter
 
 import nixl_connect as nc
 from nixl_connect._native.packing import Regions
-from nixl_connect.codec import parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.memory.tables import FEW, RowDescriptors
+from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
 
 LIMIT = 1 << 16
 EXTREMES = [0, 1, 2, 7, 255, 2**16, 2**31 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64]

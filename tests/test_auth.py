@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nixl_connect import AuthenticationError, NixlConnectError, RdmaMetadata, SerializedDescriptor
 from nixl_connect._native.text import text_of
-from nixl_connect.auth import Seal
+from nixl_connect.wire.auth import Seal
 
 KEY = b"0123456789abcdef"
 OTHER = b"fedcba9876543210"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
-from nixl_connect import codec
 from nixl_connect._native import envelope
-from nixl_connect.codec import decode_nixl_metadata
+from nixl_connect.wire import codec
+from nixl_connect.wire.codec import decode_nixl_metadata
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nixl_connect import MetadataError
 from nixl_connect._native.text import blob_of, deflate, text_of
-from nixl_connect.codec import decode_nixl_metadata, inflate, stream_of
+from nixl_connect.wire.codec import decode_nixl_metadata, inflate, stream_of
 
 LIMIT = 4096
 

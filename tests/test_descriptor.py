@@ -12,8 +12,8 @@ from together import run_together
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
-from nixl_connect.codec import decode_nixl_metadata
 from nixl_connect.memory.device import HOST
+from nixl_connect.wire.codec import decode_nixl_metadata
 
 
 @pytest.fixture

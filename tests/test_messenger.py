@@ -85,7 +85,7 @@ def test_a_messenger_that_lost_its_connection(connector, peer, content):
 
 
 def metadata_agent(metadata):
-    from nixl_connect.codec import read_nixl_metadata
+    from nixl_connect.wire.codec import read_nixl_metadata
 
     return read_nixl_metadata(metadata.nixl_metadata, 1 << 20)[1].agent
 

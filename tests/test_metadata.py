@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nixl_connect import Descriptor, MetadataError, NixlConnectError, RdmaMetadata
 from nixl_connect import SerializedDescriptor as Serialized
 from nixl_connect._native.text import text_of
-from nixl_connect.codec import decode_nixl_metadata, stream_of
+from nixl_connect.wire.codec import decode_nixl_metadata, stream_of
 
 TOP = 2**64 - 1
 LIMIT = 4096

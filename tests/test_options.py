@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nixl_connect as nc
-from nixl_connect.auth import Seal
+from nixl_connect.wire.auth import Seal
 
 KEY = b"0123456789abcdef"
 DURATIONS = ["seal_lifetime", "timeout", "quarantine", "drain", "progress_interval"]

@@ -10,7 +10,7 @@ from processes import open_files, told
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
-from nixl_connect.codec import decode_nixl_metadata
+from nixl_connect.wire.codec import decode_nixl_metadata
 
 TCP = {"UCX_TLS": "tcp"}
 LARGE = 16 << 20

@@ -13,9 +13,9 @@ import msgspec
 
 import nixl_connect as nc
 from nixl_connect._native import envelope, readers
-from nixl_connect.auth import Seal
-from nixl_connect.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
 from nixl_connect.memory.tables import RowDescriptors
+from nixl_connect.wire.auth import Seal
+from nixl_connect.wire.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
 
 LIMIT = 1 << 16
 KEY = b"sixteen bytes or more"

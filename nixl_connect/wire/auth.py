@@ -17,11 +17,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from nixl_connect._native import used
-from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, AuthenticationError
 from nixl_connect.memory.descriptor import SerializedDescriptor
 from nixl_connect.memory.tables import DescriptorTable
-from nixl_connect.metadata import RdmaMetadata
+from nixl_connect.wire.codec import stream_of
+from nixl_connect.wire.metadata import RdmaMetadata
 
 MARK: str = used.MARK.decode()
 _SHORTEST = 16

@@ -13,11 +13,11 @@ import msgspec
 
 from nixl_connect._native import readers, usual
 from nixl_connect._native.text import text_of
-from nixl_connect.codec import stream_of
 from nixl_connect.errors import ArgumentTypeError, MetadataError
 from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
 from nixl_connect.model import Model
+from nixl_connect.wire.codec import stream_of
 
 # Versions of the binary form: each descriptor by itself, or groups of blocks.
 _SINGLE, _GROUPED = 1, 2
