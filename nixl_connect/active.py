@@ -32,8 +32,8 @@ from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.device import HOST, Device
 from nixl_connect.memory.overlaps import refuse_between, refuse_within
 from nixl_connect.memory.tables import BlockDescriptors, DescriptorTable
+from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.wire.metadata import RdmaMetadata
 

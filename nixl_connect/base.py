@@ -37,8 +37,8 @@ from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.cuda import Fence
 from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.memory.overlaps import refuse_within
+from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind, OperationStatus
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.

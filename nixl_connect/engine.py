@@ -31,17 +31,17 @@ from nixl_connect.errors import (
     NixlConnectError,
     StateError,
 )
-from nixl_connect.identity import identity_of
 from nixl_connect.keeper import Keeper
-from nixl_connect.lanes import Lane, Lanes
 from nixl_connect.loops import Loops
 from nixl_connect.memory.streams import occupy
-from nixl_connect.messenger import Messenger
 from nixl_connect.options import Options
-from nixl_connect.peers import Peers
+from nixl_connect.peers.identity import identity_of
+from nixl_connect.peers.lanes import Lane, Lanes
+from nixl_connect.peers.messenger import Messenger
+from nixl_connect.peers.peers import Peers
+from nixl_connect.peers.registrations import Row, refusal, registry_of
+from nixl_connect.peers.scout import Scout
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import Row, refusal, registry_of
-from nixl_connect.scout import Scout
 from nixl_connect.starter import Starter
 
 logger: logging.Logger = logging.getLogger(__name__)

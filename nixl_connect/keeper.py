@@ -18,8 +18,8 @@ from nixl_connect._native.operation import Reason, Stage
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import Registry
 from nixl_connect.backend import threads
-from nixl_connect.lanes import Lane
-from nixl_connect.peers import Peers
+from nixl_connect.peers.lanes import Lane
+from nixl_connect.peers.peers import Peers
 from nixl_connect.permit import interruption
 
 logger: logging.Logger = logging.getLogger(__name__)

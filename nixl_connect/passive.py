@@ -18,8 +18,8 @@ from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import SerializedDescriptor
 from nixl_connect.memory.device import Device
 from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
+from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import refusal
 from nixl_connect.status import OperationKind
 from nixl_connect.wire.metadata import RdmaMetadata
 

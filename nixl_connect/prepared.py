@@ -25,7 +25,7 @@ from nixl_connect.errors import (
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
-from nixl_connect.peer import Peer
+from nixl_connect.peers.peer import Peer
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind

@@ -35,12 +35,12 @@ from nixl_connect.errors import (
     TransferError,
 )
 from nixl_connect.keeper import Keeper
-from nixl_connect.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.options import Options
-from nixl_connect.peer import Peer
-from nixl_connect.peers import Peers
+from nixl_connect.peers.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
+from nixl_connect.peers.peer import Peer
+from nixl_connect.peers.peers import Peers
+from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
-from nixl_connect.registrations import refusal
 from nixl_connect.wire.codec import read_nixl_metadata
 
 logger: logging.Logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from peer import content
 from processes import Peer
 
 import nixl_connect as nc
-from nixl_connect import lanes
+from nixl_connect.peers import lanes
 
 PATIENCE = 10.0
 _USER = 54320  # one that has no processes

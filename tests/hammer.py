@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from holding import held
 
 import nixl_connect as nc
-from nixl_connect import lanes
+from nixl_connect.peers import lanes
 
 # As on machines with more processors.
 lanes.COUNT = 2

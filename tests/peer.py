@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from holding import footprint, held
 
 import nixl_connect as nc
-from nixl_connect import ledger
+from nixl_connect.peers import ledger
 
 
 def content(seed: int, size: int) -> np.ndarray:

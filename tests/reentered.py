@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from holding import held
 
 import nixl_connect as nc
-from nixl_connect import lanes
 from nixl_connect._native import envelope
+from nixl_connect.peers import lanes
 
 PATIENCE = 20.0
 PACKAGE = str(Path(nc.__file__).parent)

@@ -39,7 +39,7 @@ from peer import content, descriptors_of, digest
 from processes import Peer
 
 import nixl_connect as nc
-from nixl_connect import lanes
+from nixl_connect.peers import lanes
 
 # As on machines with more processors.
 lanes.COUNT = 2

@@ -102,7 +102,7 @@ def test_an_exception_in_the_middle_of_collecting_loses_nothing(make_connector, 
         return True
 
     operations = [connector.create_readable_blocking(nc.Descriptor(bytearray(8))) for _ in range(5)]
-    logger = logging.getLogger("nixl_connect.registrations")
+    logger = logging.getLogger("nixl_connect.peers.registrations")
     logger.addFilter(interrupted)
     try:
         with caplog.at_level(logging.DEBUG, "nixl_connect"), pytest.raises(StopError):

@@ -10,7 +10,7 @@ import pytest
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
-from nixl_connect.identity import identity_of
+from nixl_connect.peers.identity import identity_of
 
 
 def address(connector):

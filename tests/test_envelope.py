@@ -14,7 +14,7 @@ from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect.backend import library
-from nixl_connect.registrations import registry_of
+from nixl_connect.peers.registrations import registry_of
 
 MAGIC = b"nixlSerDes|"
 TOP = 2**64 - 1

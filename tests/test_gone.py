@@ -9,7 +9,7 @@ from processes import HERE, Peer, told
 from test_bell import address
 
 import nixl_connect as nc
-from nixl_connect import lanes
+from nixl_connect.peers import lanes
 
 SMALL, LARGE = 4096, 12 << 20
 BYTE = 99  # of the next program's memory

@@ -7,7 +7,7 @@ import pytest
 from processes import open_files, steady, told, until
 
 import nixl_connect as nc
-from nixl_connect import messenger, peers
+from nixl_connect.peers import messenger, peers
 
 
 def read(connector, peer, content, seed):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from processes import told, until
 
 import nixl_connect as nc
-from nixl_connect import lanes
 from nixl_connect._native.packing import Regions
 from nixl_connect.memory.tables import BlockDescriptors, Group
+from nixl_connect.peers import lanes
 
 LARGE = lanes.LEAST_BYTES
 

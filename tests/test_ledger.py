@@ -2,9 +2,9 @@
 
 import pytest
 
-from nixl_connect import ledger as module
 from nixl_connect._native.envelope import Section
-from nixl_connect.ledger import Ledger, Verdict, names_none
+from nixl_connect.peers import ledger as module
+from nixl_connect.peers.ledger import Ledger, Verdict, names_none
 
 LIMIT = 1 << 16
 # As UCX writes them: no domain; two without a part; one with a part of four bytes.

@@ -5,7 +5,7 @@ import pytest
 from processes import until
 
 import nixl_connect as nc
-from nixl_connect import messenger
+from nixl_connect.peers import messenger
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ def test_a_filter_of_logs_that_raises(make_connector, raising_filter):
         memory = [dropped(connector) for _ in range(3)]
         until(lambda memory=memory: all(alive() is None for alive in memory))
     until(lambda: nothing_is_held(connector))
-    assert {"nixl_connect.keeper", "nixl_connect.registrations"} <= set(raising_filter)
+    assert {"nixl_connect.keeper", "nixl_connect.peers.registrations"} <= set(raising_filter)
     assert keeper(connector)._reaper.is_alive()
 
 

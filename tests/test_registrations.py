@@ -17,7 +17,7 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.backend import library
 from nixl_connect.memory.device import HOST, Device
-from nixl_connect.registrations import registry_of
+from nixl_connect.peers.registrations import registry_of
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from processes import open_files, told
 
 import nixl_connect as nc
-from nixl_connect import scout as scouts
 from nixl_connect._native.capi import NativeError
-from nixl_connect.scout import Scout
+from nixl_connect.peers import scout as scouts
+from nixl_connect.peers.scout import Scout
 
 TIMES = 20
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import nixl_connect as nc
-from nixl_connect import lanes
+from nixl_connect.peers import lanes
 
 LIBC = ctypes.CDLL(None)
 RESTORER = 0x04000000  # a flag that glibc sets for itself

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope, renamed
-from nixl_connect.scout import Scout
+from nixl_connect.peers.scout import Scout
 
 UNUSED = 0.02
 """Seconds after which a connection that was taken down is closed on the other side, too.

@@ -18,8 +18,8 @@ from nixl_connect._native.registry import Registry
 from nixl_connect.backend.agents import start_agent
 from nixl_connect.backend.ucx import settings_of, with_settings
 from nixl_connect.errors import BackendError
-from nixl_connect.peers import Peers
-from nixl_connect.registrations import registry_of
+from nixl_connect.peers.peers import Peers
+from nixl_connect.peers.registrations import registry_of
 
 logger: logging.Logger = logging.getLogger(__name__)
 

@@ -34,10 +34,10 @@ from nixl_connect._native.envelope import Envelope, Section, alias_of, renamed, 
 from nixl_connect.backend.agents import is_here
 from nixl_connect.backend.files import require_files
 from nixl_connect.errors import MetadataError, PeerLostError, TransferTimeoutError
-from nixl_connect.identity import identity_of
-from nixl_connect.ledger import Verdict
-from nixl_connect.messenger import UNUSED, Messenger
-from nixl_connect.peer import Peer
+from nixl_connect.peers.identity import identity_of
+from nixl_connect.peers.ledger import Verdict
+from nixl_connect.peers.messenger import UNUSED, Messenger
+from nixl_connect.peers.peer import Peer
 from nixl_connect.permit import Permit, interruption
 
 logger: logging.Logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nixl_connect._native.envelope import Envelope, Section
 from nixl_connect._native.peer import PeerState
-from nixl_connect.ledger import Ledger, Verdict
+from nixl_connect.peers.ledger import Ledger, Verdict
 
 
 class Peer(PeerState):

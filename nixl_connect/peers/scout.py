@@ -17,7 +17,7 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope
 from nixl_connect.backend.agents import start_agent
 from nixl_connect.backend.files import require_files
-from nixl_connect.identity import identity_of
+from nixl_connect.peers.identity import identity_of
 
 # After a failure the same answer is given for so long (seconds) without asking.
 _PAUSE = 0.25
