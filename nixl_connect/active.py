@@ -17,7 +17,7 @@ from nixl_connect._native.registry import RefusedError
 from nixl_connect.backend.agents import is_here
 from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.checks import instance, seconds
-from nixl_connect.connection import Connection, Remote
+from nixl_connect.engine.connection import Connection, Remote
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,

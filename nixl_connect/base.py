@@ -19,7 +19,7 @@ from nixl_connect._native.plan import Local
 from nixl_connect._native.registry import RefusedError
 from nixl_connect._native.span import have_streams
 from nixl_connect.checks import seconds
-from nixl_connect.connection import Connection
+from nixl_connect.engine.connection import Connection
 from nixl_connect.errors import (
     ArgumentError,
     ArgumentTypeError,

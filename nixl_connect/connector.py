@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocking import BlockingTwins
-from nixl_connect.connection import Connection
-from nixl_connect.options import Options, worker_name
+from nixl_connect.engine.connection import Connection
+from nixl_connect.engine.options import Options, worker_name
 from nixl_connect.passive import ReadableOperation, WritableOperation
 from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.wire.metadata import RdmaMetadata

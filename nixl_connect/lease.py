@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nixl_connect.checks import seconds
+from nixl_connect.engine.offload import on_thread
 from nixl_connect.errors import ClosedError
 from nixl_connect.memory.data import Data, Stream
 from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.memory.staging import Copy
-from nixl_connect.offload import on_thread
 from nixl_connect.permit import Permit
 
 if TYPE_CHECKING:

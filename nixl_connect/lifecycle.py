@@ -9,12 +9,10 @@ from abc import abstractmethod
 from typing import TypeVar, cast
 
 from nixl_connect.checks import count, seconds
-from nixl_connect.connection import Connection, Opener
-from nixl_connect.errors import ClosedError
-from nixl_connect.offload import Beginnings, on_thread, start_or_run
-from nixl_connect.options import MONITOR
-from nixl_connect.permit import PATIENT, Permit, interruption
-from nixl_connect.statistics import (
+from nixl_connect.engine.connection import Connection, Opener
+from nixl_connect.engine.offload import Beginnings, on_thread, start_or_run
+from nixl_connect.engine.options import MONITOR
+from nixl_connect.engine.statistics import (
     OperationReport,
     PeerReport,
     Statistics,
@@ -22,6 +20,8 @@ from nixl_connect.statistics import (
     peers,
     statistics,
 )
+from nixl_connect.errors import ClosedError
+from nixl_connect.permit import PATIENT, Permit, interruption
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.
 _Self = TypeVar("_Self", bound="Lifecycle")

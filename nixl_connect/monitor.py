@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 from nixl_connect._native.lock import persist
 from nixl_connect._version import __version__
 from nixl_connect.backend import threads
-from nixl_connect.engine import Engine, engines
+from nixl_connect.engine.engine import Engine, engines
+from nixl_connect.engine.options import MONITOR
+from nixl_connect.engine.statistics import operations, peers, statistics
 from nixl_connect.errors import BackendError, NixlConnectError
-from nixl_connect.options import MONITOR
-from nixl_connect.statistics import operations, peers, statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Self

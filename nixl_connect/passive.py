@@ -12,7 +12,7 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.checks import instance, seconds
-from nixl_connect.connection import Connection
+from nixl_connect.engine.connection import Connection
 from nixl_connect.errors import NixlConnectError, StateError
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import SerializedDescriptor

@@ -12,7 +12,9 @@ from nixl_connect._native.operation import Reason
 from nixl_connect.active import ActiveOperation
 from nixl_connect.base import LOST, error_of, local_failure
 from nixl_connect.checks import seconds
-from nixl_connect.connection import Connection, Remote
+from nixl_connect.engine.connection import Connection, Remote
+from nixl_connect.engine.offload import Beginnings, Job, on_thread, start_thread
+from nixl_connect.engine.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.errors import (
     ClosedError,
     NixlConnectError,
@@ -24,10 +26,8 @@ from nixl_connect.errors import (
 )
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor
-from nixl_connect.offload import Beginnings, Job, on_thread, start_thread
 from nixl_connect.peers.peer import Peer
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
-from nixl_connect.starter import INLINE_BYTES, LARGE_BYTES
 from nixl_connect.status import OperationKind
 
 # Rather than Self: editors that use jedi know only this as the class of whoever is entered.

@@ -21,8 +21,8 @@ import pytest
 from processes import Peer, open_files
 
 import nixl_connect as nc
-from nixl_connect import engine
 from nixl_connect._native import operation
+from nixl_connect.engine import engine
 from nixl_connect.peers import ledger
 
 # A shell that starts something in the background has it ignore Ctrl-C, which processes inherit.

@@ -22,7 +22,7 @@ from nixl_connect.cli.text import printable
 from nixl_connect.cli.top import view as top_view
 from nixl_connect.cli.top.figures import Figures, figures
 from nixl_connect.cli.top.source import Sources
-from nixl_connect.options import MONITOR
+from nixl_connect.engine.options import MONITOR
 
 DEADLINE = 30
 MAIN = f"""

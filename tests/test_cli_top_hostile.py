@@ -14,7 +14,7 @@ from nixl_connect import monitor
 from nixl_connect.cli import main
 from nixl_connect.cli.top import source
 from nixl_connect.cli.top.source import Sources
-from nixl_connect.options import MONITOR
+from nixl_connect.engine.options import MONITOR
 
 DEADLINE = 20
 NOBODY = 65534

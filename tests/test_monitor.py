@@ -16,7 +16,7 @@ from processes import until
 
 import nixl_connect as nc
 from nixl_connect import monitor
-from nixl_connect.options import MONITOR
+from nixl_connect.engine.options import MONITOR
 
 DEADLINE = 20
 

@@ -9,7 +9,7 @@ from calls import held_up
 from processes import until
 
 import nixl_connect as nc
-from nixl_connect.offload import Beginnings
+from nixl_connect.engine.offload import Beginnings
 
 
 def test_a_job_that_raises_does_not_keep_those_behind_it():

@@ -14,10 +14,10 @@ from holding import held
 from processes import DEADLINE, until
 
 import nixl_connect as nc
-import nixl_connect.engine
+import nixl_connect.engine.engine
 from nixl_connect import monitor
 from nixl_connect._native.lock import persist
-from nixl_connect.offload import Beginnings
+from nixl_connect.engine.offload import Beginnings
 
 
 class InterruptError(BaseException):
@@ -50,7 +50,7 @@ def nothing_is_held(connector):
 @pytest.fixture
 def only_the_reaper(monkeypatch):
     """Have nobody else collect."""
-    monkeypatch.setattr(nixl_connect.engine.Engine, "collect", lambda _: None)
+    monkeypatch.setattr(nixl_connect.engine.engine.Engine, "collect", lambda _: None)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_filter_of_logs_that_raises(make_connector, raising_filter):
         memory = [dropped(connector) for _ in range(3)]
         until(lambda memory=memory: all(alive() is None for alive in memory))
     until(lambda: nothing_is_held(connector))
-    assert {"nixl_connect.keeper", "nixl_connect.peers.registrations"} <= set(raising_filter)
+    assert {"nixl_connect.engine.keeper", "nixl_connect.peers.registrations"} <= set(raising_filter)
     assert keeper(connector)._reaper.is_alive()
 
 
@@ -140,7 +140,9 @@ def test_a_finalizer_s_close_that_is_interrupted(make_connector, monkeypatch, ca
     until(lambda: engine._shut_down)
     engine.keeper._reaper.join(DEADLINE)
     assert not engine.keeper._reaper.is_alive()
-    told = [record.message for record in caplog.records if record.name == "nixl_connect.keeper"]
+    told = [
+        record.message for record in caplog.records if record.name == "nixl_connect.engine.keeper"
+    ]
     assert told == ["letting go was interrupted, and is tried again: InterruptError()"] * 2
 
 

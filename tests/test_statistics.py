@@ -13,7 +13,7 @@ import pytest
 from processes import until
 
 import nixl_connect as nc
-from nixl_connect.statistics import PHASES
+from nixl_connect.engine.statistics import PHASES
 
 KINDS = ["readable", "writable", "read", "write", "repeated"]
 

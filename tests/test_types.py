@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 import nixl_connect as nc
-from nixl_connect import statistics
+from nixl_connect.engine import statistics
 
 PROGRAMS = Path(__file__).parent / "typing" / "programs"
 CLASSES = [name for name in nc.__all__ if isinstance(getattr(nc, name), type)]

@@ -17,7 +17,7 @@ from typing import Any
 from nixl_connect import monitor
 from nixl_connect.cli.errors import CommandError
 from nixl_connect.cli.top.snapshot import understood
-from nixl_connect.options import MONITOR
+from nixl_connect.engine.options import MONITOR
 
 # Seconds for a process to answer. One that is stopped does not.
 _PATIENCE = 2.0

@@ -13,7 +13,7 @@ from rich.text import Text
 from nixl_connect.cli import terminal
 from nixl_connect.cli.text import format_bytes, format_seconds
 from nixl_connect.cli.top.figures import Figures
-from nixl_connect.statistics import BOUNDS
+from nixl_connect.engine.statistics import BOUNDS
 
 # Rows of a table, so that a page stays a page. All connectors are in the JSON.
 _MOST, _MOST_CONNECTORS = 12, 24

@@ -10,14 +10,14 @@ from typing import Any
 from typing_extensions import assert_type
 
 import nixl_connect as nc
-from nixl_connect.memory.tables import DescriptorTable
-from nixl_connect.statistics import (
+from nixl_connect.engine.statistics import (
     EndedFigures,
     LibraryFigures,
     OperationFigures,
     PeerFigures,
     Statistics,
 )
+from nixl_connect.memory.tables import DescriptorTable
 
 assert_type(nc.__version__, str)
 

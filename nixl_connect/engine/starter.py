@@ -26,6 +26,8 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.request import NotRegisteredError, add_part
 from nixl_connect._native.used import UsedKeys
+from nixl_connect.engine.keeper import Keeper
+from nixl_connect.engine.options import Options
 from nixl_connect.errors import (
     InternalError,
     PeerLostError,
@@ -34,8 +36,6 @@ from nixl_connect.errors import (
     StateError,
     TransferError,
 )
-from nixl_connect.keeper import Keeper
-from nixl_connect.options import Options
 from nixl_connect.peers.lanes import FEW, LEAST_BYTES, LEAST_PIECE, Lane, Lanes
 from nixl_connect.peers.peer import Peer
 from nixl_connect.peers.peers import Peers

@@ -25,16 +25,17 @@ from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.text import describe
 from nixl_connect.backend import library
 from nixl_connect.backend.agents import describe_agent, require_agents, start_agent
+from nixl_connect.engine.keeper import Keeper
+from nixl_connect.engine.loops import Loops
+from nixl_connect.engine.options import Options
+from nixl_connect.engine.starter import Starter
 from nixl_connect.errors import (
     BackendError,
     ClosedError,
     NixlConnectError,
     StateError,
 )
-from nixl_connect.keeper import Keeper
-from nixl_connect.loops import Loops
 from nixl_connect.memory.streams import occupy
-from nixl_connect.options import Options
 from nixl_connect.peers.identity import identity_of
 from nixl_connect.peers.lanes import Lane, Lanes
 from nixl_connect.peers.messenger import Messenger
@@ -42,7 +43,6 @@ from nixl_connect.peers.peers import Peers
 from nixl_connect.peers.registrations import Row, refusal, registry_of
 from nixl_connect.peers.scout import Scout
 from nixl_connect.permit import Permit
-from nixl_connect.starter import Starter
 
 logger: logging.Logger = logging.getLogger(__name__)
 

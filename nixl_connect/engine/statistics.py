@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from nixl_connect.status import OperationStatus
 
 if TYPE_CHECKING:
-    from nixl_connect.engine import Engine
+    from nixl_connect.engine.engine import Engine
 
 KINDS = ("readable", "writable", "read", "write", "repeated")
 """Kinds of operations, in the order of the native layer. The last one stands for the single

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from nixl_connect._native.ordinary import Ordinary
 from nixl_connect.checks import count, instance
-from nixl_connect.engine import Engine
+from nixl_connect.engine.engine import Engine
+from nixl_connect.engine.options import Options
 from nixl_connect.errors import ArgumentTypeError, AuthenticationError
 from nixl_connect.memory.registrar import AbstractConnection, AbstractConnector
-from nixl_connect.options import Options
 from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
 
 if TYPE_CHECKING:
