@@ -5,8 +5,6 @@ reads from that memory or writes to it, directly from memory to memory. Both awa
 """
 
 from nixl_connect._version import __version__
-from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
-from nixl_connect.base import AbstractOperation
 from nixl_connect.connector import Connector
 from nixl_connect.engine.connection import Connection, Remote
 from nixl_connect.engine.statistics import OperationReport, PeerReport
@@ -37,9 +35,11 @@ from nixl_connect.lease import Lease
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.device import Device, DeviceKind
-from nixl_connect.passive import PassiveOperation, ReadableOperation, WritableOperation
+from nixl_connect.operations.active import ActiveOperation, ReadOperation, WriteOperation
+from nixl_connect.operations.base import AbstractOperation
+from nixl_connect.operations.passive import PassiveOperation, ReadableOperation, WritableOperation
+from nixl_connect.operations.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.pool import HostPool
-from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.wire.metadata import RdmaMetadata
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nixl_connect.active import ReadOperation, WriteOperation
-from nixl_connect.base import Descriptors
 from nixl_connect.lifecycle import Lifecycle
-from nixl_connect.passive import ReadableOperation, WritableOperation
+from nixl_connect.operations.active import ReadOperation, WriteOperation
+from nixl_connect.operations.base import Descriptors
+from nixl_connect.operations.passive import ReadableOperation, WritableOperation
+from nixl_connect.operations.prepared import PreparedRead, PreparedWrite
 from nixl_connect.permit import PATIENT
-from nixl_connect.prepared import PreparedRead, PreparedWrite
 from nixl_connect.wire.metadata import RdmaMetadata
 
 

@@ -8,13 +8,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from nixl_connect.active import ActiveOperation, ReadOperation, WriteOperation
-from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.blocking import BlockingTwins
 from nixl_connect.engine.connection import Connection
 from nixl_connect.engine.options import Options, worker_name
-from nixl_connect.passive import ReadableOperation, WritableOperation
-from nixl_connect.prepared import PreparedRead, PreparedTransfer, PreparedWrite
+from nixl_connect.operations.active import ActiveOperation, ReadOperation, WriteOperation
+from nixl_connect.operations.base import AbstractOperation, Descriptors
+from nixl_connect.operations.passive import ReadableOperation, WritableOperation
+from nixl_connect.operations.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.wire.metadata import RdmaMetadata
 
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)

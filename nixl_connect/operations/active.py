@@ -15,7 +15,6 @@ from nixl_connect._native.packing import Regions, coalesce
 from nixl_connect._native.plan import Local, Plan
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.backend.agents import is_here
-from nixl_connect.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.checks import instance, seconds
 from nixl_connect.engine.connection import Connection, Remote
 from nixl_connect.errors import (
@@ -32,6 +31,7 @@ from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.device import HOST, Device
 from nixl_connect.memory.overlaps import refuse_between, refuse_within
 from nixl_connect.memory.tables import BlockDescriptors, DescriptorTable
+from nixl_connect.operations.base import AbstractOperation, Descriptors, local_failure
 from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind, OperationStatus

@@ -9,8 +9,6 @@ from nixl_connect._native import prepared as native
 from nixl_connect._native.agent import AgentClosedError, AgentForkedError
 from nixl_connect._native.capi import status_name
 from nixl_connect._native.operation import Reason
-from nixl_connect.active import ActiveOperation
-from nixl_connect.base import LOST, error_of, local_failure
 from nixl_connect.checks import seconds
 from nixl_connect.engine.connection import Connection, Remote
 from nixl_connect.engine.offload import Beginnings, Job, on_thread, start_thread
@@ -26,6 +24,8 @@ from nixl_connect.errors import (
 )
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.operations.active import ActiveOperation
+from nixl_connect.operations.base import LOST, error_of, local_failure
 from nixl_connect.peers.peer import Peer
 from nixl_connect.permit import HASTY, PATIENT, NotQuickError, Permit
 from nixl_connect.status import OperationKind

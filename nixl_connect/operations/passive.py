@@ -10,7 +10,6 @@ from nixl_connect._native.handle import Offer
 from nixl_connect._native.hold import Hold
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
-from nixl_connect.base import AbstractOperation, Descriptors
 from nixl_connect.checks import instance, seconds
 from nixl_connect.engine.connection import Connection
 from nixl_connect.errors import NixlConnectError, StateError
@@ -18,6 +17,7 @@ from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import SerializedDescriptor
 from nixl_connect.memory.device import Device
 from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
+from nixl_connect.operations.base import AbstractOperation, Descriptors
 from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind

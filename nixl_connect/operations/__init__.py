@@ -1,0 +1,1 @@
+"""What programs hold of transfers: readable, writable, read, write, and prepared ones."""
