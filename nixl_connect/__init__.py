@@ -31,7 +31,6 @@ from nixl_connect.errors import (
     TransferTimeoutError,
     WaitTimeoutError,
 )
-from nixl_connect.lease import Lease
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import Descriptor, SerializedDescriptor
 from nixl_connect.memory.device import Device, DeviceKind
@@ -39,7 +38,8 @@ from nixl_connect.operations.active import ActiveOperation, ReadOperation, Write
 from nixl_connect.operations.base import AbstractOperation
 from nixl_connect.operations.passive import PassiveOperation, ReadableOperation, WritableOperation
 from nixl_connect.operations.prepared import PreparedRead, PreparedTransfer, PreparedWrite
-from nixl_connect.pool import HostPool
+from nixl_connect.pool.lease import Lease
+from nixl_connect.pool.pool import HostPool
 from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.wire.metadata import RdmaMetadata
 

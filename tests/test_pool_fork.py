@@ -18,7 +18,7 @@ import pytest
 from processes import DEADLINE, run_python, told, until
 
 import nixl_connect as nc
-from nixl_connect import slab
+from nixl_connect.pool import slab
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 MIB = 1 << 20

@@ -15,11 +15,11 @@ from collections import deque
 
 from nixl_connect._native.block import Block
 from nixl_connect.errors import ClosedError
-from nixl_connect.lease import Lease
 from nixl_connect.memory.registrar import AbstractConnector
 from nixl_connect.permit import NotQuickError
-from nixl_connect.slab import Slab
-from nixl_connect.waiter import Waiter
+from nixl_connect.pool.lease import Lease
+from nixl_connect.pool.slab import Slab
+from nixl_connect.pool.waiter import Waiter
 
 # In the place of who adds memory, and how much.
 _NOBODY: tuple[Waiter | None, int] = (None, 0)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from nixl_connect.checks import count, instance, seconds
 from nixl_connect.engine.offload import on_thread
 from nixl_connect.errors import ArgumentError, PoolExhaustedError
-from nixl_connect.lease import Lease
 from nixl_connect.memory import cuda
 from nixl_connect.memory.registrar import AbstractConnector
 from nixl_connect.permit import NotQuickError
-from nixl_connect.slabs import Slabs
-from nixl_connect.waiter import AGAIN, TaskWaiter, ThreadWaiter, Waiter
+from nixl_connect.pool.lease import Lease
+from nixl_connect.pool.slabs import Slabs
+from nixl_connect.pool.waiter import AGAIN, TaskWaiter, ThreadWaiter, Waiter
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,0 +1,1 @@
+"""Registered host memory that is lent and returned: `HostPool` and its leases."""
