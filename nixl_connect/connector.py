@@ -5,22 +5,40 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from nixl_connect.blocking import BlockingTwins
-from nixl_connect.engine.connection import Connection
-from nixl_connect.engine.options import Options, worker_name
+from nixl_connect.checks import count, seconds
+from nixl_connect.engine.connection import Connection, Opener
+from nixl_connect.engine.offload import Beginnings, on_thread, start_or_run
+from nixl_connect.engine.options import MONITOR, Options, worker_name
+from nixl_connect.engine.statistics import (
+    OperationReport,
+    PeerReport,
+    Statistics,
+    operations,
+    peers,
+    statistics,
+)
+from nixl_connect.errors import ClosedError
 from nixl_connect.operations.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.operations.base import AbstractOperation, Descriptors
 from nixl_connect.operations.passive import ReadableOperation, WritableOperation
 from nixl_connect.operations.prepared import PreparedRead, PreparedTransfer, PreparedWrite
+from nixl_connect.permit import PATIENT, Permit, interruption
 from nixl_connect.wire.metadata import RdmaMetadata
 
 _Prepared = TypeVar("_Prepared", bound=PreparedTransfer)
+# Rather than Self: editors that use jedi know only this as the class of whoever is entered.
+_Self = TypeVar("_Self", bound="Connector")
+
+# By identity: connectors of one name are equal.
+_all: weakref.WeakValueDictionary[int, Connector] = weakref.WeakValueDictionary()
 
 
-class Connector(BlockingTwins):
+class Connector(Opener):
     """Creates operations. One per process is enough; every event loop and thread may use it.
 
     Nothing is opened before the first operation. Every coroutine that does something has a blocking
@@ -102,7 +120,14 @@ class Connector(BlockingTwins):
         self._worker_id = worker_name(worker_id)
         self._number = 1
         self._hostname = socket.gethostname()
-        super().__init__()
+        self._lock = threading.RLock()
+        self._beginnings = Beginnings()
+        self._connection: Connection | None = None
+        self._live: Connection | None = None
+        """The same, as long as it is not closed."""
+        self._opening = False
+        self._closed = False
+        _all[id(self)] = self
 
     @property
     def name(self) -> str:
@@ -124,7 +149,7 @@ class Connector(BlockingTwins):
     async def initialize(self) -> None:
         """Do nothing: kept for programs that call it."""
 
-    # --- operations -------------------------------------------------------------------------
+    # --- operations ---------------------------------------------------------------------------
 
     async def create_readable(
         self, local_descriptors: Descriptors, *, timeout: float | None = None
@@ -336,6 +361,207 @@ class Connector(BlockingTwins):
             ),
         )
 
+    # --- the same, blocking -------------------------------------------------------------------
+
+    def create_readable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> ReadableOperation:
+        """Let a peer read memory: the blocking form of `create_readable`."""
+        connection = self._live or self._open()
+        return ReadableOperation(connection, local_descriptors, timeout=timeout)
+
+    def create_writable_blocking(
+        self, local_descriptors: Descriptors, *, timeout: float | None = None
+    ) -> WritableOperation:
+        """Let a peer write to memory: the blocking form of `create_writable`."""
+        connection = self._live or self._open()
+        return WritableOperation(connection, local_descriptors, timeout=timeout)
+
+    def begin_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> ReadOperation:
+        """Begin reading a peer's memory: the blocking form of `begin_read`."""
+        connection = self._live or self._open()
+        return ReadOperation(connection, remote_metadata, local_descriptors, timeout=timeout)
+
+    def begin_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> WriteOperation:
+        """Begin writing to a peer's memory: the blocking form of `begin_write`."""
+        connection = self._live or self._open()
+        return WriteOperation(connection, local_descriptors, remote_metadata, timeout=timeout)
+
+    def prepare_read_blocking(
+        self,
+        remote_metadata: RdmaMetadata,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedRead:
+        """Prepare a read: the blocking form of `prepare_read`."""
+        return PreparedRead(
+            ReadOperation(
+                self._live or self._open(),
+                remote_metadata,
+                local_descriptors,
+                timeout=timeout,
+                _begin=False,
+            ),
+            self._beginnings,
+            PATIENT,
+        )
+
+    def prepare_write_blocking(
+        self,
+        local_descriptors: Descriptors,
+        remote_metadata: RdmaMetadata,
+        *,
+        timeout: float | None = None,
+    ) -> PreparedWrite:
+        """Prepare a write: the blocking form of `prepare_write`."""
+        return PreparedWrite(
+            WriteOperation(
+                self._live or self._open(),
+                local_descriptors,
+                remote_metadata,
+                timeout=timeout,
+                _begin=False,
+            ),
+            self._beginnings,
+            PATIENT,
+        )
+
+    # --- reports ------------------------------------------------------------------------------
+
+    def stats(self) -> Statistics:
+        """Return what the connector holds and has done; an empty dict before its first operation.
+
+        Returns
+        -------
+        Statistics
+            A dict with counts of operations, registrations, peers and notifications. Sizes are in
+            bytes, durations in seconds. The documentation has a table of the keys.
+        """
+        connection = self._connection
+        # The type leaves out the empty one: who asks first would have to look at every key.
+        return cast("Statistics", {}) if connection is None else statistics(connection._engine)
+
+    def operations(
+        self, min_age: float = 0.0, *, limit: int | None = None
+    ) -> list[OperationReport]:
+        """Report the operations that have not ended, or whose memory a peer may still touch.
+
+        Parameters
+        ----------
+        min_age : float
+            Report only operations that are at least this many seconds old.
+        limit : int, optional
+            Report at most this many, choosing the oldest.
+
+        Returns
+        -------
+        list of OperationReport
+            Oldest first. The `str` of each is a line for a log.
+        """
+        min_age = seconds("min_age", min_age)
+        if limit is not None:
+            limit = count("limit", limit)
+        connection = self._connection
+        return [] if connection is None else operations(connection._engine, min_age, limit)
+
+    def peers(self) -> list[PeerReport]:
+        """Report the peers that the connector is connected to.
+
+        Returns
+        -------
+        list of PeerReport
+            Most recently used first.
+        """
+        connection = self._connection
+        return [] if connection is None else peers(connection._engine)
+
+    # --- opening and closing ------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Cancel what has not ended, drain transfers in flight, and release everything. Idempotent.
+
+        Waits for transfers in flight for at most the connector's `drain`. Memory in quarantine is
+        kept until its quarantine ends.
+        """
+        await on_thread(self.close_blocking, start=start_or_run)
+
+    def close_blocking(self) -> None:
+        """Close the connector: the blocking form of `close`."""
+        with self._lock:
+            self._closed = True
+            self._live = None
+            connection = self._connection
+        if connection is not None:
+            connection._engine.close()
+
+    async def __aenter__(self: _Self) -> _Self:  # noqa: PYI019
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close_blocking()
+
+    async def _create_connection(self) -> Connection:
+        """Return the connection, opened on another thread at the first call."""
+        connection = self._live
+        if connection is None:
+            connection = await self._beginnings.begin(self._open)
+        return connection
+
+    def _open(self, permit: Permit = PATIENT) -> Connection:
+        """Return the connection, opened at the first call."""
+        live = self._live  # read once: another thread may close it
+        if live is not None:
+            return live
+        permit.need_patience()
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"{self!r} is closed")
+            if self._opening:
+                raise interruption("opens the connector")
+            if self._connection is None:
+                self._opening = True
+                try:
+                    connection = Connection(self, self._number)
+                finally:
+                    self._opening = False
+                self._connection = self._live = connection
+                if self._closed:  # by a signal handler, meanwhile
+                    self._live = None
+                    connection._engine.close()
+                    return self._open()
+                if MONITOR in os.environ:
+                    from nixl_connect import monitor
+
+                    monitor.serve_if_asked()
+            return self._connection
+
+    def _after_fork(self) -> None:
+        """Be of use in the child of a fork, if nothing was opened before."""
+        # A thread that is not in the child may have held them.
+        self._lock = threading.RLock()
+        self._beginnings = Beginnings()
+        # The agents of a parent and its children must not have one name.
+        self._number = os.getpid()
+
     async def _begin(self, operation: AbstractOperation) -> None:
         """Begin an operation off the loop."""
         timeout = operation._timeout
@@ -357,14 +583,6 @@ class Connector(BlockingTwins):
             operation._timeout,
         )
 
-    def _connect(self) -> Connection:
-        return Connection(self, self._number)
-
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        # The agents of a parent and its children must not have one name.
-        self._number = os.getpid()
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Connector):
             return NotImplemented
@@ -381,3 +599,17 @@ class Connector(BlockingTwins):
 
     def __repr__(self) -> str:
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
+
+
+def _connectors() -> list[Connector]:
+    # Not `values()`: other threads may make connectors meanwhile.
+    found = (reference() for reference in _all.valuerefs())
+    return [connector for connector in found if connector is not None]
+
+
+def _after_fork_in_child() -> None:
+    for connector in _connectors():
+        connector._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -61,7 +61,7 @@ def test_what_is_read():
     assert (
         "nixl_connect._native.hold" in found["nixl_connect.memory.descriptor"]
     )  # for type checkers
-    assert "nixl_connect.monitor" in found["nixl_connect.lifecycle"]  # within a function
+    assert "nixl_connect.monitor" in found["nixl_connect.connector"]  # within a function
     assert "nixl_connect._native.core" in found["nixl_connect._native.hold"]  # in C
     assert all("_native" in name for name in found["nixl_connect._native.hold"])
 
