@@ -142,7 +142,7 @@ def main() -> int:
         if not nixl_connect.memory.cuda.is_available():
             print("no GPU: nothing was measured (--memory cpu measures memory of the host)")
             return 0
-        from gpu import Gpu
+        from gpu_api import Gpu
 
         gpu = Gpu()
         name = gpu.name

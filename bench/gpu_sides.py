@@ -34,7 +34,7 @@ class Memory:
         self.size, self.device = size, "cuda:0" if kind == "device" else "cpu"
         self._array: Any = None
         if kind == "device":
-            from gpu import Gpu
+            from gpu_api import Gpu
 
             self._gpu = Gpu()
             self._memory = self._gpu.memory(size)
@@ -73,7 +73,7 @@ class Memory:
     def copier(self, source: Memory) -> Callable[[int], None]:
         """Return what copies bytes from other memory within this process, and waits."""
         if self._array is None:
-            from gpu import call
+            from gpu_api import call
 
             def copy(size: int) -> None:
                 call("cuMemcpy", self.pointer, source.pointer, size)

@@ -92,3 +92,10 @@ __all__ = [
     "WriteOperation",
     "__version__",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what programs may use, without the packages that it is made of."""
+    own = {name for name in globals() if name.startswith("__")}
+    modules = {"errors", "monitor", "prometheus"} & globals().keys()
+    return sorted({*__all__, *own, *modules})

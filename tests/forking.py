@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import peer
 
-from nixl_connect._native import descriptors
+from nixl_connect._native import file_descriptors
 
 
 def doorbells() -> set[int]:
     """Return the descriptors of doorbells among those of this process."""
     found = set()
-    for fd in descriptors.noted():
+    for fd in file_descriptors.noted():
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
             with socket.socket(fileno=os.dup(fd)) as copy:
                 if str(copy.getsockname()).startswith("b'\\x00nixl_connect/"):
@@ -66,7 +66,7 @@ class Peer(peer.Peer):
         With `hand_down` it keeps what UCX has opened, so that peers' UCX sees nothing.
         """
         if hand_down:
-            for fd in set(descriptors.noted()) - doorbells():
+            for fd in set(file_descriptors.noted()) - doorbells():
                 os.set_inheritable(fd, True)
         arguments = json.dumps([address, size, byte])
         os.execv(sys.executable, [sys.executable, __file__, arguments])

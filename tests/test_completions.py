@@ -168,3 +168,9 @@ def test_names_of_the_module():
         if name[0] != "_" and name not in nc.__all__ and not inspect.ismodule(value)
     }
     assert stray == set()
+
+
+def test_dir_shows_what_programs_may_use():
+    names = {name for name in dir(nc) if not name.startswith("__")}
+    assert names - {"monitor", "prometheus"} == {*nc.__all__, "errors"} - {"__version__"}
+    assert all(hasattr(nc, name) for name in dir(nc))

@@ -17,7 +17,7 @@ PRELUDE = """
     import time
     import numpy as np
     import nixl_connect as nc
-    from nixl_connect._native import descriptors
+    from nixl_connect._native import file_descriptors
 
     def files():
         found = {}
@@ -113,9 +113,9 @@ def test_all_that_a_connector_opens_is_closed_by_exec_and_noted(tls):
         assert not [fd for fd in opened if os.get_inheritable(fd)], opened
         steady()
         opened = {fd: path for fd, path in files().items() if fd not in before}
-        assert set(descriptors.noted()) == opened.keys(), opened
+        assert set(file_descriptors.noted()) == opened.keys(), opened
         one.close_blocking(), two.close_blocking()
-        assert set(descriptors.noted()) <= files().keys()
+        assert set(file_descriptors.noted()) <= files().keys()
         """,
         UCX_TLS=tls,
     )
@@ -129,17 +129,17 @@ def test_a_forked_child_has_dev_null_in_their_place(how):
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
         steady()
-        before, noted = files(), descriptors.noted()
+        before, noted = files(), file_descriptors.noted()
         child = {how}()
         if child == 0:
             after = files()
             changed = {{fd for fd in before if after.get(fd) != before[fd]}}
             wrong = changed ^ set(noted) or {{
                 fd for fd in noted if after[fd] != "/dev/null" or os.get_inheritable(fd)
-            }} or descriptors.noted() or after.keys() - before.keys()
+            }} or file_descriptors.noted() or after.keys() - before.keys()
             os._exit(1 if wrong else 0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert files() == before and descriptors.noted() == noted
+        assert files() == before and file_descriptors.noted() == noted
         move(one, two)
         """
     )
@@ -152,7 +152,7 @@ def test_no_descriptor_left_for_dev_null():
         import resource
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
-        noted = descriptors.noted()
+        noted = file_descriptors.noted()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, most))
         taken = []
@@ -247,7 +247,7 @@ def test_other_programs_get_nothing():
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
         before = files()
-        mine = {before[fd] for fd in descriptors.noted() if ":[" in before[fd]}
+        mine = {before[fd] for fd in file_descriptors.noted() if ":[" in before[fd]}
         mine -= {"anon_inode:[eventpoll]", "anon_inode:[eventfd]"}
         assert len(mine) > 10
         code = "import os; print(*(os.readlink(e.path) for e in os.scandir('/proc/self/fd')))"
@@ -352,7 +352,7 @@ def test_a_nixl_that_is_known_by_the_names_of_its_libraries(tmp_path):
         one, two = nc.Connector(), nc.Connector()
         move(one, two)
         opened = files().keys() - before.keys()
-        assert set(descriptors.noted()) == opened
+        assert set(file_descriptors.noted()) == opened
         assert not [fd for fd in opened if os.get_inheritable(fd)]
         """,
         LINK=str(tmp_path / "libnixl_capi.so"),

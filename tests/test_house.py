@@ -1,66 +1,26 @@
-"""Who imports whom, also within functions, for type checkers alone, and in C: no circles."""
+"""Who imports whom: no circles, nothing upwards, and few floors; the drawing shows what is so."""
 
 import ast
 import graphlib
-import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = "nixl_connect"
-_OF_C = re.compile(rf"^\s*from ({PACKAGE}[\w.]*) c?import \(?([\w, \n]*)", re.MULTILINE)
+sys.path.insert(0, str(ROOT / "tools"))
+import house  # noqa: E402, after the path
 
-
-def files():
-    """Return the sources of each module: those in Cython have two."""
-    found = {}
-    for path in sorted((ROOT / PACKAGE).rglob("*")):
-        if path.suffix in (".py", ".pyx", ".pxd"):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(part for part in parts if part != "__init__")
-            found.setdefault(name, []).append(path)
-    return found
-
-
-def named(path):
-    """Yield what a file imports: the module, and the name of what it takes from there."""
-    text = path.read_text()
-    if path.suffix != ".py":
-        for module, names in _OF_C.findall(text):
-            for name in names.replace(",", " ").split():
-                yield module, name
-        return
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield from ((node.module, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
-        else:
-            assert not isinstance(node, ast.ImportFrom) or not node.level, f"{path}: relative"
-
-
-def imports():
-    """Return which modules of the package each one imports."""
-    modules = files()
-    found = {}
-    for module, paths in modules.items():
-        used = {
-            f"{origin}.{name}" if f"{origin}.{name}" in modules else origin
-            for path in paths
-            for origin, name in named(path)
-        }
-        found[module] = {name for name in used if name in modules} - {module}
-    return found
+NATIVE = f"{house.PACKAGE}._native"
+MOST_FLOORS, MOST_ROOMS = 8, 22
 
 
 def test_what_is_read():
     """Of each kind one import that is known."""
-    found = imports()
+    found = house.imports()
     assert "nixl_connect.connector" in found["nixl_connect"]
-    assert (
-        "nixl_connect._native.hold" in found["nixl_connect.memory.descriptor"]
-    )  # for type checkers
+    of_descriptor = found["nixl_connect.memory.descriptor"]
+    assert "nixl_connect._native.hold" in of_descriptor  # for type checkers
     assert "nixl_connect.monitor" in found["nixl_connect.connector"]  # within a function
     assert "nixl_connect._native.core" in found["nixl_connect._native.hold"]  # in C
     assert all("_native" in name for name in found["nixl_connect._native.hold"])
@@ -68,13 +28,55 @@ def test_what_is_read():
 
 def test_no_file_is_in_a_circle():
     try:
-        graphlib.TopologicalSorter(imports()).prepare()
+        graphlib.TopologicalSorter(house.imports()).prepare()
     except graphlib.CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
+def test_no_room_is_in_a_circle():
+    """So that none imports from above."""
+    try:
+        graphlib.TopologicalSorter(house.rooms()).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_few_floors():
+    floors = house.floors()
+    (top,) = [height for height, names in enumerate(floors) if house.COMMAND in names]
+    assert top <= MOST_FLOORS, floors
+    assert floors[top:] == [[house.COMMAND], ["__main__"]]
+
+
+def test_few_rooms():
+    assert len(house.rooms()) <= MOST_ROOMS
+
+
 def test_native_code_knows_nothing_above():
-    for module, used in imports().items():
-        if module.startswith(f"{PACKAGE}._native."):
-            above = [name for name in used if not name.startswith(f"{PACKAGE}._native")]
+    for module, used in house.imports().items():
+        if module.startswith(f"{NATIVE}."):
+            above = [name for name in used if not name.startswith(NATIVE)]
             assert not above, f"{module} imports {above}"
+
+
+@pytest.mark.parametrize("name", [name for name in house.rooms() if name != "__main__"])
+def test_a_room_says_what_it_is_for(name):
+    path = ROOT / house.PACKAGE
+    if name != house.PACKAGE:
+        path = path / name
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    assert ast.get_docstring(ast.parse(source.read_text()))
+
+
+def test_the_drawing_shows_it():
+    assert house.DRAWING.read_text() == house.drawing(), "python tools/house.py draws it anew"
+
+
+def test_every_room_is_on_the_map():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    missing = [
+        name
+        for name in house.rooms()
+        if (ROOT / house.PACKAGE / name).is_dir() and f"| `{name}` |" not in text
+    ]
+    assert not missing

@@ -24,7 +24,7 @@ from nixl_connect._native.capi cimport (
     api,
     check,
 )
-from nixl_connect._native.descriptors cimport hang_up, label_from_here, next_label
+from nixl_connect._native.file_descriptors cimport hang_up, label_from_here, next_label
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.posix cimport (

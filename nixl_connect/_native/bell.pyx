@@ -18,7 +18,7 @@ have it. So as long as it is there, a peer on this host is who it was when it wa
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memcpy, memset
 
-from nixl_connect._native.descriptors cimport own_close, own_socket
+from nixl_connect._native.file_descriptors cimport own_close, own_socket
 from nixl_connect._native.posix cimport (
     AF_UNIX,
     MSG_DONTWAIT,

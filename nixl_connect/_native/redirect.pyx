@@ -13,7 +13,7 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport strcmp, strdup, strlen, strncmp, strrchr
 
-from nixl_connect._native.descriptors cimport replacement_of
+from nixl_connect._native.file_descriptors cimport replacement_of
 
 import os
 

@@ -14,7 +14,7 @@ from nixl_connect._native.atomic cimport peek_time
 from nixl_connect._native.bell cimport Address, open_bell
 from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
 from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
-from nixl_connect._native.descriptors cimport own_close, own_eventfd, own_socket
+from nixl_connect._native.file_descriptors cimport own_close, own_eventfd, own_socket
 from nixl_connect._native.nap cimport AFTER, MOST_RINGS, nap
 from nixl_connect._native.posix cimport (
     AF_UNIX,

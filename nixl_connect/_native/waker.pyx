@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from nixl_connect._native.atomic cimport atomic_add
-from nixl_connect._native.descriptors cimport own_close, own_eventfd
+from nixl_connect._native.file_descriptors cimport own_close, own_eventfd
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
     EFD_NONBLOCK,

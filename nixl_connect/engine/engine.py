@@ -25,6 +25,7 @@ from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.text import describe
 from nixl_connect.backend import library
 from nixl_connect.backend.agents import describe_agent, require_agents, start_agent
+from nixl_connect.backend.streams import occupy
 from nixl_connect.engine.keeper import Keeper
 from nixl_connect.engine.loops import Loops
 from nixl_connect.engine.options import Options
@@ -35,7 +36,6 @@ from nixl_connect.errors import (
     NixlConnectError,
     StateError,
 )
-from nixl_connect.memory.streams import occupy
 from nixl_connect.peers.identity import identity_of
 from nixl_connect.peers.lanes import Lane, Lanes
 from nixl_connect.peers.messenger import Messenger

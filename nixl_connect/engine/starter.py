@@ -75,7 +75,7 @@ class _Way(Enum):
     """Over another connection."""
 
 
-class Part(NamedTuple):
+class LanePart(NamedTuple):
     """What one request of a transfer is made of."""
 
     lane: native_lane.Lane | None
@@ -355,7 +355,7 @@ class Starter:
             if lanes:
                 self._add_lanes(operation, plan, hold, permit, lanes)
             else:
-                part = Part(None, alias, hold, local.regions, plan.remote)
+                part = LanePart(None, alias, hold, local.regions, plan.remote)
                 self._add_part(operation, plan, part, local.registered, permit)
         except BaseException:
             # Whatever keeps this frame alive: the requests go before what they refer to.
@@ -399,7 +399,7 @@ class Starter:
             held_before = len(hold)
             hold.cover(here, plan.local.mem_type, permit.patient)
             rows = hold.rows(held_before)
-            part = Part(lane.native, peer.alias, its, here, there)
+            part = LanePart(lane.native, peer.alias, its, here, there)
             try:
                 if rows:
                     # The lane's registrations keep the memory, too: they may go later.
@@ -434,7 +434,7 @@ class Starter:
             raise _LaneError(str(error)) from None
 
     def _add_part(
-        self, operation: Operation, plan: Plan, part: Part, registered: Regions, permit: Permit
+        self, operation: Operation, plan: Plan, part: LanePart, registered: Regions, permit: Permit
     ) -> None:
         """Build a transfer request whose registrations outlive it: see `request`."""
         try:

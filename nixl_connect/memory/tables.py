@@ -16,7 +16,7 @@ FEW = 64
 """Up to so many descriptors are a list."""
 
 
-class Part(NamedTuple):
+class DeviceRows(NamedTuple):
     """Rows of one kind of device."""
 
     device: str
@@ -34,8 +34,8 @@ class DescriptorTable(Sequence[SerializedDescriptor], Foreign):
 
     __slots__ = ("parts",)
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts: tuple[Part, ...] = tuple(parts)
+    def __init__(self, parts: Sequence[DeviceRows]) -> None:
+        self.parts: tuple[DeviceRows, ...] = tuple(parts)
 
     @property
     def regions(self) -> Regions:
@@ -117,7 +117,7 @@ class RowDescriptors(DescriptorTable):
     def __init__(self, device: str, regions: Regions | bytes) -> None:
         if isinstance(regions, bytes):
             regions = Regions(memoryview(regions).cast("Q", [len(regions) // 24, 3]))
-        super().__init__([Part(device, regions)])
+        super().__init__([DeviceRows(device, regions)])
 
     def packed(self) -> bytes:
         """Return the rows as a msgpack array of arrays: device, address and length."""
@@ -171,7 +171,7 @@ class BlockDescriptors(DescriptorTable):
         if tables is None:
             tables = [_table_of(group) for group in self.groups]
         pairs = zip(self.groups, tables, strict=True)
-        super().__init__([Part(group.device, table) for group, table in pairs])
+        super().__init__([DeviceRows(group.device, table) for group, table in pairs])
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, BlockDescriptors) and self.groups == other.groups:

@@ -29,7 +29,7 @@ def nothing_left():
 @pytest.fixture(scope="session")
 def gpu():
     """The first GPU, whose context is this thread's current one."""
-    from gpu import Gpu
+    from gpu_api import Gpu
 
     return Gpu()
 

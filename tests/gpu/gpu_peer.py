@@ -9,7 +9,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 import peer
-from gpu import Gpu, Memory
+from gpu_api import Gpu, Memory
 
 import nixl_connect as nc
 

@@ -65,7 +65,7 @@ def test_freed_memory(gpu):
 
 
 def test_the_context_stays_as_it_was(gpu):
-    from gpu import call
+    from gpu_api import call
 
     before = int(call("cuCtxGetCurrent"))
     memory = gpu.memory(SIZE)

@@ -91,7 +91,7 @@ def test_memory_of_host_and_device_in_one_operation(gpu, start_peer):
 
 @pytest.mark.timeout(300)
 def test_two_gpus(gpu, start_peer):
-    from gpu import Gpu
+    from gpu_api import Gpu
 
     if Gpu.count() < 2:
         pytest.skip("one GPU")
