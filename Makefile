@@ -140,6 +140,12 @@ protocols-check: $(INSTALLED) $(TEST_READY) ## the table of protocols against th
 bench: $(INSTALLED) $(TEST_READY) ## measure beside others, and write docs/benchmarks.md
 	PYTHONPATH=bench $(BIN)/python -m harness $(ARGS)
 
+quotes: $(TEST_READY) ## write the figures of docs/benchmarks.json into the pages that quote them
+	PYTHONPATH=bench $(BIN)/python -m harness.quotes
+
+house: ## draw the floors of the packages anew
+	$(PYTHON) tools/house.py
+
 bench-steady: $(INSTALLED) $(TEST_READY) ## ten minutes of an idle pair: processor time and memory
 	PYTHONPATH=bench $(BIN)/python -m harness.steady $(ARGS)
 

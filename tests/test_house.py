@@ -69,7 +69,7 @@ def test_a_room_says_what_it_is_for(name):
 
 
 def test_the_drawing_shows_it():
-    assert house.DRAWING.read_text() == house.drawing(), "python tools/house.py draws it anew"
+    assert house.DRAWING.read_text() == house.drawing(), "make house draws it anew"
 
 
 def test_every_room_is_on_the_map():

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness import report
+from harness import quotes, report
 from harness.cases import ALL, cases
 from harness.measure import Measurement
 from harness.targets import table
@@ -52,6 +52,8 @@ def main() -> int:
         command = "make bench" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else "")
         report.write(folder, measured, imports, rows, command)
         plots.draw(folder / "benchmarks.svg", measured)
+        if folder.resolve() == _ROOT / "docs":
+            quotes.refresh()
         print(f"written to {folder}")
     return 0
 
