@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import house  # noqa: E402, after the path
+
+import nixl_connect as nc  # noqa: E402
 
 NATIVE = f"{house.PACKAGE}._native"
 MOST_FLOORS, MOST_ROOMS = 8, 22
@@ -80,3 +83,42 @@ def test_every_room_is_on_the_map():
         if (ROOT / house.PACKAGE / name).is_dir() and f"| `{name}` |" not in text
     ]
     assert not missing
+
+
+def walked(call: Callable[[], object]) -> list[str]:
+    """Return the rooms that a call is in, one after the other."""
+    stack, rooms = [], []
+
+    def follow(frame, event, argument):
+        if event == "call":
+            stack.append(frame.f_globals.get("__name__", ""))
+        elif event == "c_call":
+            stack.append(getattr(argument, "__module__", None) or "")
+        elif stack:
+            stack.pop()
+        own = [name for name in stack if name.startswith(f"{house.PACKAGE}.")]
+        if own and (not rooms or rooms[-1] != house.room(own[-1])):
+            rooms.append(house.room(own[-1]))
+
+    sys.setprofile(follow)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return rooms
+
+
+def test_a_descriptor_enters_each_room_once(make_connector):
+    """What docs/explanation/transfer.md draws, of calls that are not the first."""
+    owner, mover = make_connector(), make_connector()
+    for _ in range(2):
+        source, target = nc.Descriptor(bytearray(b"walked")), nc.Descriptor(bytearray(6))
+        kept = []
+        offered = walked(lambda: kept.append(owner.create_readable_blocking(source)))
+        metadata = kept[0].metadata()
+        begun = walked(lambda: kept.append(mover.begin_read_blocking(metadata, target)))
+        for operation in kept:
+            operation.wait_for_completion_blocking(timeout=30)
+    there_and_back = ["connector", "operations", "_native", "operations", "connector"]
+    assert offered == there_and_back
+    assert begun == there_and_back
