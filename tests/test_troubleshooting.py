@@ -126,7 +126,7 @@ def test_every_error_has_a_heading():
 
 def _texts():
     """Return the texts in the library's sources, with … for what is put in."""
-    for path in (ROOT / "nixl_connect").glob("*.py"):
+    for path in (ROOT / "nixl_connect").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
                 parts = node.values
