@@ -82,7 +82,7 @@ test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one
 	$(BIN)/python bench/gpu.py
 
 test-fleets: $(INSTALLED) $(TEST_READY) $(FLEETS_READY) ## with a NATS server and a Ray cluster, of this machine
-	FLEETS=1 $(BIN)/pytest -s tests/test_fleets.py $(ARGS)
+	FLEETS=1 $(BIN)/pytest -s tests/docs/test_fleets.py $(ARGS)
 
 test-nixl-versions: $(INSTALLED) $(TEST_READY) ## the core of the tests with every NIXL that is supported
 	$(BIN)/python tools/nixl_versions.py $(ARGS)
@@ -103,7 +103,7 @@ instructions: $(INSTALLED) $(TEST_READY) ## instructions of an offer and its rea
 	$(BIN)/python tests/instructions.py
 
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
-	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/test_hostile.py $(ARGS)
+	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/wire/test_hostile.py $(ARGS)
 
 check: lint types stubs-check protocols-check ## linters, types, stubs and tables against what is built
 

@@ -18,6 +18,8 @@ from typing import Any
 import hypothesis
 import peer as peer_module
 import pytest
+from documented import program, start_program  # noqa: F401, fixtures
+from performance import serve  # noqa: F401, a fixture
 from processes import Peer, open_files
 
 import nixl_connect as nc

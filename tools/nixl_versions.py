@@ -17,10 +17,12 @@ FOLDER = Path("build/nixl")
 PAGE = Path("docs/reference/nixl-versions.md")
 BEGIN, END = '<!-- Made by "make test-nixl-versions". -->', "<!-- Until here. -->"
 NAMES = (
-    *("api", "callers", "transfer", "lifecycle", "registrations", "peers", "prepared", "blocks"),
-    *("threads", "envelope", "metadata", "large"),
+    *("operations/test_api", "operations/test_lifecycle", "operations/test_prepared"),
+    *("operations/test_threads", "operations/test_transfer", "reference/test_callers"),
+    *("peers/test_peers", "peers/test_registrations", "memory/test_blocks"),
+    *("native/test_envelope", "wire/test_metadata", "whole/test_large"),
 )
-CORE = [f"tests/test_{name}.py" for name in NAMES]
+CORE = [f"tests/{name}.py" for name in NAMES]
 MINUTES = 15
 # Which library is loaded, and what is told of a peer that has died.
 PROBE = """

@@ -30,8 +30,10 @@ NIXL = "nixl-cu12"
 GENERATED = re.compile(r"PKG-INFO|setup\.cfg|nixl_connect\.egg-info/.*")
 EXTRAS = "cu12,cuda12,cli,prometheus,pydantic"
 CORE = (
-    *("api", "blocks", "buffers", "cuda", "envelope", "import", "lifecycle", "metadata", "models"),
-    *("packing", "prepared", "statistics", "transfer"),
+    *("test_import", "memory/test_blocks", "memory/test_buffers", "memory/test_cuda"),
+    *("native/test_envelope", "native/test_packing", "wire/test_metadata", "wire/test_models"),
+    *("operations/test_api", "operations/test_lifecycle", "operations/test_prepared"),
+    *("operations/test_transfer", "engine/test_statistics"),
 )
 
 
@@ -253,9 +255,12 @@ def lowest() -> None:
             shutil.copytree(ROOT / part, apart / part)
         for part in ("CONTRIBUTING.md", "README.md", "pyproject.toml"):
             shutil.copy(ROOT / part, apart)
-        tests = [f"tests/test_{name}.py" for name in CORE]
+        tests = [f"tests/{name}.py" for name in CORE]
         # That of the suite for GPUs is a rehearsal of tests; "make test" has it.
-        skipped = ("--deselect", "tests/test_cuda.py::test_a_rehearsal_of_the_suite_for_gpus")
+        skipped = (
+            "--deselect",
+            "tests/memory/test_cuda.py::test_a_rehearsal_of_the_suite_for_gpus",
+        )
         command = [str(bin_ / "pytest"), "-q", *skipped, *tests]
         done = subprocess.run(command, cwd=apart, check=False, timeout=900)
     sys.exit(done.returncode)

@@ -19,9 +19,9 @@ from pathlib import Path
 PAGE = Path("docs/reference/buffers.md")
 BEGIN, END = '<!-- Made by "make protocols" of the tests that pass. -->', "<!-- Until here. -->"
 TESTS = (
-    "tests/test_protocols.py",
-    "tests/test_engines.py",
-    "tests/test_cuda.py::test_on_a_double_of_the_driver",
+    "tests/memory/test_protocols.py",
+    "tests/memory/test_engines.py",
+    "tests/memory/test_cuda.py::test_on_a_double_of_the_driver",
 )
 GPU_TESTS = ("tests/gpu/test_engines.py",)
 ON_GPU = "GPU"

@@ -1,0 +1,265 @@
+"""``nixl-connect perf``: a server, clients of it, and what it refuses."""
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from performance import COMMAND, DEADLINE, client
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def told(connection):
+    """Return the next message."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = connection.recv(1)
+        assert part, "the server closed the connection"
+        line += part
+    return json.loads(line)
+
+
+def test_figures(serve):
+    server, port = serve()
+    # Of which UCX warns, but not among the results.
+    odd = {"UCX_NO_SUCH_OPTION": "1"}
+    sizes = "1,100KiB,16MiB"
+    status, out, err = client("--port", port, "--json", "--sizes", sizes, environment=odd)
+    assert status == 0, err
+    assert "UCX" in err
+    rows = json.loads(out)["rows"]
+    assert [(row["direction"], row["bytes"]) for row in rows] == [
+        (direction, size) for direction in ("read", "write") for size in (1, 102_400, 16 << 20)
+    ]
+    for row in rows:
+        assert 0 < row["fastest_seconds"] <= row["median_seconds"] <= row["p99_seconds"]
+        assert row["transfers"] >= 5
+        fastest = row["bytes"] / row["fastest_seconds"]
+        assert 0 < row["bytes_per_second"] <= fastest * 1.001
+    server.send_signal(signal.SIGINT)
+    _, err = server.communicate(timeout=DEADLINE)
+    assert server.returncode == 0, err
+
+
+def test_a_table(serve):
+    _, port = serve()
+    status, out, err = client("--port", port, "--direction", "write", "--sizes", "8,4KiB")
+    assert status == 0, err
+    assert re.search(r"write +8 B +\d+ .*/s", out)
+    assert re.search(r"write +4 KiB +\d+ .*/s", out)
+    assert " read " not in out
+
+
+def test_a_picture(serve, tmp_path):
+    pytest.importorskip("matplotlib")
+    _, port = serve()
+    path = tmp_path / "link.svg"
+    status, _, err = client("--port", port, "--sizes", "8,4KiB", "--plot", str(path))
+    assert status == 0, err
+    assert "svg" in ElementTree.parse(path).getroot().tag
+    status, _, err = client("--port", port, "--plot", str(tmp_path / "link.doc"))
+    assert (status, err[:22]) == (2, "nixl-connect: --plot: ")
+
+
+def test_other_machines_are_refused():
+    for host in ("0.0.0.0", "::"):
+        run = subprocess.run(
+            [*COMMAND, "perf", "server", "--host", host],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert run.returncode == 2
+        assert "Say --public" in run.stderr
+
+
+def test_a_key_for_a_server_without_one(serve, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef\n")
+    _, port = serve()
+    status, out, err = client("--port", port, "--sizes", "8", "--key-file", str(key))
+    assert (status, out) == (1, "")
+    assert "has no key: start it with --key-file" in err
+
+
+def test_keys(serve, tmp_path):
+    right, wrong, short = (tmp_path / name for name in ("right", "wrong", "short"))
+    right.write_text("0123456789abcdef\n")
+    wrong.write_text("fedcba9876543210\n")
+    short.write_text("0123\n")
+    _, port = serve("--key-file", str(right))
+    status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(right))
+    assert status == 0, err
+    status, out, err = client("--port", port, "--sizes", "8")
+    assert (status, out) == (1, "")
+    assert "has a key: give it with --key-file" in err
+    # Who asks all the same gets nothing.
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+        assert told(connection)["challenge"]
+        connection.sendall(b'{"direction": "read", "bytes": 8}\n')
+        assert told(connection) == {"error": "this server has a key: --key-file"}
+    for key in (wrong, short, tmp_path / "none"):
+        status, _, err = client("--port", port, "--sizes", "8", "--key-file", str(key))
+        assert status == (1 if key is wrong else 2)
+        assert err.startswith("nixl-connect: ")
+
+
+def test_a_client_without_a_server():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    status, _, err = client("--port", str(port))
+    assert status == 1
+    assert "Start one with: nixl-connect perf server" in err
+
+
+def test_nonsense(serve):
+    """Each is answered, and the server goes on."""
+    _, port = serve()
+    for message in (
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"direction": "up", "bytes": 8}\n',
+        b'{"direction": "read", "bytes": 0}\n',
+        b'{"direction": "read", "bytes": 1073741824}\n',
+        b'{"direction": "read", "bytes": "8"}\n',
+        b'{"direction": "write", "bytes": 8, "verify": true}\n',
+        b"\xff\n",
+        b"[" * 100_000 + b"\n",
+    ):
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+            assert told(connection)["most"] == 16 << 20
+            connection.sendall(message)
+            assert "error" in told(connection), message[:40]
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+        told(connection)
+        with contextlib.suppress(ConnectionError):  # it hangs up on messages that are too long
+            connection.sendall(b"x" * 3_000_000)
+            assert "error" in told(connection)
+    status, _, err = client("--port", port, "--sizes", "8")
+    assert status == 0, err
+
+
+def test_a_server_with_few_bytes(serve):
+    """The sizes of a client that names none begin at eight."""
+    _, port = serve("--size", "5")
+    status, out, err = client("--port", port, "--json")
+    assert status == 0, err
+    assert {row["bytes"] for row in json.loads(out)["rows"]} == {5}
+
+
+def test_clients_at_once(serve):
+    """Four are served, one more is told so, and those that leave make room."""
+    _, port = serve()
+    address = ("127.0.0.1", int(port))
+    there = [socket.create_connection(address, timeout=DEADLINE) for _ in range(4)]
+    for connection in there:
+        assert told(connection)["most"] == 16 << 20
+    status, _, err = client("--port", port, "--sizes", "8")
+    assert status == 1
+    assert "4 clients already" in err
+    for connection in there:
+        connection.close()
+    for _ in range(100):
+        status, _, err = client("--port", port, "--sizes", "8")
+        if status == 0:
+            break
+    assert status == 0, err
+
+
+def test_nothing_listens_for_other_machines(serve):
+    """Neither the server nor UCX in it, whose transfers go over the loopback interface."""
+    _, port = serve()
+    status, _, err = client("--port", port, "--sizes", "8,1MiB")
+    assert status == 0, err
+    server, _ = serve()
+    inodes = {
+        str(item.readlink())
+        for item in Path(f"/proc/{server.pid}/fd").iterdir()
+        if item.is_symlink()
+    }
+    listening = []
+    for line in Path(f"/proc/{server.pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *rest = line.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in inodes:
+            listening.append(local.split(":")[0])
+    assert listening
+    assert set(listening) == {"0100007F"}  # 127.0.0.1
+
+
+def test_a_picture_that_cannot_be_drawn(serve, tmp_path):
+    """The figures are there all the same, as one document."""
+    _, port = serve()
+    (tmp_path / "a.svg").mkdir()
+    options = ("--json", "--sizes", "8", "--seconds", "0.01", "--plot", str(tmp_path / "a.svg"))
+    status, out, err = client("--port", port, *options)
+    assert status == 1
+    assert json.loads(out)["rows"]
+    assert err.startswith("nixl-connect: --plot: ")
+
+
+def test_what_cannot_be(serve, tmp_path):
+    """Said in one line each, before anything is measured."""
+    _, port = serve()
+    for arguments, text in (
+        (["--sizes", "8,1GiB"], "--sizes: 1 GiB is more than the server's 16 MiB"),
+        (["--plot", str(tmp_path / "none" / "a.svg")], "there is no folder"),
+        (["--sizes", "0"], "at least 1 byte"),
+    ):
+        status, out, err = client("--port", port, *arguments)
+        assert (status, out) == (2, ""), err
+        assert text in err
+        assert "Traceback" not in err
+    status, _, err = client("a" * 70)
+    assert status == 1
+    assert err.startswith("nixl-connect: aaaa")
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"{}", b"[]", b"5", b'{"most": "x"}', b'{"most": 0}', b'{"most": -8}', b"[" * 50_000, b"x"],
+)
+def test_a_server_of_something_else(greeting):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(greeting + b"\n")
+                connection.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, out, err = client("--port", str(server.getsockname()[1]))
+        thread.join(DEADLINE)
+    assert (status, out) == (1, ""), err
+    assert err.startswith("nixl-connect: 127.0.0.1 port")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_ends_while_clients_are_there(serve, number):
+    """One that has memory to write to, and one that says nothing."""
+    server, port = serve()
+    address = ("127.0.0.1", int(port))
+    with (
+        socket.create_connection(address, timeout=DEADLINE) as busy,
+        socket.create_connection(address, timeout=DEADLINE) as silent,
+    ):
+        told(busy)
+        told(silent)
+        busy.sendall(b'{"direction": "write", "bytes": 4096}\n')
+        assert "metadata" in told(busy)
+        server.send_signal(number)
+        _, err = server.communicate(timeout=DEADLINE)
+    assert server.returncode == 0
+    assert "Traceback" not in err
