@@ -1,9 +1,10 @@
-"""A pair: memory is offered and read within this process, and both sides are told."""
+"""A pair: memory is offered and read within this process, and both sides are told; and reads."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from processes import until
 
@@ -45,3 +46,11 @@ def settle(connectors: Sequence[nc.Connector]) -> None:
     for connector in connectors:
         for peer in connector._open()._engine.peers.known():
             peer.last_used += 3600  # it is not quiet, and so not looked at
+
+
+def read(
+    connector: nc.Connector, told: dict[str, Any], array: object, **options: Any
+) -> nc.ReadOperation:
+    """Begin reading memory of another process into an array, as its metadata in a dict has it."""
+    metadata = nc.RdmaMetadata.model_validate(told)
+    return connector.begin_read_blocking(metadata, nc.Descriptor(array), **options)

@@ -11,17 +11,12 @@ import pytest
 from calls import led
 from dropped import Memory
 from holding import held
+from pairs import read
 from processes import DEADLINE, until
 
 import nixl_connect as nc
 from nixl_connect._native.agent import LongCall
 from nixl_connect.permit import HASTY, NotQuickError
-
-
-def read(connector, metadata, array, **options):
-    return connector.begin_read_blocking(
-        nc.RdmaMetadata.model_validate(metadata), nc.Descriptor(array), **options
-    )
 
 
 class StopError(Exception):

@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 from calls import failing
+from pairs import read
 from processes import until
 
 import nixl_connect as nc
@@ -20,30 +21,6 @@ STATUS = nc.OperationStatus
 def again(metadata):
     """Return metadata of the same memory, under a key that is nobody's: that may be used twice."""
     return nc.RdmaMetadata.model_validate(metadata.model_dump() | {"notification_key": "again"})
-
-
-def read(connector, metadata, array, **options):
-    return connector.begin_read_blocking(
-        nc.RdmaMetadata.model_validate(metadata), nc.Descriptor(array), **options
-    )
-
-
-@pytest.fixture
-def hung(start_peer):
-    """Return a function that connects to a peer over TCP, and stops it.
-
-    It returns the peer and what that has made to be read: 1 MiB, which it does not serve.
-    """
-
-    def connect(connector):
-        peer = start_peer(environment={"UCX_TLS": "tcp"})
-        made = peer.do("passive", kind="readable", sizes=[1 << 20])
-        warm = peer.do("passive", kind="readable", sizes=[8])
-        read(connector, warm["metadata"], np.zeros(8, np.uint8)).wait_for_completion_blocking(10)
-        peer.stop()
-        return peer, made
-
-    return connect
 
 
 def test_many_waiters_on_loops_and_threads(connector, peer):
@@ -344,18 +321,6 @@ def test_sizes_are_those_of_the_beginning(make_connector, peer):
     operation.wait_for_completion_blocking(10)
 
 
-def test_a_descriptor_does_not_keep_a_connector_open():
-    connector = nc.Connector(quarantine=0)
-    descriptor = nc.Descriptor(bytearray(10))
-    operation = connector.create_readable_blocking(descriptor)
-    assert descriptor.is_registered
-    engine = connector._connection._engine
-    del operation, connector
-    gc.collect()
-    until(lambda: engine.closed, collect=True)
-    assert not descriptor.is_registered
-
-
 def test_a_failed_deregistration_is_logged_and_no_error(connector, caplog):
     operation = connector.create_readable_blocking(nc.Descriptor(bytearray(10)))
     with failing("deregister_mem"):
@@ -397,57 +362,6 @@ def test_results_before_completion(connector, hung):
     peer.resume()
     operation.wait_for_completion_blocking(10)
     assert len(operation.results()) == 1
-
-
-def test_closing_with_work_pending(make_connector):
-    connector = make_connector()
-    passive = connector.create_readable_blocking(nc.Descriptor(np.arange(10)))
-
-    async def main():
-        waiting = asyncio.create_task(passive.wait_for_completion())
-        await asyncio.sleep(0.01)
-        await connector.close()
-        await connector.close()
-        with pytest.raises(nc.OperationCancelledError):
-            await waiting
-
-    asyncio.run(main())
-    with pytest.raises(nc.ClosedError):
-        connector.create_readable_blocking(nc.Descriptor(b"abc"))
-    with pytest.raises(nc.ClosedError):
-        asyncio.run(connector.create_readable(nc.Descriptor(b"abc")))
-    with pytest.raises(nc.OperationCancelledError):
-        passive.wait_for_completion_blocking(1)
-    passive.cancel()
-
-
-def test_closing_while_a_transfer_is_in_flight(make_connector, hung):
-    connector = make_connector(drain=10)
-    peer, made = hung(connector)
-    operation = read(connector, made["metadata"], np.zeros(1 << 20, np.uint8))
-
-    async def main():
-        closing = asyncio.create_task(connector.close())
-        with pytest.raises(nc.OperationCancelledError):
-            await operation.wait_for_completion(10)
-        peer.resume()
-        await asyncio.wait_for(closing, 10)
-
-    asyncio.run(main())
-    with pytest.raises(Exception, match="OperationCancelledError"):
-        peer.do("wait", number=made["id"])
-
-
-def test_a_dropped_connector_closes_by_itself():
-    connector = nc.Connector(quarantine=0)
-    operation = connector.create_readable_blocking(nc.Descriptor(np.arange(10)))
-    engine = connector._connection._engine
-    del connector
-    gc.collect()
-    assert operation.status is STATUS.INITIALIZED  # it keeps its connection
-    del operation
-    gc.collect()
-    until(lambda: engine.closed, collect=True)
 
 
 def test_metadata_describes_its_own_operation_only(connector):

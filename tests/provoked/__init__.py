@@ -1,0 +1,1 @@
+"""Provokes the errors of docs/howto/troubleshooting.md."""
