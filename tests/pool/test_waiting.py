@@ -225,8 +225,8 @@ def test_what_makes_room_is_gone_before_what_comes(make_pool, monkeypatch):
     assert seen == [None]
 
 
-@pytest.mark.parametrize(("each", "slabs"), [(4096, 1), (MIB // 4, 4), (MIB // 2, 8), (MIB, 16)])
-def test_a_burst_adds_no_more_than_it_needs(make_pool, monkeypatch, each, slabs):
+@pytest.mark.parametrize(("each", "needed"), [(4096, 1), (MIB // 4, 4), (MIB // 2, 8), (MIB, 16)])
+def test_a_burst_adds_no_more_than_it_needs(make_pool, monkeypatch, each, needed):
     """However many ask at once, while the first slab is being registered."""
     pool = make_pool(max_bytes=16 * MIB, slab_bytes=MIB)
     made, go_on = [], threading.Event()
@@ -249,7 +249,7 @@ def test_a_burst_adds_no_more_than_it_needs(make_pool, monkeypatch, each, slabs)
             task.result().release()
 
     asyncio.run(main())
-    assert len(made) == slabs
+    assert len(made) == needed
     made.clear()
 
 
