@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -119,7 +118,7 @@ class Connector(Opener):
         )
         self._worker_id = worker_name(worker_id)
         self._number = 1
-        self._hostname = socket.gethostname()
+        self._hostname = os.uname().nodename
         self._lock = threading.RLock()
         self._beginnings = Beginnings()
         self._connection: Connection | None = None

@@ -5,7 +5,6 @@ Both sides are held until the driver says that the copy is over, whatever become
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 from nixl_connect.errors import ArgumentError
@@ -77,4 +76,6 @@ class Copy:
         if self._on_device:
             cuda.copy(self._target, self._source, memory.size, memory.device.id, self._held)
         else:
+            import ctypes  # late: most programs never copy
+
             ctypes.memmove(self._target, self._source, memory.size)  # without the GIL
