@@ -75,6 +75,7 @@ PRECISE = {
     "handle.Offer._hold": "Hold | None",
     "handle.Offer._stream": "bytes | None",
     "handle.Offer._plain.return": "Sequence[object] | None",
+    "ordinary.Ordinary.lanes": "list[tuple[Lane, Registry, Mapping[str, PeerState]]] | None",
     "ordinary.Ordinary.reference": "object",
     "span.have_streams.items": "Sequence[Span]",
     "waker.Waker.drain.return": "list[int]",
@@ -84,6 +85,7 @@ IMPORTS = """\
 from collections.abc import Callable, Mapping, Sequence
 from nixl_connect._native.envelope import Envelope
 from nixl_connect._native.hold import Hold
+from nixl_connect._native.lane import Lane
 from nixl_connect._native.peer import PeerState
 """
 

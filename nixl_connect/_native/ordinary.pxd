@@ -4,7 +4,9 @@ from libc.stdint cimport uint64_t
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.collector cimport Collector
+from nixl_connect._native.hold cimport Hold
 from nixl_connect._native.operation cimport Operation
+from nixl_connect._native.peer cimport PeerState
 from nixl_connect._native.plan cimport Local, Plan
 from nixl_connect._native.reactor cimport Reactor
 from nixl_connect._native.registry cimport Registry
@@ -13,6 +15,7 @@ from nixl_connect._native.used cimport UsedKeys
 cdef class Ordinary:
     cdef public bint closed
     cdef public object reference
+    cdef public list lanes
     cdef Reactor reactor
     cdef Agent agent
     cdef Registry registry
@@ -26,6 +29,9 @@ cdef class Ordinary:
     cdef uint64_t inline_bytes
     cdef uint64_t large
     cdef uint64_t shared
+    cdef uint64_t piece
+    cdef Py_ssize_t few
+    cdef int most_failures
     cdef Py_ssize_t most
     cdef double timeout
     cdef bint sealed
@@ -39,3 +45,7 @@ cdef class Ordinary:
     cpdef tuple described(self, str text)
     cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
     cdef Operation begin(self, Plan plan)
+    cpdef bint shares(self, Plan plan, PeerState peer) except -1
+    cdef bint share(
+        self, Operation operation, Plan plan, PeerState known, Hold hold
+    ) except -1

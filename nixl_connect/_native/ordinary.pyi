@@ -2,9 +2,9 @@
 """The ordinary call: an operation made and begun in one go, on whichever thread asks for it.
 
 What it takes is at hand: the peer is connected and has this metadata loaded, the memory is
-registered or small, nothing keeps NIXL busy for long, and one agent moves the bytes. Where that is
-not so, or anything fails, all is undone and nothing is said: the patient way, in `starter`, does
-the same again, step by step, with all that may be needed and with the words for what may be wrong.
+registered or small, and nothing keeps NIXL busy for long. Where that is not so, or anything fails,
+all is undone and nothing is said: the patient way, in `starter`, does the same again, step by step,
+with all that may be needed and with the words for what may be wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from nixl_connect._native.agent import Agent
 from nixl_connect._native.collector import Collector
 from nixl_connect._native.envelope import Envelope
+from nixl_connect._native.lane import Lane
 from nixl_connect._native.peer import PeerState
+from nixl_connect._native.plan import Plan
 from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import Registry
 from nixl_connect._native.used import UsedKeys
@@ -36,8 +38,12 @@ class Ordinary:
         Most bytes of a transfer that is posted on the caller's thread.
     large : int
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
-    shared : int
-        Bytes of a transfer from which on several agents may share it.
+    shared, piece : int
+        Bytes of a transfer, and of each of its pieces on average, from which on lanes move it.
+    few : int
+        Most regions of a peer's metadata for that.
+    most_failures : int
+        So often lanes may fail with a peer.
     most : int
         Most descriptors of an operation.
     timeout : float
@@ -60,10 +66,14 @@ class Ordinary:
         Whether the engine is closed, or closing.
     reference : weakref.ref or None
         Of the connection, which descriptors note.
+    lanes : list of (Lane, Registry, dict of str to PeerState), or None
+        The lanes that are open, each with what its agent has registered and whom it knows. None
+        while they are not open and may be; empty where there can be none.
     """
 
     closed: bool
     reference: object
+    lanes: list[tuple[Lane, Registry, Mapping[str, PeerState]]] | None
 
     def __new__(
         cls,
@@ -80,6 +90,9 @@ class Ordinary:
         inline: int,
         large: int,
         shared: int,
+        piece: int,
+        few: int,
+        most_failures: int,
         most: int,
         timeout: float,
         sealed: bool,
@@ -97,3 +110,6 @@ class Ordinary:
     @property
     def remembered(self) -> int:
         """How many texts."""
+
+    def shares(self, plan: Plan, peer: PeerState) -> bool:
+        """Whether a transfer is for lanes, if there are any: a long copy within this host."""

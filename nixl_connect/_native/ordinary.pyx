@@ -1,9 +1,9 @@
 """The ordinary call: an operation made and begun in one go, on whichever thread asks for it.
 
 What it takes is at hand: the peer is connected and has this metadata loaded, the memory is
-registered or small, nothing keeps NIXL busy for long, and one agent moves the bytes. Where that is
-not so, or anything fails, all is undone and nothing is said: the patient way, in `starter`, does
-the same again, step by step, with all that may be needed and with the words for what may be wrong.
+registered or small, and nothing keeps NIXL busy for long. Where that is not so, or anything fails,
+all is undone and nothing is said: the patient way, in `starter`, does the same again, step by step,
+with all that may be needed and with the words for what may be wrong.
 """
 
 cimport cython
@@ -15,6 +15,7 @@ from nixl_connect._native.collector cimport Collector
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.envelope cimport names
 from nixl_connect._native.hold cimport Hold
+from nixl_connect._native.lane cimport Lane
 from nixl_connect._native.operation cimport Operation
 from nixl_connect._native.overlaps cimport between, within
 from nixl_connect._native.packing cimport Regions
@@ -33,12 +34,15 @@ from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import parse
 from nixl_connect._native.lock import NotQuickError
 from nixl_connect._native.named import contradicts
+from nixl_connect._native.registry import RefusedError
 from nixl_connect._native.request import NotRegisteredError
 from nixl_connect._native.text import blob_of
 
 cdef enum:
     # Most bytes of a notification key, see `active`.
     LONGEST_KEY = 4096
+    # NIXL's memory type of host memory.
+    HOST = 0
     # What is short enough to be remembered, as text and as bytes, and how many such.
     SHORT = 4096
     MOST_TEXTS = 256
@@ -67,8 +71,12 @@ cdef class Ordinary:
         Most bytes of a transfer that is posted on the caller's thread.
     large : int
         Bytes of a transfer from which on NIXL may take milliseconds for it at a stretch.
-    shared : int
-        Bytes of a transfer from which on several agents may share it.
+    shared, piece : int
+        Bytes of a transfer, and of each of its pieces on average, from which on lanes move it.
+    few : int
+        Most regions of a peer's metadata for that.
+    most_failures : int
+        So often lanes may fail with a peer.
     most : int
         Most descriptors of an operation.
     timeout : float
@@ -91,13 +99,16 @@ cdef class Ordinary:
         Whether the engine is closed, or closing.
     reference : weakref.ref or None
         Of the connection, which descriptors note.
+    lanes : list of (Lane, Registry, dict of str to PeerState), or None
+        The lanes that are open, each with what its agent has registered and whom it knows. None
+        while they are not open and may be; empty where there can be none.
     """
 
     def __cinit__(
         self, Reactor reactor not None, Agent agent not None, Registry registry not None,
         Collector collector not None, UsedKeys used not None, dict peers not None, read: object, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
-        uint64_t shared, Py_ssize_t most, double timeout, bint sealed, bytes head not None,
+        uint64_t shared, uint64_t piece, Py_ssize_t few, int most_failures, Py_ssize_t most, double timeout, bint sealed, bytes head not None,
         Py_ssize_t most_metadata,
         is_debugging: object, report: object
     ):
@@ -114,6 +125,9 @@ cdef class Ordinary:
         self.inline_bytes = inline
         self.large = large
         self.shared = shared
+        self.piece = piece
+        self.few = few
+        self.most_failures = most_failures
         self.most = most
         self.timeout = timeout
         self.sealed = sealed
@@ -276,6 +290,7 @@ cdef class Ordinary:
         cdef Local local = plan.local
         cdef uint64_t nbytes = local.regions.nbytes
         cdef bytes told_as = None
+        cdef bint by_lanes
         if not self.is_free():
             return None
         name = plan._described.agent
@@ -283,8 +298,12 @@ cdef class Ordinary:
         if found is None:
             return None
         peer = found
-        if (peer.near and nbytes >= self.shared) or not peer.knows(plan.blob, plan._described):
+        if not peer.knows(plan.blob, plan._described):
             return None
+        by_lanes = self.shares(plan, peer)
+        if by_lanes and self.lanes is None:
+            return None  # they take patience to open
+        by_lanes = by_lanes and len(self.lanes) > 0
         self.registry.debugging = self.is_debugging()
         hold = Hold(self.registry, local._memory, nbytes)
         # Nothing of Python runs between this look and the count: nobody takes the peer down.
@@ -303,10 +322,13 @@ cdef class Ordinary:
             operation = self.reactor.active(
                 peer.alias, peer.identity, peer.near, plan.key, told_as, self.quarantine, hold
             )
-            add(
-                operation, hold, None, peer.alias, plan.kind, local.regions, local.mem_type,
-                plan.remote, plan.remote_mem, local.registered, local._memory, False, False
-            )
+            if not by_lanes:
+                add(
+                    operation, hold, None, peer.alias, plan.kind, local.regions, local.mem_type,
+                    plan.remote, plan.remote_mem, local.registered, local._memory, False, False
+                )
+            elif not self.share(operation, plan, peer, hold):
+                return None
             operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
             if self.registry.debugging:
                 self.report(operation, "write" if plan.kind else "read", nbytes, name)
@@ -322,3 +344,66 @@ cdef class Ordinary:
                     operation.discard()
                 hold.release()
                 self.used.give_back(plan.key)
+
+    cpdef bint shares(self, Plan plan, PeerState peer) except -1:
+        """Whether a transfer is for lanes, if there are any: a long copy within this host."""
+        cdef Regions regions = plan.local.regions
+        cdef Py_ssize_t theirs = 0
+        if (
+            not peer.near
+            or regions.nbytes < self.shared
+            or regions.nbytes < self.piece * <uint64_t>regions.count
+            or plan.local.mem_type != HOST
+            or plan.remote_mem != HOST
+            or peer.lanes_failed >= self.most_failures
+        ):
+            return False
+        for section in plan._described.sections:
+            theirs += len(section.regions)
+        return theirs <= self.few
+
+    cdef bint share(
+        self, Operation operation, Plan plan, PeerState known, Hold hold
+    ) except -1:
+        """Add to an operation a part for each lane; return False where that takes patience.
+
+        What is registered as a whole here is so there, however many rows are in it.
+        """
+        cdef Local local = plan.local
+        cdef list lanes = self.lanes
+        cdef list ours = local.regions.split(len(lanes))
+        cdef list theirs = plan.remote.split(len(lanes))
+        cdef list memory = [local._memory]
+        cdef Py_ssize_t held
+        cdef Lane lane
+        cdef Hold its
+        cdef PeerState peer
+        for (lane, registry, peers), here, there in zip(lanes, ours, theirs, strict=True):
+            if lane.agent.keeps_busy():
+                return False
+            found = (<dict?>peers).get(plan._described.agent)
+            if found is None:
+                return False
+            peer = found
+            # Its keys are for all memory, so that nothing which was loaded before can hide it.
+            if not peer._has_keys_of(plan._described) or not peer.is_ready():
+                return False
+            its = Hold(registry)
+            hold.add(its)
+            its.peer = peer
+            peer.in_flight += 1
+            try:
+                held = hold.held.count
+                hold.cover(here, local.mem_type, False)
+                rows = hold.rows(held)
+                if rows:
+                    # The lane's registrations keep the memory, too: they may go later.
+                    its.acquire(Regions(rows), local.mem_type, memory * len(rows), False)
+                add(
+                    operation, its, lane, peer.alias, plan.kind, here, local.mem_type, there,
+                    plan.remote_mem, here, memory, False, False
+                )
+            except RefusedError:
+                known.lanes_failed += 1
+                return False
+        return True

@@ -17,6 +17,7 @@ cdef class PeerState:
     cdef public double last_used
     cdef public bytes told_as
     cdef public double reliable
+    cdef public int lanes_failed
     cdef set _loaded
     cdef public dict connections
     cdef public dict everywhere

@@ -44,6 +44,8 @@ class PeerState:
         By backend, memory type and device, the keys that are for all memory, see `ledger`.
     reliable : float
         From when on that may be relied on, by the same clock.
+    lanes_failed : int
+        How often lanes could not transfer with it, which the connection then did.
     """
 
     busy: bool
@@ -57,6 +59,7 @@ class PeerState:
     last_used: float
     told_as: bytes | None
     reliable: float
+    lanes_failed: int
     connections: dict[str, bytes]
     everywhere: dict[tuple[str, int, int], bytes]
 

@@ -63,6 +63,8 @@ cdef class PeerState:
         By backend, memory type and device, the keys that are for all memory, see `ledger`.
     reliable : float
         From when on that may be relied on, by the same clock.
+    lanes_failed : int
+        How often lanes could not transfer with it, which the connection then did.
     """
 
     def __cinit__(self, bytes alias not None, bytes identity not None, *others: object):

@@ -48,8 +48,6 @@ logger: logging.Logger = logging.getLogger(__name__)
 # Transfers up to this many bytes are posted on the caller's thread: for the bytes that a copy moves
 # in some tens of microseconds, a change of thread costs more than the copy.
 INLINE_BYTES = 256 * 1024
-# NIXL's memory type of host memory.
-_HOST = 0
 # Calls to NIXL for more than this may copy for a millisecond and longer.
 LARGE_BYTES = 1024 * 1024
 
@@ -142,6 +140,9 @@ class Starter:
             inline=INLINE_BYTES,
             large=LARGE_BYTES,
             shared=LEAST_BYTES,
+            piece=LEAST_PIECE,
+            few=FEW,
+            most_failures=_MOST_FAILURES,
             most=options.max_descriptors,
             timeout=options.timeout,
             sealed=options.seal is not None,
@@ -150,6 +151,8 @@ class Starter:
             is_debugging=functools.partial(logger.isEnabledFor, logging.DEBUG),
             report=_report,
         )
+        if not lanes.exist:
+            self.ordinary.lanes = []
 
     def register(self, hold: Hold, local: Local, permit: Permit) -> None:
         """Register memory for a passive operation's hold, to be given to `listen` or released."""
@@ -365,18 +368,14 @@ class Starter:
 
     def _lanes_for(self, plan: Plan, peer: Peer, permit: Permit) -> list[Lane]:
         """Return the lanes for a transfer: none, but for long copies within this host."""
-        if (
-            plan.local.regions.nbytes < max(LEAST_BYTES, LEAST_PIECE * len(plan.local.regions))
-            or not plan.local.mem_type == plan.remote_mem == _HOST
-            or sum(len(section.regions) for section in plan.described.sections) > FEW
-            or not peer.near
-            or peer.lanes_failed >= _MOST_FAILURES
-            or not self._lanes.exist
-        ):
+        if not self.ordinary.shares(plan, peer) or self.ordinary.lanes == []:
             return []
         if not self._lanes.all:
             permit.need_patience()
-        return self._lanes.open()
+        lanes = self._lanes.open()
+        if lanes or not self._lanes.exist:  # not where a signal handler came upon their opening
+            self.ordinary.lanes = [(it.native, it.registry, it.peers.by_name) for it in lanes]
+        return lanes
 
     def _add_lanes(
         self,

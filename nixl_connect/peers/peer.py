@@ -18,14 +18,12 @@ class Peer(PeerState):
         The agent's name.
     """
 
-    __slots__ = ("lanes_failed", "ledger", "name")
+    __slots__ = ("ledger", "name")
 
     def __init__(self, alias: bytes, identity: bytes, name: str) -> None:  # noqa: ARG002
         self.name: str = name
         self.ledger: Ledger = Ledger()
         """What is loaded over it."""
-        self.lanes_failed: int = 0
-        """How often lanes could not transfer with it, which the connection then did."""
 
     def compare(self, envelope: Envelope, limit: int) -> tuple[Verdict, list[Section]]:
         """Compare metadata with what is loaded; see `Ledger.compare`."""

@@ -340,6 +340,26 @@ def test_parts_of_one_array_in_any_order(connector, start_peer, content, request
     assert known.lanes_failed == 0
 
 
+def test_a_known_peer_takes_no_patience(connector, peer, content, monkeypatch):
+    """Lanes that are open, and know the peer, are given their parts in one native call."""
+    offers = [peer.do("passive", kind="readable", sizes=[LARGE], seed=seed) for seed in range(8)]
+    starter = engine_of(connector).starter
+    transfer = type(starter).transfer
+    patient = []
+    monkeypatch.setattr(
+        type(starter), "transfer", lambda *given: (patient.append(1), transfer(*given))[1]
+    )
+    for seed, made in enumerate(offers):
+        array = np.zeros(LARGE, np.uint8)
+        read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
+        read.wait_for_completion_blocking(20)
+        assert (array == content(seed, LARGE)).all()
+    # The first one opens them. A pause between two may have the peer looked at again.
+    assert 1 <= len(patient) < len(offers)
+    assert all(lane.peers.connections == 1 for lane in engine_of(connector)._lanes.all)
+    assert counts(connector) == (0, 0)
+
+
 @pytest.fixture
 def led_astray():
     with contextlib.ExitStack() as stack:
