@@ -75,6 +75,7 @@ def cases(*, quick: bool) -> list[Case]:
                  turns=turns)
             for size in sizes
         ),
+        Case("sleeping 8", "sleeping", {"rounds": 300, "size": 8}, ("floor",), turns=turns),
         *(
             Case(f"burst {count}", "burst", {"rounds": max(1, 1024 // count), "size": 8,
                  "pending": count}, without_floor if count < 4096 else no_reference, turns=turns)

@@ -5,20 +5,24 @@
  *     floor LIBNIXL_CAPI_PATH
  *
  * Two processes, the target that owns memory and the initiator that reads it, each with an agent
- * without a progress thread, spin while a command runs and sleep between commands. Commands come as
+ * without a progress thread, spin while a command runs, but for one, and sleep between commands. Commands come as
  * lines on stdin, and each is answered with a line of JSON on stdout, all times in seconds:
  *
  *     transfer SIZE COUNT ROUNDS    a request of COUNT descriptors of SIZE bytes made, posted and
  *                                   released each round, with a notification. Samples: "read" (the
  *                                   request's making to its completion), "told" (from then until
  *                                   the target has the notification), "cycle" (both).
+ *     sleep SIZE COUNT ROUNDS       the same, but both sides sleep: the target tells the initiator by a
+ *                                   message that there is something to read, and the initiator
+ *                                   rings before it does. "read" is from the moment that the
+ *                                   initiator has the message, "cycle" from before it is sent.
  *     repost SIZE COUNT ROUNDS      one request, posted again and again without a notification.
  *                                   Sample: "repost" (posted to completed).
  *     pair SIZE 1 ROUNDS            whole operations between two agents of the initiator's process,
  *     pair-new SIZE 1 ROUNDS        with memory used before or new each round: see pair.c. Samples:
  *                                   its stages, and "pair" (all of them).
  *
- * For the first two, both sides use one registered block for all rounds. Every read is verified,
+ * For the first three, both sides use one registered block for all rounds. Every read is verified,
  * and rounds that are not reported, to make the connection, come first. "cost" is the processor
  * time of each side, from the command's arrival to the end of its clean-up; "grown" is there for
  * other subjects' sake. Any error ends both processes with a message on stderr.
@@ -36,8 +40,12 @@
 /* Rounds before those that are reported: they make the connection. */
 enum { WARM_UP = 3 };
 
-enum kind { TRANSFER, REPOST, PAIR, PAIR_NEW, KINDS };
-static const char *const KIND_NAMES[KINDS] = {"transfer", "repost", "pair", "pair-new"};
+enum kind { TRANSFER, SLEEP, REPOST, PAIR, PAIR_NEW, KINDS };
+static const char *const KIND_NAMES[KINDS] = {"transfer", "sleep", "repost", "pair", "pair-new"};
+
+/* About as long as a message of the libraries that are measured. */
+enum { OFFER = 1024 };
+
 
 struct command {
     enum kind kind;
@@ -53,6 +61,7 @@ static struct {
     atomic_size_t marked; /* the round whose bytes the target has written */
     atomic_size_t told;   /* the round whose notification the target has */
     int64_t told_at;      /* when it had it */
+    _Atomic int64_t done_at; /* when a sleeping initiator had read */
     atomic_bool enough;   /* the initiator needs the target's progress no more */
 } *shared;
 
@@ -119,6 +128,26 @@ static void offer(uint8_t *block, size_t size, size_t round) {
     atomic_store(&shared->marked, round);
 }
 
+/* Offer, and sleep until the initiator rings; round after round. Then tell what that took. */
+static void serve_sleeping(int link, uint8_t *block, size_t size, size_t rounds) {
+    static const char text[OFFER];
+    int64_t *samples = calloc(rounds, 3 * sizeof *samples), woken;
+    SYSTEM(samples, "calloc");
+    for (size_t round = 1; round <= rounds; round++) {
+        mark(block, size, round);
+        int64_t began = now();
+        send_message(link, text, sizeof text);
+        if (receive_message(link, &woken, sizeof woken) != sizeof woken) die("no bell");
+        int64_t told = await_notification(round), done = atomic_load(&shared->done_at);
+        atomic_store(&shared->told, round);
+        samples[round - 1] = done - woken;
+        samples[rounds + round - 1] = told - done;
+        samples[2 * rounds + round - 1] = told - began;
+    }
+    send_message(link, samples, 3 * rounds * sizeof *samples);
+    free(samples);
+}
+
 static void serve(int link, const struct command *command) {
     struct usage before = used();
     size_t size = command->size * command->count, metadata_size;
@@ -128,7 +157,10 @@ static void serve(int link, const struct command *command) {
     send_message(link, &block, sizeof block);
     send_message(link, metadata, metadata_size);
     free(metadata);
-    offer(block, size, 1);
+    if (command->kind == SLEEP)
+        serve_sleeping(link, block, size, command->rounds);
+    else
+        offer(block, size, 1);
     for (size_t round = 1; command->kind == TRANSFER && round <= command->rounds; round++) {
         shared->told_at = await_notification(round);
         atomic_store(&shared->told, round);
@@ -211,6 +243,30 @@ static void transfer(uint8_t *local, const uint8_t *remote, const struct command
     CALL(destroy_opt_args, options);
 }
 
+static void sleep_between(int link, uint8_t *local, const uint8_t *remote,
+                          const struct command *command, int64_t *samples) {
+    char key[KEY + 1], text[OFFER];
+    void *options;
+    CALL(create_opt_args, &options);
+    for (size_t round = 1; round <= command->rounds; round++) {
+        receive_message(link, text, sizeof text);
+        int64_t woken = now();
+        /* First: UCX may need the target's progress to read. */
+        send_message(link, &woken, sizeof woken);
+        snprintf(key, sizeof key, "%0*zu", KEY, round);
+        CALL(opt_args_set_notif_msg, options, key, KEY);
+        CALL(opt_args_set_has_notif, options, true);
+        void *request = make_request(local, remote, command, options);
+        complete(request);
+        atomic_store(&shared->done_at, now());
+        await_target(&shared->told, round); /* which may need its progress */
+        drop_request(request);
+        verify(local, command->size * command->count, round);
+    }
+    CALL(destroy_opt_args, options);
+    receive_message(link, samples, 3 * command->rounds * sizeof *samples);
+}
+
 static void repost(uint8_t *local, const uint8_t *remote, const struct command *command,
                    int64_t *reposts) {
     size_t size = command->size * command->count;
@@ -253,6 +309,8 @@ static void lead(int link, struct command command, FILE *out) {
     free(name);
     if (command.kind == TRANSFER)
         transfer(local, remote, &command, samples, samples + rounds, samples + 2 * rounds);
+    else if (command.kind == SLEEP)
+        sleep_between(link, local, remote, &command, samples);
     else
         repost(local, remote, &command, samples);
     /* NIXL forgets a region only with its peer, and refuses a peer whose region comes back with
@@ -264,8 +322,8 @@ static void lead(int link, struct command command, FILE *out) {
     struct usage cost = since(before);
 
     fputs("{\"samples\": {", out);
-    const char *names[] = {command.kind == TRANSFER ? "read" : "repost", "told", "cycle"};
-    for (int i = 0; i < (command.kind == TRANSFER ? 3 : 1); i++) {
+    const char *names[] = {command.kind == REPOST ? "repost" : "read", "told", "cycle"};
+    for (int i = 0; i < (command.kind == REPOST ? 1 : 3); i++) {
         if (i) fputs(", ", out);
         print_samples(out, names[i], samples + i * rounds + WARM_UP, asked);
     }

@@ -20,7 +20,7 @@ SOURCES = [_FOLDER / name for name in ("floor.c", "pair.c", "capi.c")]
 _BUILD = ROOT.parent / "build" / "bench"
 _START = 120.0
 _END = 20.0
-_COMMANDS = {"cycle": "transfer", "prepared": "repost", "pair": "pair"}
+_COMMANDS = {"cycle": "transfer", "sleeping": "sleep", "prepared": "repost", "pair": "pair"}
 
 
 def build(folder: Path = _BUILD) -> Path:
@@ -47,10 +47,11 @@ def build(folder: Path = _BUILD) -> Path:
 class Floor:
     """NIXL's C API alone: two processes that spin while they work and sleep between workloads.
 
-    It offers three workloads. ``cycle`` makes a request each round, its descriptor lists included
+    It offers four workloads. ``cycle`` makes a request each round, its descriptor lists included
     (figure ``read``), and waits until the passive side has its notification (``told``, ``cycle``);
     both sides use one registered block whatever ``memory`` says, nothing is serialised and nothing
-    awaited, so there is no ``create``. ``prepared`` posts one request again and again (``repost``).
+    awaited, so there is no ``create``. ``sleeping`` is the same, but both sides sleep until the other
+    one has something for them. ``prepared`` posts one request again and again (``repost``).
     ``pair`` does whole operations between two agents of one process, in whatever ``form``.
 
     The processes end with the thread that made this object, at the latest.
