@@ -178,8 +178,8 @@ LIMITS = {
         "sides, is in the case `fresh` below; decision record 16 has the parts."
     ),
     "8-byte pair": (
-        "A third of it is the interpreter, for 17 to 47 calls (`tests/operations/test_calls.py`), a "
-        "fifth the kernel's messages and wake-ups between two threads, where the floor is one "
+        "A third of it is the interpreter, for 17 to 47 calls (`tests/operations/test_calls.py`), "
+        "a fifth the kernel's messages and wake-ups between two threads, where the floor is one "
         "thread that polls both ends, and a sixth this library's native code: decision record 33. "
         "NIXL's own Python API, spinning, is in the cases `pair` below."
     ),
