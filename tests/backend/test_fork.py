@@ -186,7 +186,8 @@ def test_forks_while_connectors_open_and_close():
     run(
         """
         # What looks for free ports opens sockets of Python's, which children may have.
-        __import__("nixl_connect.backend.agents").agents.require_ports = lambda *_: None
+        from nixl_connect.backend import ports
+        ports.require_ports = lambda *_: None
         stop = threading.Event()
 
         def busy():
@@ -264,7 +265,7 @@ def test_a_nixl_that_is_known_by_the_names_of_its_libraries(tmp_path):
         (wheel, *_) = library.candidates()
         link = os.environ["LINK"]
         os.symlink(wheel.path, link)
-        inheritance = __import__("nixl_connect.backend.inheritance").inheritance
+        from nixl_connect.backend import inheritance
         inheritance.folders_of = lambda path: []
         before = files()
         one, two = nc.Connector(), nc.Connector()
