@@ -28,6 +28,38 @@ _SLOW = {"dynamo"}
 _TIMEOUT = 300.0
 _IMPORTS = {"nixl_connect": "nixl_connect", "dynamo": "dynamo.nixl_connect"}
 
+FIRST = "first operation"
+# In a process of its own: prints the longest time that other tasks had to wait.
+_FIRST = """
+import asyncio, time
+import nixl_connect as nc
+
+async def main():
+    stalls, done = [], False
+
+    async def tick():
+        last = time.monotonic()
+        while not done:
+            await asyncio.sleep(0)
+            stalls.append(time.monotonic() - last)
+            last += stalls[-1]
+
+    task = asyncio.create_task(tick())
+    await asyncio.sleep(0.05)
+    stalls.clear()
+    async with nc.Connector() as connector:
+        async with await connector.create_readable(nc.Descriptor(bytearray(8))) as readable:
+            await asyncio.sleep(0)
+            readable.metadata()
+            await asyncio.sleep(0)
+        longest = max(stalls)
+    done = True
+    await task
+    print(longest)
+
+asyncio.run(main())
+"""
+
 Figures = dict[str, Any]
 """Of one case and subject: for each figure its median, p99 and number of samples; and its cost."""
 
@@ -64,12 +96,18 @@ class Measurement:
             self._run_group(group, only)
 
     def imports(self, only: set[str]) -> dict[str, float]:
-        """Return how many seconds it takes to import those in `only` of which that is asked."""
-        return {
+        """Return how many seconds it takes to import those in `only` of which that is asked.
+
+        And, as `FIRST`, how long the first operation of a process holds up its event loop.
+        """
+        took = {
             name: _import_time(module, python_of(_MODULES[name]))
             for name, module in _IMPORTS.items()
             if name in only and name not in self.missing
         }
+        if "nixl_connect" in took:
+            took[FIRST] = _first_stall(python_of(_MODULES["nixl_connect"]))
+        return took
 
     def _run_group(self, group: list[Case], only: set[str]) -> None:
         names = [
@@ -173,10 +211,26 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _compiled() -> dict[str, str]:
+    """Return an environment in which modules that were compiled once stay so."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _first_stall(python: str, times: int = 5) -> float:
+    """Return the median, of as many processes, of how long a first operation holds a loop up."""
+    command, environment = [python, "-c", _FIRST], _compiled()
+    runs = [
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        for _ in range(times)
+    ]
+    # UCX logs to the standard output, too.
+    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
+
+
 def _import_time(module: str, python: str, times: int = 15) -> float:
     """Return the median of what an import adds to a bare start, compiled modules at hand."""
     added = []
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment = _compiled()
     for _ in range(times):
         took = []
         for code in ("pass", f"import {module}"):

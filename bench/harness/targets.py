@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from harness.measure import Measurement
+from harness.measure import FIRST, Measurement
 
 MiB = 1 << 20
 OURS = "nixl_connect"
@@ -142,6 +142,11 @@ def _history(measured: Measurement, _: Any) -> tuple[str, bool]:
 def _idle(measured: Measurement, _: Any) -> tuple[str, bool]:
     shares = [_median(measured, f"idle {n}", OURS, "passive") for n in (0, 1)]
     return " / ".join(f"{share:.2%}" for share in shares), shares[0] <= 2e-3 and shares[1] <= 0.03
+
+
+def _first(_: Measurement, imports: dict[str, float]) -> tuple[str, bool]:
+    took = imports[FIRST]
+    return us(took), took <= 0.010
 
 
 def _import(_: Measurement, imports: dict[str, float]) -> tuple[str, bool]:
@@ -332,4 +337,9 @@ _TARGETS: tuple[tuple[str, str, Callable[..., tuple[str, bool]]], ...] = (
         _alone("alone", "JSON, 1", "JSON, 10000", (15e-6, 8e-3)),
     ),
     ("import", "80 ms", _import),
+    (
+        "longest stall of an event loop while the first operation of a process begins",
+        "10 ms",
+        _first,
+    ),
 )
