@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import weakref
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from nixl_connect.backend import shared_memory, threads
 from nixl_connect.backend.files import require_files
 from nixl_connect.backend.inheritance import keep_from_children
 from nixl_connect.backend.library import Library
+from nixl_connect.backend.ports import require_ports
 from nixl_connect.backend.surroundings import why_no_agent, why_no_transport
 from nixl_connect.backend.ucx import settings_of, with_defaults, without_shared_memory
 from nixl_connect.errors import BackendError
@@ -53,8 +55,6 @@ def require_agents(count: int, needed: int, what: str, plugins: Plugins) -> None
     require_files(count * _FILES, what)
     threads.require_threads(needed, what)
     if b"UCX" in plugins:
-        from nixl_connect.backend.ports import require_ports  # late: it takes `socket`
-
         require_ports(count, what, settings_of(with_defaults(b"UCX", plugins[b"UCX"])))
 
 
@@ -195,8 +195,6 @@ def _file_name(name: str) -> str:
     safe = name.replace("/", "%2F")
     if len(safe.encode()) <= _LONGEST_NAME and safe not in (".", ".."):
         return safe
-    import hashlib  # late: it loads all of OpenSSL
-
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return safe.encode()[: _LONGEST_NAME - 33].decode(errors="ignore") + "~" + digest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import sysconfig
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +67,6 @@ def candidates() -> list[Library]:
 
 def _site_folders() -> list[Path]:
     names: list[object] = list(sys.path)
-    import sysconfig  # late: it is large, and NIXL is not looked for before it is needed
-
     # The interpreter's own folders come with sys.path nearly always; the rest is for programs that
     # trimmed it.
     # It may not see itself; CPython 3.13 then has an AttributeError.

@@ -6,13 +6,10 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
-
-if TYPE_CHECKING:
-    from nixl_connect.wire.auth import Seal
+from nixl_connect.wire.auth import Seal
 
 MONITOR = "NIXL_CONNECT_MONITOR"
 """Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""
@@ -81,11 +78,7 @@ class Options:
             if max_quarantine_bytes is None
             else min(count("max_quarantine_bytes", max_quarantine_bytes), _MOST)
         )
-        self.seal: Seal | None = None
-        if keys is not None:
-            from nixl_connect.wire.auth import Seal  # late: it loads all of OpenSSL
-
-            self.seal = Seal(keys, self.seal_lifetime)
+        self.seal: Seal | None = None if keys is None else Seal(keys, self.seal_lifetime)
         self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(backends)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 SIZE = 16
@@ -18,8 +19,6 @@ def identity_of(name: str, connections: Mapping[str, bytes]) -> bytes:
     connections : mapping of str to bytes
         Its connection info, by backend.
     """
-    import hashlib  # late: it loads all of OpenSSL
-
     digest = hashlib.blake2b(name.encode(), digest_size=SIZE)
     for backend, info in sorted(connections.items()):
         digest.update(b"%d,%d,%s" % (len(backend), len(info), backend.encode()))
