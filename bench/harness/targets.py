@@ -338,7 +338,7 @@ _TARGETS: tuple[tuple[str, str, Callable[..., tuple[str, bool]]], ...] = (
     ),
     ("import", "80 ms", _import),
     (
-        "longest stall of an event loop while the first operation of a process begins",
+        "longest stall of a loop as a process begins its first operation, least of nine",
         "10 ms",
         _first,
     ),
