@@ -19,7 +19,11 @@ DRAWING = ROOT / "docs" / "explanation" / "house.svg"
 COMMAND = "cli"
 """The room of the command line, which stands on top: nothing but `__main__` is above it."""
 
-_OF_C = re.compile(rf"^\s*from ({PACKAGE}[\w.]*) c?import \(?([\w, \n]*)", re.MULTILINE)
+_OF_C = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(?:\(([^)]*)\)|([^\n(]*))"
+    r"|c?import[ \t]+([\w., \t]+))",
+    re.MULTILINE,
+)
 # Of the drawing, in pixels.
 _WIDE, _HIGH, _GAP, _LETTER, _MARGIN, _LEFT = 760, 34, 14, 8.2, 20, 40
 
@@ -45,9 +49,11 @@ def named(path: Path) -> Iterator[tuple[str, str]]:
     """
     text = path.read_text()
     if path.suffix != ".py":
-        for module, names in _OF_C.findall(text):
-            for name in names.replace(",", " ").split():
-                yield module, name
+        for module, within, plain, whole in _OF_C.findall(re.sub(r"#.*", "", text)):
+            if module.startswith("."):
+                raise ValueError(f"{path}: a relative import of {module}")
+            yield from ((module, name) for name in (within or plain).replace(",", " ").split())
+            yield from ((name, "") for name in whole.replace(",", " ").split())
         return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):

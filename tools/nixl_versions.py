@@ -17,7 +17,8 @@ FOLDER = Path("build/nixl")
 PAGE = Path("docs/reference/nixl-versions.md")
 BEGIN, END = '<!-- Made by "make test-nixl-versions". -->', "<!-- Until here. -->"
 NAMES = (
-    *("operations/test_api", "operations/test_lifecycle", "operations/test_prepared"),
+    *("operations/test_api", "operations/test_lifecycle", "operations/test_closing"),
+    "operations/test_prepared",
     *("operations/test_threads", "operations/test_transfer", "reference/test_callers"),
     *("peers/test_peers", "peers/test_registrations", "memory/test_blocks"),
     *("native/test_envelope", "wire/test_metadata", "whole/test_large"),

@@ -31,6 +31,7 @@ GENERATED = re.compile(r"PKG-INFO|setup\.cfg|nixl_connect\.egg-info/.*")
 EXTRAS = "cu12,cuda12,cli,prometheus,pydantic"
 CORE = (
     *("test_import", "memory/test_blocks", "memory/test_buffers", "memory/test_cuda"),
+    *("memory/test_array_interface", "memory/test_pointers", "operations/test_closing"),
     *("native/test_envelope", "native/test_packing", "wire/test_metadata", "wire/test_models"),
     *("operations/test_api", "operations/test_lifecycle", "operations/test_prepared"),
     *("operations/test_transfer", "engine/test_statistics"),

@@ -5,17 +5,18 @@
  *     floor LIBNIXL_CAPI_PATH
  *
  * Two processes, the target that owns memory and the initiator that reads it, each with an agent
- * without a progress thread, spin while a command runs, but for one, and sleep between commands. Commands come as
- * lines on stdin, and each is answered with a line of JSON on stdout, all times in seconds:
+ * without a progress thread, spin while a command runs, but for one, and sleep between commands.
+ * Commands come as lines on stdin, and each is answered with a line of JSON on stdout, all times in seconds:
  *
  *     transfer SIZE COUNT ROUNDS    a request of COUNT descriptors of SIZE bytes made, posted and
  *                                   released each round, with a notification. Samples: "read" (the
  *                                   request's making to its completion), "told" (from then until
  *                                   the target has the notification), "cycle" (both).
- *     sleep SIZE COUNT ROUNDS       the same, but both sides sleep: the target tells the initiator by a
- *                                   message that there is something to read, and the initiator
- *                                   rings before it does. "read" is from the moment that the
- *                                   initiator has the message, "cycle" from before it is sent.
+ *     sleep SIZE COUNT ROUNDS       the same, but each side sleeps until the other has something
+ *                                   for it: the target tells the initiator by a message that there is
+ *                                   something to read, and the initiator rings before it reads.
+ *                                   "read" is from the moment that the initiator has the message,
+ *                                   "cycle" from before it is sent.
  *     repost SIZE COUNT ROUNDS      one request, posted again and again without a notification.
  *                                   Sample: "repost" (posted to completed).
  *     pair SIZE 1 ROUNDS            whole operations between two agents of the initiator's process,
@@ -45,7 +46,6 @@ static const char *const KIND_NAMES[KINDS] = {"transfer", "sleep", "repost", "pa
 
 /* About as long as a message of the libraries that are measured. */
 enum { OFFER = 1024 };
-
 
 struct command {
     enum kind kind;
@@ -138,7 +138,9 @@ static void serve_sleeping(int link, uint8_t *block, size_t size, size_t rounds)
         int64_t began = now();
         send_message(link, text, sizeof text);
         if (receive_message(link, &woken, sizeof woken) != sizeof woken) die("no bell");
-        int64_t told = await_notification(round), done = atomic_load(&shared->done_at);
+        int64_t told = await_notification(round), done;
+        /* The notification may have left before the initiator notes the time. */
+        while ((done = atomic_load(&shared->done_at)) < woken) {}
         atomic_store(&shared->told, round);
         samples[round - 1] = done - woken;
         samples[rounds + round - 1] = told - done;
@@ -299,6 +301,7 @@ static void lead(int link, struct command command, FILE *out) {
     atomic_store(&shared->marked, 0);
     atomic_store(&shared->told, 0);
     atomic_store(&shared->enough, false);
+    atomic_store(&shared->done_at, 0);
     send_message(link, &command, sizeof command);
 
     uint8_t *remote, *local = open_block(size);

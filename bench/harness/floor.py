@@ -50,8 +50,8 @@ class Floor:
     It offers four workloads. ``cycle`` makes a request each round, its descriptor lists included
     (figure ``read``), and waits until the passive side has its notification (``told``, ``cycle``);
     both sides use one registered block whatever ``memory`` says, nothing is serialised and nothing
-    awaited, so there is no ``create``. ``sleeping`` is the same, but both sides sleep until the
-    other one has something for them. ``prepared`` posts one request again and again (``repost``).
+    awaited, so there is no ``create``. ``sleeping`` is the same, but each side sleeps until the
+    other has something for it. ``prepared`` posts one request again and again (``repost``).
     ``pair`` does whole operations between two agents of one process, in whatever ``form``.
 
     The processes end with the thread that made this object, at the latest.

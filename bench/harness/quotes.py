@@ -107,7 +107,8 @@ class Results:
     def _missed(self) -> Quote:
         table = self._page.partition("| figure |")[2].partition("\n\n")[0]
         missed, met = table.count("**missed**"), len(re.findall(r"\| met \|", table))
-        return Quote("misses {} of its {} targets", (_NUMBERS[missed], str(missed + met)))
+        number = _NUMBERS[missed] if missed < len(_NUMBERS) else str(missed)
+        return Quote("misses {} of its {} targets", (number, str(missed + met)))
 
     def _ratios(self) -> Iterable[Quote]:
         for label, (case, figure) in _RATIOS.items():
@@ -185,10 +186,11 @@ def refreshed(page: str, quotes: Iterable[Quote]) -> str:
 
 
 def refresh() -> None:
-    """Write every page that quotes figures again."""
-    for name, quotes in Results(ROOT / "docs").quotes().items():
-        page = ROOT / name
-        page.write_text(refreshed(page.read_text(), quotes))
+    """Write every page that quotes figures again: all of them, or none where one lacks a quote."""
+    pages = Results(ROOT / "docs").quotes()
+    texts = {name: refreshed((ROOT / name).read_text(), quotes) for name, quotes in pages.items()}
+    for name, text in texts.items():
+        (ROOT / name).write_text(text)
 
 
 def _row(label: str, cells: list[str]) -> Quote:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.measure import Figures, Measurement
-from harness.targets import LIMITS, Row, us
+from harness.targets import Row, us
 
 # Figures that are too many for the columns of one table.
 _WIDE = 6
@@ -89,7 +89,7 @@ _HEAD = """# Benchmarks
 
 Made by `{command}` on {date}{state}: {machine}. Two processes on one host; all subjects take turns
 in one run; medians. The machine is shared, so only ratios within a run say something. "Floor" is a
-C program on NIXL's C API, both sides spinning; "reference", `dynamo` below, is
+C program on NIXL's C API, both sides spinning but for `sleeping`; "reference", `dynamo` below, is
 `dynamo.nixl_connect`.
 
 """
@@ -116,13 +116,7 @@ _LEGEND = """- `create`: to offer memory, and make the message that says so.
 
 def limits(rows: list[Row]) -> list[str]:
     """Return the lines that say what limits the targets that are missed."""
-    missed = [row.what for row in rows if row.met is False]
-    lines = [
-        f"- *{what}*: {text}\n"
-        for what in missed
-        for start, text in LIMITS.items()
-        if what.startswith(start)
-    ]
+    lines = [f"- *{row.what}*: {row.limit}\n" for row in rows if row.met is False]
     return ["\nWhat limits those that are missed:\n\n", *lines] if lines else []
 
 

@@ -46,6 +46,4 @@ cdef class Ordinary:
     cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
     cdef Operation begin(self, Plan plan)
     cpdef bint shares(self, Plan plan, PeerState peer) except -1
-    cdef bint share(
-        self, Operation operation, Plan plan, PeerState known, Hold hold
-    ) except -1
+    cdef bint share(self, Operation operation, Plan plan, Hold hold) except -1

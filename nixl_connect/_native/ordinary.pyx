@@ -108,8 +108,8 @@ cdef class Ordinary:
         self, Reactor reactor not None, Agent agent not None, Registry registry not None,
         Collector collector not None, UsedKeys used not None, dict peers not None, read: object, *,
         double quarantine, uint64_t most_quarantined, uint64_t inline, uint64_t large,
-        uint64_t shared, uint64_t piece, Py_ssize_t few, int most_failures, Py_ssize_t most, double timeout, bint sealed, bytes head not None,
-        Py_ssize_t most_metadata,
+        uint64_t shared, uint64_t piece, Py_ssize_t few, int most_failures, Py_ssize_t most,
+        double timeout, bint sealed, bytes head not None, Py_ssize_t most_metadata,
         is_debugging: object, report: object
     ):
         self.reactor = reactor
@@ -327,7 +327,7 @@ cdef class Ordinary:
                     operation, hold, None, peer.alias, plan.kind, local.regions, local.mem_type,
                     plan.remote, plan.remote_mem, local.registered, local._memory, False, False
                 )
-            elif not self.share(operation, plan, peer, hold):
+            elif not self.share(operation, plan, hold):
                 return None
             operation.start(plan.timeout, nbytes <= self.inline_bytes, nbytes > self.large)
             if self.registry.debugging:
@@ -335,6 +335,10 @@ cdef class Ordinary:
             # If it has ended meanwhile, what it held is free again: its addresses come back soon.
             self.collector.run(False)
             return operation
+        except RefusedError:
+            if by_lanes:
+                return None  # the connection's agent may do it
+            raise
         except _UNUSUAL:
             return None
         finally:
@@ -362,48 +366,46 @@ cdef class Ordinary:
             theirs += len(section.regions)
         return theirs <= self.few
 
-    cdef bint share(
-        self, Operation operation, Plan plan, PeerState known, Hold hold
-    ) except -1:
+    cdef bint share(self, Operation operation, Plan plan, Hold hold) except -1:
         """Add to an operation a part for each lane; return False where that takes patience.
 
         What is registered as a whole here is so there, however many rows are in it.
         """
         cdef Local local = plan.local
         cdef list lanes = self.lanes
-        cdef list ours = local.regions.split(len(lanes))
-        cdef list theirs = plan.remote.split(len(lanes))
         cdef list memory = [local._memory]
+        cdef list holds = []
         cdef Py_ssize_t held
         cdef Lane lane
         cdef Hold its
         cdef PeerState peer
-        for (lane, registry, peers), here, there in zip(lanes, ours, theirs, strict=True):
-            if lane.agent.keeps_busy():
-                return False
+        # All are looked at before any is given something, which would have to be taken back.
+        for lane, registry, peers in lanes:
+            its = Hold(registry)
+            hold.add(its)
+            holds.append(its)
             found = (<dict?>peers).get(plan._described.agent)
             if found is None:
                 return False
             peer = found
             # Its keys are for all memory, so that nothing which was loaded before can hide it.
-            if not peer._has_keys_of(plan._described) or not peer.is_ready():
+            if lane.agent.keeps_busy() or not peer._has_keys_of(plan._described):
                 return False
-            its = Hold(registry)
-            hold.add(its)
+            # Nothing of Python runs between this look and the count, as in `begin`.
+            if not peer.is_ready():
+                return False
             its.peer = peer
             peer.in_flight += 1
-            try:
-                held = hold.held.count
-                hold.cover(here, local.mem_type, False)
-                rows = hold.rows(held)
-                if rows:
-                    # The lane's registrations keep the memory, too: they may go later.
-                    its.acquire(Regions(rows), local.mem_type, memory * len(rows), False)
-                add(
-                    operation, its, lane, peer.alias, plan.kind, here, local.mem_type, there,
-                    plan.remote_mem, here, memory, False, False
-                )
-            except RefusedError:
-                known.lanes_failed += 1
-                return False
+        ours, theirs = local.regions.split(len(lanes)), plan.remote.split(len(lanes))
+        for (lane, _, _), its, here, there in zip(lanes, holds, ours, theirs, strict=True):
+            held = hold.held.count
+            hold.cover(here, local.mem_type, False)
+            rows = hold.rows(held)
+            if rows:
+                # The lane's registrations keep the memory, too: they may go later.
+                its.acquire(Regions(rows), local.mem_type, memory * len(rows), False)
+            add(
+                operation, its, lane, its.peer.alias, plan.kind, here, local.mem_type, there,
+                plan.remote_mem, here, memory, False, False
+            )
         return True

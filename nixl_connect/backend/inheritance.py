@@ -28,7 +28,7 @@ def folders_of(library: str) -> list[str]:
 
 
 def keep_from_children(library: str | None = None) -> None:
-    """Have what NIXL and UCX open from here on be closed in children; see `descriptors`.
+    """Have what NIXL and UCX open from here on be closed in children; see `file_descriptors`.
 
     To be repeated when more of their libraries have been loaded.
 
