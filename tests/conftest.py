@@ -18,9 +18,9 @@ from typing import Any
 import hypothesis
 import peer as peer_module
 import pytest
+from commands import serve  # noqa: F401, a fixture
 from documented import program, start_program  # noqa: F401, fixtures
-from performance import serve  # noqa: F401, a fixture
-from processes import Peer, open_files
+from processes import HERE, Peer, open_files
 
 import nixl_connect as nc
 from nixl_connect._native import operation
@@ -90,6 +90,22 @@ def start_peer() -> Iterator[Callable[..., Peer]]:
         peer = Peer(environment or {})
         peers.append(peer)
         peer.do("connect", name=name, options=options)
+        return peer
+
+    yield start
+    for peer in peers:
+        peer.end()
+
+
+@pytest.fixture
+def start_forking() -> Iterator[Callable[..., Peer]]:
+    """Start peers that fork, and become other programs, with the given environment."""
+    peers: list[Peer] = []
+
+    def start(**environment: str) -> Peer:
+        peer = Peer(environment, program=HERE / "forking.py")
+        peers.append(peer)
+        peer.do("connect")
         return peer
 
     yield start

@@ -15,11 +15,11 @@ import nixl_connect as nc
 @pytest.mark.parametrize("how", ["python", "c", "program"])
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_peer_that_is_gone_and_its_child_is_not(
-    start, make_connector, monkeypatch, tls, how, connected
+    start_forking, make_connector, monkeypatch, tls, how, connected
 ):
     """It is lost at once, and not when the child ends."""
     monkeypatch.setenv("UCX_TLS", tls)
-    peer, connector = start(), make_connector()
+    peer, connector = start_forking(), make_connector()
     first = peer.do("passive", kind="readable", sizes=[100], seed=1)
     if connected:
         into = nc.Descriptor(np.zeros(100, np.uint8))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from commands import finished
 
 from nixl_connect import cli
 from nixl_connect.cli import text
@@ -88,17 +89,7 @@ def command(tmp_path):
     """Run ``nixl-connect`` to its end; return its exit status, output and errors."""
 
     def run(*arguments, code=MAIN, **environment):
-        ended = subprocess.run(
-            started(*arguments, code=code),
-            cwd=tmp_path,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        return ended.returncode, ended.stdout, ended.stderr
+        return finished(started(*arguments, code=code), tmp_path, **environment)
 
     return run
 

@@ -1,11 +1,10 @@
 """The doctor: what it finds here, what it says when something is missing, and what it advises."""
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
+from commands import finished
 
 from nixl_connect.cli.doctor import advice as doctor_advice
 from nixl_connect.cli.doctor import system as doctor_system
@@ -23,18 +22,10 @@ def doctor(tmp_path):
     """Run the doctor; return its exit status and output."""
 
     def run(*arguments, **environment):
-        ended = subprocess.run(
-            [sys.executable, "-c", CODE, "doctor", *arguments],
-            cwd=tmp_path,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert ended.stderr == ""
-        return ended.returncode, ended.stdout
+        command = [sys.executable, "-c", CODE, "doctor", *arguments]
+        status, out, err = finished(command, tmp_path, **environment)
+        assert err == ""
+        return status, out
 
     return run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from performance import COMMAND, DEADLINE, client
+from commands import COMMAND, DEADLINE, client
 
 pytestmark = pytest.mark.timeout(120)
 

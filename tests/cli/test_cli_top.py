@@ -16,6 +16,7 @@ import threading
 import time
 
 import pytest
+from commands import finished
 from rich.console import Console
 
 from nixl_connect.cli.text import printable
@@ -86,16 +87,8 @@ def top(folder):
     """Run the command in the folder's environment; return its status, output and errors."""
 
     def run(*arguments, **environment):
-        ended = subprocess.run(
-            [sys.executable, "-c", MAIN, "top", "--interval", "0.2", *arguments],
-            env=os.environ | {MONITOR: str(folder)} | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        return ended.returncode, ended.stdout, ended.stderr
+        command = [sys.executable, "-c", MAIN, "top", "--interval", "0.2", *arguments]
+        return finished(command, **({MONITOR: str(folder)} | environment))
 
     return run
 

@@ -6,29 +6,13 @@ import socket
 import numpy as np
 import pytest
 from doorbells import address
-from processes import HERE, Peer, told
+from processes import told
 
 import nixl_connect as nc
 from nixl_connect.peers import lanes
 
 SMALL, LARGE = 4096, 12 << 20
 BYTE = 99  # of the next program's memory
-
-
-@pytest.fixture
-def start(start_peer):
-    """Start peers that become other programs."""
-    peers = []
-
-    def start():
-        peer = Peer({}, program=HERE / "forking.py")
-        peers.append(peer)
-        peer.do("connect")
-        return peer
-
-    yield start
-    for peer in peers:
-        peer.end()
 
 
 def begin(connector, kind, made, buffer):
@@ -52,12 +36,12 @@ def prepare(connector, kind, made, buffer):
 @pytest.mark.parametrize("size", [8, SMALL, LARGE])
 @pytest.mark.parametrize("kind", ["read", "write"])
 def test_a_peer_that_became_another_program(
-    start, make_connector, monkeypatch, hand_down, size, kind
+    start_forking, make_connector, monkeypatch, hand_down, size, kind
 ):
     """Nothing is read from that, nor written to it, also where UCX sees no difference."""
     monkeypatch.setattr(lanes, "COUNT", 2)
     offer = "readable" if kind == "read" else "writable"
-    peer = start()
+    peer = start_forking()
     first, second, third, fourth = (
         peer.do("passive", kind=offer, sizes=[size], seed=1) for _ in range(4)
     )
@@ -88,8 +72,10 @@ def _renamed(metadata):
     return metadata | {"notification_key": "0" * 32}
 
 
-def test_a_prepared_transfer_says_that_its_peer_is_gone_when_it_is_closed(start, make_connector):
-    peer = start()
+def test_a_prepared_transfer_says_that_its_peer_is_gone_when_it_is_closed(
+    start_forking, make_connector
+):
+    peer = start_forking()
     made = peer.do("passive", kind="readable", sizes=[8], seed=1)
     into = nc.Descriptor(np.zeros(8, np.uint8))
     prepared = make_connector().prepare_read_blocking(told(made), into)
@@ -102,9 +88,11 @@ def test_a_prepared_transfer_says_that_its_peer_is_gone_when_it_is_closed(start,
     peer.end()
 
 
-def test_metadata_of_a_program_that_was_another_before_anybody_connected(start, make_connector):
+def test_metadata_of_a_program_that_was_another_before_anybody_connected(
+    start_forking, make_connector
+):
     for kind, offer in (("read", "readable"), ("write", "writable")):
-        peer = start()
+        peer = start_forking()
         made = peer.do("passive", kind=offer, sizes=[SMALL], seed=1)
         where = peer.do("address", number=made["id"])["address"]
         peer.do("become", address=where, size=SMALL, byte=BYTE, hand_down=False)
@@ -113,9 +101,9 @@ def test_metadata_of_a_program_that_was_another_before_anybody_connected(start, 
         assert peer.do("memory")["bytes"] == [BYTE]
 
 
-def test_a_program_that_opens_under_the_name_of_its_predecessor(start, make_connector):
+def test_a_program_that_opens_under_the_name_of_its_predecessor(start_forking, make_connector):
     """Is another peer: what it offers is reached, and what the other one offered is lost."""
-    peer, connector = start(), make_connector()
+    peer, connector = start_forking(), make_connector()
     peer.do("connect", name="worker")
     first, left = (peer.do("passive", kind="readable", sizes=[64], seed=1) for _ in range(2))
     buffer = np.zeros(64, np.uint8)

@@ -6,9 +6,9 @@ import sys
 import time
 
 import pytest
+from commands import client
 from documented import ENVIRONMENT
 from networks import Network, require_namespaces
-from performance import client
 
 pytestmark = pytest.mark.timeout(120)
 DEADLINE = 50

@@ -1,9 +1,10 @@
-"""Runs ``nixl-connect perf``: servers and clients of it."""
+"""Runs ``nixl-connect``: commands to their end, and servers of ``perf``."""
 
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,14 +37,24 @@ def serve():
         process.communicate(timeout=DEADLINE)
 
 
-def client(*arguments, prefix=(), environment=None):
-    """Run a client; return what it printed, and its errors."""
-    run = subprocess.run(
-        [*prefix, *COMMAND, "perf", "client", "--seconds", "0.05", *arguments],
-        env=os.environ | (environment or {}),
-        check=False,
+def finished(
+    command: list[str], folder: Path | None = None, **environment: str
+) -> tuple[int, str, str]:
+    """Run a command to its end; return its exit status, what it printed, and its errors."""
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
+        check=False,
     )
-    return run.returncode, run.stdout, run.stderr
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def client(*arguments, prefix=(), environment=None):
+    """Run a client; return what it printed, and its errors."""
+    command = [*prefix, *COMMAND, "perf", "client", "--seconds", "0.05", *arguments]
+    return finished(command, **(environment or {}))
