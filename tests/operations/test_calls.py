@@ -21,7 +21,7 @@ import nixl_connect as nc
 CEILINGS = {
     "a pair, blocking": 21,
     "a pair of new memory": 21,
-    "a pair, asyncio": 52,
+    "a pair, asyncio": 58,  # of Python 3.13; 47 of 3.11
     "a prepared post": 2,
     "1,000 descriptors": 226,
     "1,000 descriptors, made too": 226,
