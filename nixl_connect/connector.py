@@ -103,19 +103,7 @@ class Connector(Opener):
         max_peer_regions: int = 65_536,
         max_quarantine_bytes: int | None = None,
     ) -> None:
-        self._options = Options(
-            keys=keys,
-            seal_lifetime=seal_lifetime,
-            timeout=timeout,
-            quarantine=quarantine,
-            drain=drain,
-            progress_interval=progress_interval,
-            backends=backends,
-            max_descriptors=max_descriptors,
-            max_metadata_bytes=max_metadata_bytes,
-            max_peer_regions=max_peer_regions,
-            max_quarantine_bytes=max_quarantine_bytes,
-        )
+        self._options = Options(locals())  # first, so that these are the arguments alone
         self._worker_id = worker_name(worker_id)
         self._number = 1
         self._hostname = os.uname().nodename
@@ -600,15 +588,11 @@ class Connector(Opener):
         return f"Connector(worker_id={self._worker_id!r}, hostname={self._hostname!r})"
 
 
-def _connectors() -> list[Connector]:
-    # Not `values()`: other threads may make connectors meanwhile.
-    found = (reference() for reference in _all.valuerefs())
-    return [connector for connector in found if connector is not None]
-
-
 def _after_fork_in_child() -> None:
-    for connector in _connectors():
-        connector._after_fork()
+    for reference in _all.valuerefs():  # a list: other threads may have been making connectors
+        connector = reference()
+        if connector is not None:
+            connector._after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

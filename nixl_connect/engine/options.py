@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
@@ -42,44 +44,43 @@ _MOST = sys.maxsize
 
 
 class Options:
-    """What `Connector` was given; see there. Not to be changed."""
+    """What `Connector` was given; see there. Not to be changed.
 
-    def __init__(
-        self,
-        *,
-        keys: bytes | Sequence[bytes] | None,
-        seal_lifetime: float,
-        timeout: float,
-        quarantine: float,
-        drain: float,
-        progress_interval: float,
-        backends: Sequence[str] | Mapping[str, Mapping[str, str]],
-        max_descriptors: int,
-        max_metadata_bytes: int,
-        max_peer_regions: int,
-        max_quarantine_bytes: int | None,
-    ) -> None:
-        self.timeout: float = seconds("timeout", timeout)
-        self.seal_lifetime: float = seconds("seal_lifetime", seal_lifetime, _LONGEST)
-        self.quarantine: float = seconds("quarantine", quarantine, _LONGEST)
-        self.drain: float = seconds("drain", drain, _LONGEST)
-        self.progress_interval: float = seconds("progress_interval", progress_interval, _LONGEST)
+    Parameters
+    ----------
+    given : mapping of str to object
+        The arguments by name; what is no option is passed over.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        def duration(name: str, longest: float = math.inf) -> float:
+            return seconds(name, given[name], longest)
+
+        def number(name: str) -> int:
+            return count(name, given[name])
+
+        self.timeout: float = duration("timeout")
+        self.seal_lifetime: float = duration("seal_lifetime", _LONGEST)
+        self.quarantine: float = duration("quarantine", _LONGEST)
+        self.drain: float = duration("drain", _LONGEST)
+        self.progress_interval: float = duration("progress_interval", _LONGEST)
         if 0 < self.progress_interval < _SHORTEST_INTERVAL:
             raise ArgumentError(
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
                 f"not {self.progress_interval!r}"
             )
         # Beyond what memory there can be, one number is as good as another.
-        self.max_descriptors: int = min(count("max_descriptors", max_descriptors), _MOST)
-        self.max_metadata_bytes: int = count("max_metadata_bytes", max_metadata_bytes)
-        self.max_peer_regions: int = count("max_peer_regions", max_peer_regions)
+        self.max_descriptors: int = min(number("max_descriptors"), _MOST)
+        self.max_metadata_bytes: int = number("max_metadata_bytes")
+        self.max_peer_regions: int = number("max_peer_regions")
         self.max_quarantine_bytes: int = (
             _memory_of_machine() // 4
-            if max_quarantine_bytes is None
-            else min(count("max_quarantine_bytes", max_quarantine_bytes), _MOST)
+            if given["max_quarantine_bytes"] is None
+            else min(number("max_quarantine_bytes"), _MOST)
         )
+        keys = given["keys"]
         self.seal: Seal | None = None if keys is None else Seal(keys, self.seal_lifetime)
-        self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(backends)
+        self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(given["backends"])
 
 
 def _plugins(

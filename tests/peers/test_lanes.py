@@ -349,12 +349,13 @@ def test_a_known_peer_takes_no_patience(connector, peer, content, monkeypatch):
     monkeypatch.setattr(
         type(starter), "transfer", lambda *given: (patient.append(1), transfer(*given))[1]
     )
-    for seed, made in enumerate(offers):
-        array = np.zeros(LARGE, np.uint8)
+    arrays = [np.zeros(LARGE, np.uint8) for _ in offers]
+    for made, array in zip(offers, arrays, strict=True):
         read = connector.begin_read_blocking(told(made), nc.Descriptor(array))
         read.wait_for_completion_blocking(20)
+    for seed, array in enumerate(arrays):
         assert (array == content(seed, LARGE)).all()
-    # The first one opens them. A pause between two may have the peer looked at again.
+    # The first one opens them. A pause of 50 ms between two has the peer looked at again.
     assert 1 <= len(patient) < len(offers)
     assert all(lane.peers.connections == 1 for lane in engine_of(connector)._lanes.all)
     assert counts(connector) == (0, 0)
@@ -407,8 +408,8 @@ def test_what_fails_in_a_lane_the_connection_does(
             assert (array == content(seed, LARGE)).all()
         else:
             assert peer.do("digests", number=made["id"])["digests"] == [digest(array)]
-    # What has failed in the native call is tried once more, with words for it, before it counts.
-    assert len(tried) in (2, 3)
+    # A registration that was refused in the native call is tried once more before it counts.
+    assert len(tried) in ({2, 3} if fault == "registration" else {2})
     (known,) = engine_of(connector).peers.known()
     assert known.lanes_failed == 2
     assert connector.stats()["peers"]["reloads"] == 0
