@@ -78,7 +78,6 @@ PRECISE = {
     "ordinary.Ordinary.lanes": "list[tuple[Lane, Registry, Mapping[str, PeerState]]] | None",
     "ordinary.Ordinary.reference": "object",
     "span.have_streams.items": "Sequence[Span]",
-    "waker.Waker.drain.return": "list[int]",
 }
 # What they name; ruff removes what a stub does not use.
 IMPORTS = """\

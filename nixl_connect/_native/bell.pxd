@@ -13,8 +13,13 @@ cdef enum Ring:
     OTHERS                      # users of this host
     OWN                         # this process's user
 
+cdef struct Rung:
+    Ring who
+    int process                 # of this process's user: the last that rang
+    bint several                # whether more than one did
+
 cdef Address address_of(bytes identity) except *
 cdef int open_bell(Address address) noexcept nogil
 cdef bint ring(int fd, Address address) noexcept nogil
 cdef bint stands(int fd, Address address) noexcept nogil
-cdef Ring was_rung(int fd) noexcept nogil
+cdef Rung was_rung(int fd) noexcept nogil

@@ -55,9 +55,9 @@ cdef extern from *:
         return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
     }
 
-    /* Take a datagram: -1 if there is none, 1 if a process of this user sent it, else 0. There is
-       room for the sender, which comes first, and no more: descriptors that somebody sends along
-       do not get into this process. */
+    /* Take a datagram: -1 if there is none, the number of the process that sent it if that is of
+       this user (0 where it has none here), else -2. There is room for the sender, which comes
+       first, and no more: descriptors that somebody sends along do not get into this process. */
     static inline int nc_take_ring(int fd) {
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
         char byte;
@@ -73,9 +73,9 @@ cdef extern from *:
         if (recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return -1;
         header = CMSG_FIRSTHDR(&message);
         if (header == NULL || header->cmsg_level != SOL_SOCKET
-            || header->cmsg_type != SCM_CREDENTIALS) return 0;
+            || header->cmsg_type != SCM_CREDENTIALS) return -2;
         memcpy(&sender, CMSG_DATA(header), sizeof sender);
-        return sender.uid == getuid();
+        return sender.uid != getuid() || sender.pid < 0 ? -2 : sender.pid;
     }
     """
     int ask_sender "nc_ask_sender"(int fd) nogil
@@ -143,14 +143,22 @@ cdef bint stands(int fd, Address address) noexcept nogil:
     return connect(fd, <sockaddr*>&name, size) == 0
 
 
-cdef Ring was_rung(int fd) noexcept nogil:
-    """Take what has come; say whether it was anything, and whether a process of this user rang."""
-    cdef Ring rung = NOBODY
+cdef Rung was_rung(int fd) noexcept nogil:
+    """Take what has come; say whether it was anything, and who rang."""
+    cdef Rung rung
     cdef int sender
     cdef int _i
+    rung.who = NOBODY
+    rung.process = 0
+    rung.several = False
     for _i in range(MOST):
         sender = take_ring(fd)
-        if sender < 0:
+        if sender == -1:
             break
-        rung = OWN if sender or rung == OWN else OTHERS
+        if sender >= 0:
+            rung.several = rung.several or (rung.who == OWN and sender != rung.process)
+            rung.who = OWN
+            rung.process = sender
+        elif rung.who == NOBODY:
+            rung.who = OTHERS
     return rung

@@ -7,16 +7,24 @@ from nixl_connect._native.capi cimport Api
 from nixl_connect._native.census cimport Census
 from nixl_connect._native.posix cimport pthread_cond_t, pthread_mutex_t, pthread_t
 from nixl_connect._native.record cimport Record
+from nixl_connect._native.waker cimport Waiter, WakerState
+
+cdef enum:
+    # How long (nanoseconds) the thread sleeps while operations wait: where peers do not ring, at
+    # most, and where they do.
+    SOON = 1_000_000
+    HEARD_NAP = 2_000_000
 
 cdef struct Core:
     const Api* nixl
     void* agent                 # borrowed, as the next: outlives the thread
     pthread_mutex_t* progress   # the agent's: held in calls that make progress; taken last
     void* messenger             # a second agent, that tells peers
-    void* notifications         # a NIXL notification map, the thread's own
+    void* notifications         # a NIXL notification map, of whoever holds `hearing`
     pthread_t thread
     pthread_mutex_t lock
     pthread_mutex_t polling     # held by whoever looks at active transfers; taken before `lock`
+    pthread_mutex_t hearing     # held by whoever takes notifications; taken before `lock`
     int work                    # an event descriptor: the thread sleeps on it
     int bell                    # the doorbell: and on this; -1 once the thread is gone
     int probe                   # looks for doorbells of others
@@ -48,7 +56,12 @@ cdef struct Core:
     int64_t last_activity
     int64_t looked_until        # whoever waits for small transfers looks at them, until then
     int64_t rung_until          # a peer has said that something comes: until then, spin
+    int ringer                  # whose process did so last
+    bint several                # more than one has: what one brings is not all that comes
     unsigned int turns          # of the spinning thread
+    WakerState* listener        # the event loop that has the doorbell, with a reference; or NULL
+    bint attended               # it is up, and looks
+    unsigned int vain           # how often in a row it has looked for nothing
     bint heard                  # the last notification came with a ring
     int credit                  # rings of other users that may yet bring nothing
     int64_t refilled            # when that was last used
@@ -57,6 +70,7 @@ cdef struct Core:
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
     int64_t last_told           # when a notification was last sent
+    unsigned int told           # notifications sent since the thread last slept
     int64_t introduced          # when a connection was last begun
     int64_t last_errand         # when the messenger's connections were last looked at
     int64_t errands_until       # and until when to do so at every turn
@@ -74,10 +88,14 @@ cdef struct Core:
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil
 cdef void rouse(Core* core) noexcept nogil
-cdef void rouse_soon(Core* core) noexcept nogil
+cdef void rouse_soon(Core* core, int64_t soon) noexcept nogil
 cdef Record** slot(Core* core, const char* key, size_t size) noexcept nogil
 cdef void take_out(Core* core, Record* record) noexcept nogil
 cdef void leave_table(Core* core, Record* record) noexcept nogil
 cdef void poke(Core* core) noexcept nogil
 cdef bint is_there(Core* core, Address bell) noexcept nogil
+cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil
+cdef void take_bell(Core* core) noexcept nogil
+cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil
+cdef Waiter* forget_wait(Core* core, Record* record, uint64_t token) noexcept nogil
 cdef bint retain_passive(Core* core, Record* record) noexcept nogil

@@ -15,7 +15,7 @@ completion thread ever waits for it. The agent's `progress`, taken last of all, 
 noticing a dead peer between the proof that its connection stands and the load that relies on it.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
@@ -31,10 +31,11 @@ from nixl_connect._native.posix cimport (
 )
 from nixl_connect._native.record cimport STAGE_CLEAN, retain_record
 from nixl_connect._native.status cimport advance, is_final, read_status
-from nixl_connect._native.waker cimport Waiter, wake
+from nixl_connect._native.waker cimport Waiter, WakerState, arm, release_waker, retain_waker, wake
 
 cdef enum:
-    SOON = 1_000_000            # nanoseconds
+    # A loop that has been woken so often in a row for nothing leaves the doorbell to the thread.
+    MOST_VAIN = 4
 
 
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
@@ -52,10 +53,66 @@ cdef bint finish(Core* core, Record* record, int status, int reason, int error) 
     while record.waiters is not NULL:
         waiter = record.waiters
         record.waiters = waiter.next
+        _left(core, record, waiter)
         wake(waiter)
     if core.sleepers:
         pthread_cond_broadcast(&core.ended)
     return True
+
+
+# Who waits on an event loop, and the doorbell, which the loop has meanwhile: see `listening`. All
+# of it with the lock held.
+
+
+cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil:
+    """Have a wait told of a record's end, which has not come."""
+    waiter.next = record.waiters
+    record.waiters = waiter
+    if not record.is_active:
+        waiter.waker.waits += 1
+        lend_bell(core, waiter.waker)
+
+
+cdef Waiter* forget_wait(Core* core, Record* record, uint64_t token) noexcept nogil:
+    """Undo that, and return the wait; NULL if the end has come between."""
+    cdef Waiter** link = &record.waiters
+    cdef Waiter* waiter
+    while link[0] is not NULL and link[0].token != token:
+        link = &link[0].next
+    waiter = link[0]
+    if waiter is not NULL:
+        link[0] = waiter.next
+        _left(core, record, waiter)
+    return waiter
+
+
+cdef void _left(Core* core, Record* record, Waiter* waiter) noexcept nogil:
+    """A wait is in a record's list no more."""
+    if not record.is_active:
+        # The loop keeps the doorbell: it may soon wait for more. Else the thread takes it back.
+        waiter.waker.waits -= 1
+
+
+cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil:
+    """Leave the doorbell to a loop that waits for peers, unless others on the connection do, too.
+    """
+    if core.listener is not NULL and core.listener != loop:
+        take_bell(core)
+    elif (
+        core.bell >= 0 and not core.stopping and core.sleepers == 0 and core.vain < MOST_VAIN
+        and now_ns() >= core.deaf_until and arm(loop, core.bell) and core.listener is NULL
+    ):
+        retain_waker(loop)
+        core.listener = loop
+
+
+cdef void take_bell(Core* core) noexcept nogil:
+    """Have the thread listen for the doorbell again, if a loop does."""
+    cdef WakerState* loop = core.listener
+    if loop is not NULL:
+        core.listener = NULL
+        release_waker(loop)
+        rouse(core)  # it sleeps without
 
 
 cdef void retire(Core* core, Record* record, int stage) noexcept nogil:
@@ -94,12 +151,12 @@ cdef void poke(Core* core) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
 
 
-cdef void rouse_soon(Core* core) noexcept nogil:
+cdef void rouse_soon(Core* core, int64_t soon) noexcept nogil:
     """Wake the thread unless it wakes by itself soon enough for what has just begun. Lock held.
 
     Waking costs a system call and, on a busy machine, the core that somebody works on.
     """
-    if core.asleep and core.asleep_until > now_ns() + SOON:
+    if core.asleep and core.asleep_until > now_ns() + soon:
         rouse(core)
 
 
@@ -191,6 +248,6 @@ cdef bint retain_passive(Core* core, Record* record) noexcept nogil:
         enter(&core.census, record)
         core.last_activity = now_ns()
         core.next_deadline = min(core.next_deadline, record.deadline)
-        rouse_soon(core)
+        rouse_soon(core, HEARD_NAP if core.heard else SOON)
     pthread_mutex_unlock(&core.lock)
     return ok

@@ -173,6 +173,10 @@ cdef int own_eventfd(unsigned int initial, int flags) noexcept nogil:
     return fd
 
 
+cdef int own_epoll() noexcept nogil:
+    return _epoll_create1(0)
+
+
 cdef int own_close(int fd) noexcept nogil:
     cdef int rc
     pthread_mutex_lock(&_lock)

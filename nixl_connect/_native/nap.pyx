@@ -2,7 +2,8 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.bell cimport NOBODY, OTHERS, OWN, Ring, was_rung
+from nixl_connect._native.bell cimport NOBODY, OWN, Rung, was_rung
+from nixl_connect._native.core cimport HEARD_NAP, take_bell
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -20,7 +21,6 @@ from nixl_connect._native.posix cimport (
 cdef enum:
     SHORTEST_NAP = 50_000
     LONGEST_NAP = 1_000_000
-    HEARD_NAP = 2_000_000       # instead of all that, where peers ring
     RUNG = 200_000              # how long to expect something after the doorbell
     # When MOST_RINGS of other users in a row have brought nothing, one counts every so often, and
     # for the others the thread is deaf for a while: whoever rings for the fun of it gets 2% of a
@@ -32,8 +32,36 @@ cdef enum:
     # Nobody waits: abandoned transfers are drained and quarantines watched at leisure.
     LEISURE_NAP = 20_000_000
     QUARANTINE_NAP = 100_000_000
+    # So many messages between two looks do not fill a peer's queue, which takes 256 of UCX's.
+    FEW = 64
     # How long a message may wait for a peer that is slow to connect, where nobody else looks.
     DELIVERY = 10_000_000_000
+
+
+cdef void heed(Core* core) noexcept nogil:
+    """Take what the doorbell has, and look for what it announces for a while. Lock held."""
+    cdef Rung rung = was_rung(core.bell)
+    cdef int64_t now
+    if rung.who == NOBODY:
+        return
+    core.rings += 1
+    now = now_ns()
+    if rung.who == OWN:
+        core.several = rung.several or (
+            now < core.rung_until and (core.several or core.ringer != rung.process)
+        )
+        core.ringer = rung.process
+        core.rung_until = now + RUNG
+        return
+    if core.credit == 0 and now > core.refilled + REFILL:
+        core.credit = 1
+    if core.credit:
+        core.credit -= 1
+        core.refilled = now
+        core.rung_until = now + RUNG
+    else:
+        core.deaf_until = now + DEAF
+        core.ignored += 1
 
 
 cdef void _sleep(Core* core, int64_t until) noexcept nogil:
@@ -42,11 +70,10 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     cdef timespec left
     cdef int64_t now
     cdef uint64_t count
-    cdef Ring rung = NOBODY
     sources[0].fd = core.work
     now = now_ns()
     # A descriptor below 0 is passed over.
-    sources[1].fd = core.bell if now >= core.deaf_until else -1
+    sources[1].fd = core.bell if core.listener is NULL and now >= core.deaf_until else -1
     if now < core.deaf_until:
         until = min(until, core.deaf_until)
     sources[0].events = sources[1].events = POLLIN
@@ -62,22 +89,13 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     pthread_mutex_lock(&core.lock)
     core.asleep = False
     if sources[1].revents:
-        rung = was_rung(core.bell)
-    if rung != NOBODY:
-        core.rings += 1
-        now = now_ns()
-    if rung == OWN:
-        core.rung_until = now + RUNG
-    elif rung == OTHERS:
-        if core.credit == 0 and now > core.refilled + REFILL:
-            core.credit = 1
-        if core.credit:
-            core.credit -= 1
-            core.refilled = now
-            core.rung_until = now + RUNG
-        else:
-            core.deaf_until = now + DEAF
-            core.ignored += 1
+        heed(core)
+    elif core.listener is not NULL and not core.attended:
+        # It was rung, and the loop that has it is busy.
+        count = core.rings
+        heed(core)
+        if core.rings != count:
+            take_bell(core)
 
 
 cdef void nap(Core* core) noexcept nogil:
@@ -85,14 +103,20 @@ cdef void nap(Core* core) noexcept nogil:
     cdef int64_t now = now_ns()
     cdef int64_t idle = now - core.last_activity
     cdef int64_t length = LONGEST_NAP
+    cdef int64_t waited
     if core.roused:
         core.roused = False
+        return
+    if core.attended:
+        _sleep(core, max(core.rung_until, now + SHORTEST_NAP))
         return
     if now < core.rung_until:
         pthread_mutex_unlock(&core.lock)
         relax(&core.turns)
         pthread_mutex_lock(&core.lock)
         return
+    if core.listener is not NULL and core.listener.waits == 0 and idle > LINGER:
+        take_bell(core)
     if core.waiting and not core.stopping:
         if core.passive_count == 0 and now < core.looked_until:
             length = core.looked_until - now
@@ -101,7 +125,10 @@ cdef void nap(Core* core) noexcept nogil:
         else:
             length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
     elif now < core.errands_until:
-        length = min(max(idle // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+        # A message hardly ever waits, but where a peer's queue is full; or to be connected.
+        waited = idle if core.told > FEW else now - core.introduced
+        length = min(max(waited // 20, <int64_t>SHORTEST_NAP), <int64_t>LONGEST_NAP)
+        core.told = 0
     elif idle > LINGER and not core.stopping:
         if core.active_count:
             length = LEISURE_NAP

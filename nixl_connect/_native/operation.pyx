@@ -12,7 +12,13 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.atomic cimport peek_int, peek_time
-from nixl_connect._native.core cimport Core, retain_passive
+from nixl_connect._native.core cimport (
+    Core,
+    await_end,
+    forget_wait,
+    retain_passive,
+    take_bell,
+)
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold, end_of, taken_back
 from nixl_connect._native.posix cimport (
@@ -114,6 +120,7 @@ cdef int _wait(Core* core, Record* record, int64_t until) except -1 nogil:
         t.tv_sec = end // 1000000000
         t.tv_nsec = end % 1000000000
         pthread_mutex_lock(&core.lock)
+        take_bell(core)
         core.sleepers += 1
         ok = _has_ended(record)
         while not ok and now_ns() < end:
@@ -324,8 +331,7 @@ cdef class Operation:
         pthread_mutex_lock(&self.core.lock)
         cdef bint ended = _has_ended(self.record)
         if not ended:
-            waiter.next = self.record.waiters
-            self.record.waiters = waiter
+            await_end(self.core, self.record, waiter)
         pthread_mutex_unlock(&self.core.lock)
         if ended:
             free_waiter(waiter)
@@ -333,17 +339,11 @@ cdef class Operation:
 
     def detach(self, uint64_t token) -> None:
         """Undo `attach`, if the end has not come between."""
-        cdef Waiter** link
-        cdef Waiter* waiter = NULL
+        cdef Waiter* waiter
         if self.generation != fork_generation():
             return
         pthread_mutex_lock(&self.core.lock)
-        link = &self.record.waiters
-        while link[0] is not NULL and link[0].token != token:
-            link = &link[0].next
-        if link[0] is not NULL:
-            waiter = link[0]
-            link[0] = waiter.next
+        waiter = forget_wait(self.core, self.record, token)
         pthread_mutex_unlock(&self.core.lock)
         if waiter is not NULL:
             free_waiter(waiter)

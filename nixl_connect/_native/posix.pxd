@@ -118,6 +118,19 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_CLOEXEC
     int eventfd(unsigned int initial, int flags)
 
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int EPOLLIN
+    int EPOLLONESHOT
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_MOD
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event*)
+    int epoll_wait(int epoll, epoll_event*, int most, int milliseconds)
+
 cdef extern from "<sys/prctl.h>" nogil:
     int PR_SET_NAME
     int PR_SET_TIMERSLACK

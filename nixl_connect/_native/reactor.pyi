@@ -6,6 +6,7 @@ from nixl_connect._native.hold import Hold
 from nixl_connect._native.lane import Lane
 from nixl_connect._native.operation import Operation
 from nixl_connect._native.registry import Registry
+from nixl_connect._native.waker import Waker
 
 class Reactor:
     """The completion thread of one agent.
@@ -117,6 +118,15 @@ class Reactor:
         -------
         bool
             Whether one has ended, and others may soon.
+        """
+
+    def hear(self, waker: Waker) -> list[int]:
+        """Take what has woken an event loop, on its thread: finished waits, or the doorbell.
+
+        Returns
+        -------
+        list of int
+            Tokens of the waits that finished, in order.
         """
 
     def stop(self, drain: float, cancel: bool) -> bool:

@@ -22,6 +22,7 @@ from nixl_connect._native.operation cimport Operation, deadline_of
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold, entrust
 from nixl_connect._native.lane cimport Lane
+from nixl_connect._native.listening cimport answer
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_cond_timedwait,
@@ -34,6 +35,7 @@ from nixl_connect._native.registry cimport Registry
 from nixl_connect._native.status cimport INITIALIZED, advance
 from nixl_connect._native.thread cimport free_core, new_core, stop_core
 from nixl_connect._native.transfer cimport announce, look
+from nixl_connect._native.waker cimport Waker, was_called
 
 from nixl_connect._native.agent import AgentForkedError
 
@@ -271,6 +273,21 @@ cdef class Reactor:
                 ended = look(self.core, until)
                 self.agent.leave()
         return ended > 0
+
+    def hear(self, Waker waker not None) -> list[int]:
+        """Take what has woken an event loop, on its thread: finished waits, or the doorbell.
+
+        Returns
+        -------
+        list of int
+            Tokens of the waits that finished, in order.
+        """
+        if self.generation != fork_generation():
+            return []
+        with nogil:
+            if was_called(waker.state):
+                answer(self.core, waker.state, self.agent)
+        return waker.drain()
 
     def stop(self, drain: float, bint cancel) -> bool:
         """Wait up to `drain` seconds for transfers in flight, and end the thread.

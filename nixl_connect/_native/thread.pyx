@@ -1,21 +1,20 @@
 """The completion thread: one per connection. It polls NIXL for all who do not do so themselves.
 
-It consumes every notification once, matches it by its exact key, looks at the transfers in flight,
-posts those that were too large for their caller's thread, and keeps deadlines. When an operation
+It takes notifications, looks at the transfers in flight, posts those that were too large for their caller's thread, and keeps deadlines. When an operation
 ends it hands the waits to their wakers and the record to a list, from which Python collects.
 """
 
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
 
-from nixl_connect._native.atomic cimport peek_time
+from nixl_connect._native.atomic cimport peek_int, peek_time
 from nixl_connect._native.bell cimport Address, open_bell
-from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
-from nixl_connect._native.core cimport finish, leave_table, retire, rouse, slot, take_out
+from nixl_connect._native.capi cimport Api
+from nixl_connect._native.core cimport finish, leave_table, retire, rouse, take_bell, take_out
 from nixl_connect._native.file_descriptors cimport own_close, own_eventfd, own_socket
-from nixl_connect._native.nap cimport AFTER, MOST_RINGS, nap
+from nixl_connect._native.nap cimport MOST_RINGS, nap
+from nixl_connect._native.notifications cimport poll_notifications
 from nixl_connect._native.posix cimport (
     AF_UNIX,
     EFD_NONBLOCK,
@@ -40,30 +39,14 @@ from nixl_connect._native.posix cimport (
 )
 from nixl_connect._native.record cimport (
     REASON_CLOSED,
-    REASON_NONE,
-    REASON_PEER_CANCELLED,
-    REASON_PEER_FAILED,
     REASON_TIMEOUT,
     STAGE_CLEAN,
-    PROBE,
-    PROBE_SIZE,
     STAGE_UNKNOWN,
     Record,
     release_record,
 )
-from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED
-from nixl_connect._native.transfer cimport (
-    BROKEN_PREFIX,
-    BROKEN_PREFIX_SIZE,
-    CANCELLED_PREFIX,
-    CANCELLED_PREFIX_SIZE,
-    FAILED_PREFIX,
-    FAILED_PREFIX_SIZE,
-    IN_FLIGHT,
-    let_go,
-    poll_active,
-    post,
-)
+from nixl_connect._native.status cimport CANCELLED, ERRORED
+from nixl_connect._native.transfer cimport IN_FLIGHT, let_go, poll_active, post
 
 cdef extern from *:
     """
@@ -83,48 +66,6 @@ cdef enum:
     ERRANDS = 50_000_000
 
 
-cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
-    """Match one notification."""
-    cdef int status = COMPLETE
-    cdef int reason = REASON_NONE
-    cdef bint broken = False
-    cdef Record* record
-    if size > CANCELLED_PREFIX_SIZE and memcmp(
-        message, CANCELLED_PREFIX, CANCELLED_PREFIX_SIZE
-    ) == 0:
-        status, reason = CANCELLED, REASON_PEER_CANCELLED
-        message += CANCELLED_PREFIX_SIZE
-        size -= CANCELLED_PREFIX_SIZE
-    elif size > FAILED_PREFIX_SIZE and memcmp(message, FAILED_PREFIX, FAILED_PREFIX_SIZE) == 0:
-        status, reason = ERRORED, REASON_PEER_FAILED
-        message += FAILED_PREFIX_SIZE
-        size -= FAILED_PREFIX_SIZE
-    elif size > BROKEN_PREFIX_SIZE and memcmp(message, BROKEN_PREFIX, BROKEN_PREFIX_SIZE) == 0:
-        broken = True
-        status, reason = ERRORED, REASON_PEER_FAILED
-        message += BROKEN_PREFIX_SIZE
-        size -= BROKEN_PREFIX_SIZE
-    elif size == PROBE_SIZE and memcmp(message, PROBE, PROBE_SIZE) == 0:
-        return
-    pthread_mutex_lock(&core.lock)
-    core.notified += 1
-    record = slot(core, message, size)[0]
-    if record is NULL:
-        core.unmatched += 1
-    else:
-        core.last_activity = now_ns()
-        core.heard = core.last_activity < core.rung_until
-        core.credit = MOST_RINGS
-        core.rung_until = min(core.rung_until, core.last_activity + AFTER)
-        if not broken:
-            take_out(core, record)
-            finish(core, record, status, reason, 0)
-            retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory
-        elif finish(core, record, status, reason, 0):
-            leave_table(core, record)
-    pthread_mutex_unlock(&core.lock)
-
-
 cdef void _poll_messenger(Core* core) noexcept nogil:
     """Let messages leave that wait for a connection, or for a slow peer."""
     cdef int64_t now = now_ns()
@@ -135,29 +76,13 @@ cdef void _poll_messenger(Core* core) noexcept nogil:
 
 
 cdef void _poll_notifications(Core* core) noexcept nogil:
-    cdef const Api* nixl = core.nixl
-    cdef size_t agents = 0
-    cdef size_t count
-    cdef size_t size
-    cdef size_t i
-    cdef size_t j
-    cdef const char* name
-    cdef const void* data
-    pthread_mutex_lock(core.progress)
-    nixl.get_notifs(core.agent, core.notifications, NULL)
-    pthread_mutex_unlock(core.progress)
-    nixl.notif_map_size(core.notifications, &agents)
-    if agents == 0:
+    """Take what has come, unless an event loop does."""
+    if peek_int(&core.onlookers):
+        pthread_mutex_lock(&core.hearing)
+    elif pthread_mutex_trylock(&core.hearing):
         return
-    for i in range(agents):
-        if nixl.notif_map_get_agent_at(core.notifications, i, &name):
-            continue
-        count = 0
-        nixl.notif_map_get_notifs_size(core.notifications, name, &count)
-        for j in range(count):
-            if nixl.notif_map_get_notif(core.notifications, name, j, &data, &size) == NIXL_SUCCESS:
-                _deliver(core, <const char*>data, size)
-    nixl.notif_map_clear(core.notifications)
+    poll_notifications(core)
+    pthread_mutex_unlock(&core.hearing)
 
 
 cdef void _accept(Core* core, Record* batch) noexcept nogil:
@@ -369,6 +294,7 @@ cdef Core* new_core(
     # These fail only for want of memory that glibc does not allocate.
     init_brief(&core.lock)
     init_brief(&core.polling)
+    init_brief(&core.hearing)
     init_monotonic(&core.ended)
     init_monotonic(&core.garbage)
     core.credit = MOST_RINGS
@@ -397,6 +323,7 @@ cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     core.drain_until = now_ns() + drain
     core.cancelling = cancel
     core.stopping = True
+    take_bell(core)
     rouse(core)
     pthread_mutex_unlock(&core.lock)
     pthread_join(core.thread, NULL)
@@ -422,5 +349,6 @@ cdef void free_core(Core* core) noexcept nogil:
     pthread_cond_destroy(&core.garbage)
     pthread_mutex_destroy(&core.lock)
     pthread_mutex_destroy(&core.polling)
+    pthread_mutex_destroy(&core.hearing)
     free(core.buckets)
     free(core)

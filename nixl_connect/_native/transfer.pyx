@@ -26,7 +26,15 @@ from nixl_connect._native.atomic cimport (
     peek_list,
 )
 from nixl_connect._native.census cimport enter, leave, quarantine
-from nixl_connect._native.core cimport finish, is_there, leave_table, retire, rouse, rouse_soon
+from nixl_connect._native.core cimport (
+    SOON,
+    finish,
+    is_there,
+    leave_table,
+    retire,
+    rouse,
+    rouse_soon,
+)
 from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
     now_ns,
@@ -248,6 +256,7 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     core.last_activity = now_ns()
     core.last_rung = 0  # it has something, and stops to look: the next ring is to be heard
     if told:
+        core.told += 1
         core.last_told = core.last_activity
         core.errands_until = max(core.errands_until, core.last_told + ERRAND)
     core.active_count -= 1
@@ -344,7 +353,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
         if record.posted:
             record.next = core.posted
             core.posted = record
-            rouse_soon(core)
+            rouse_soon(core, SOON)
         else:
             record.next = core.incoming
             core.incoming = record

@@ -4,6 +4,8 @@
 A waker is an event descriptor and a list of finished waits. Native threads add to the list without
 the GIL; the loop, woken once per batch, takes the whole list. Waits are known by integer tokens, so
 no Python object is ever touched from a native thread.
+
+The loop may also have a connection's doorbell: see `listening`.
 """
 
 class Waker:
@@ -12,7 +14,4 @@ class Waker:
     def __new__(cls) -> Waker: ...
     @property
     def fd(self) -> int:
-        """The descriptor, readable while finished waits are to be drained."""
-
-    def drain(self) -> list[int]:
-        """Return the tokens of the waits that finished, in order."""
+        """The descriptor, readable while there is something to take: see `Reactor.hear`."""

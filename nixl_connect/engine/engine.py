@@ -151,7 +151,7 @@ class Engine:
             self._reactor, self.registry, self.peers, options.quarantine, self.close
         )
         self._lanes = Lanes(name, options.plugins, self._lane)
-        self._loops = Loops(self._reactor.look, self.keeper.collect)
+        self._loops = Loops(self._reactor.look, self._reactor.hear, self.keeper.collect)
         self._usable = _Usable(self)
         self.starter: Starter = Starter(
             self._reactor,

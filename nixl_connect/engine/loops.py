@@ -36,6 +36,8 @@ class _LoopWaits:
         The running loop.
     look : callable
         Looks for so many seconds whether a small transfer ends; whether to look for more.
+    hear : callable
+        Takes what has woken a waker: the tokens of finished waits.
     collect : callable
         Called after each batch of completions, on the loop's thread.
     """
@@ -44,10 +46,12 @@ class _LoopWaits:
         self,
         loop: asyncio.AbstractEventLoop,
         look: Callable[[float], bool],
+        hear: Callable[[Waker], list[int]],
         collect: Callable[[], None],
     ) -> None:
         self._loop = weakref.ref(loop)  # the loop refers to us
         self._look = look
+        self._hear = hear
         self._looking = False
         self._collect = collect
         try:
@@ -98,7 +102,7 @@ class _LoopWaits:
     def _drain(self) -> None:
         loop = self._loop()
         alive = loop is not None and not loop.is_closed()
-        for token in self._waker.drain():
+        for token in self._hear(self._waker):
             future = self._futures.get(token)
             # A future of a closed loop cannot call back, and nobody is left to be called.
             if future is not None and alive and not future.done():
@@ -122,12 +126,18 @@ class Loops:
 
     Parameters
     ----------
-    look, collect : callable
+    look, hear, collect : callable
         As for the waits of one loop.
     """
 
-    def __init__(self, look: Callable[[float], bool], collect: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        look: Callable[[float], bool],
+        hear: Callable[[Waker], list[int]],
+        collect: Callable[[], None],
+    ) -> None:
         self._look = look
+        self._hear = hear
         self._collect = collect
         self._lock = threading.RLock()
         self._waits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopWaits] = (
@@ -146,7 +156,7 @@ class Loops:
             waits = self._waits.get(loop)
             if waits is None:
                 self._forget_closed()
-                waits = self._waits[loop] = _LoopWaits(loop, self._look, self._collect)
+                waits = self._waits[loop] = _LoopWaits(loop, self._look, self._hear, self._collect)
         return waits.wait(loop, operation, timeout)
 
     def _forget_closed(self) -> None:
