@@ -61,6 +61,10 @@ cdef struct Core:
     unsigned int turns          # of the spinning thread
     WakerState* listener        # the event loop that has the doorbell, with a reference; or NULL
     bint attended               # it is up, and looks
+    uint64_t answers            # how often it has been up
+    uint64_t answered           # what that was when it was last found not to have heard a ring
+    bint unheard                # which may still be so
+    int64_t lend_after          # until then no loop gets the doorbell: one was busy
     unsigned int vain           # how often in a row it has looked for nothing
     bint heard                  # the last notification came with a ring
     int credit                  # rings of other users that may yet bring nothing

@@ -100,7 +100,8 @@ cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil:
         take_bell(core)
     elif (
         core.bell >= 0 and not core.stopping and core.sleepers == 0 and core.vain < MOST_VAIN
-        and now_ns() >= core.deaf_until and arm(loop, core.bell) and core.listener is NULL
+        and now_ns() >= max(core.deaf_until, core.lend_after)
+        and arm(loop, core.bell) and core.listener is NULL
     ):
         retain_waker(loop)
         core.listener = loop

@@ -49,6 +49,7 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
     if core.listener != loop or core.stopping:
         pthread_mutex_unlock(&core.lock)
         return
+    core.answers += 1
     heed(core)
     until = core.rung_until
     core.attended = True

@@ -34,6 +34,10 @@ cdef enum:
     QUARANTINE_NAP = 100_000_000
     # So many messages between two looks do not fill a peer's queue, which takes 256 of UCX's.
     FEW = 64
+    # How long a loop that has the doorbell may take to hear it; and how long it does not get it
+    # again where that was not enough.
+    UNHEARD = 500_000
+    BUSY = 1_000_000_000
     # How long a message may wait for a peer that is slow to connect, where nobody else looks.
     DELIVERY = 10_000_000_000
 
@@ -91,11 +95,28 @@ cdef void _sleep(Core* core, int64_t until) noexcept nogil:
     if sources[1].revents:
         heed(core)
     elif core.listener is not NULL and not core.attended:
-        # It was rung, and the loop that has it is busy.
-        count = core.rings
+        _look_after(core)
+
+
+cdef void _look_after(Core* core) noexcept nogil:
+    """See that the loop that has the doorbell hears it. Lock held."""
+    cdef pollfd bell
+    cdef timespec none
+    bell.fd = core.bell
+    bell.events = POLLIN
+    bell.revents = 0
+    none.tv_sec = none.tv_nsec = 0
+    ppoll(&bell, 1, &none, NULL)
+    if not bell.revents:
+        core.unheard = False
+    elif not core.unheard or core.answered != core.answers:
+        core.unheard = True  # perhaps only just now
+        core.answered = core.answers
+    else:
+        core.unheard = False
+        core.lend_after = now_ns() + BUSY
+        take_bell(core)
         heed(core)
-        if core.rings != count:
-            take_bell(core)
 
 
 cdef void nap(Core* core) noexcept nogil:
@@ -117,6 +138,9 @@ cdef void nap(Core* core) noexcept nogil:
         return
     if core.listener is not NULL and core.listener.waits == 0 and idle > LINGER:
         take_bell(core)
+    if core.unheard and core.listener is not NULL:
+        _sleep(core, now + UNHEARD)
+        return
     if core.waiting and not core.stopping:
         if core.passive_count == 0 and now < core.looked_until:
             length = core.looked_until - now

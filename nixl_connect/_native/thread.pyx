@@ -67,7 +67,7 @@ cdef enum:
 
 
 cdef void _poll_messenger(Core* core) noexcept nogil:
-    """Let messages leave that wait for a connection, or for a slow peer."""
+    """Let messages leave that wait for a connection, or for a slow peer. `hearing` held."""
     cdef int64_t now = now_ns()
     if now < peek_time(&core.errands_until) or now >= core.last_errand + ERRANDS:
         core.last_errand = now
@@ -75,13 +75,14 @@ cdef void _poll_messenger(Core* core) noexcept nogil:
         core.nixl.notif_map_clear(core.notifications)  # nobody has its address
 
 
-cdef void _poll_notifications(Core* core) noexcept nogil:
-    """Take what has come, unless an event loop does."""
+cdef void _poll_network(Core* core) noexcept nogil:
+    """Take what has come, and let leave what goes; not while an event loop listens."""
     if peek_int(&core.onlookers):
         pthread_mutex_lock(&core.hearing)
     elif pthread_mutex_trylock(&core.hearing):
         return
     poll_notifications(core)
+    _poll_messenger(core)
     pthread_mutex_unlock(&core.hearing)
 
 
@@ -228,8 +229,7 @@ cdef void* _run(void* argument) noexcept nogil:
         due = patient or _is_due(core)
         pthread_mutex_unlock(&core.lock)
         # Whether or not somebody listens: this is also what answers peers.
-        _poll_notifications(core)
-        _poll_messenger(core)
+        _poll_network(core)
         if due:
             _poll_transfers(core, patient)
         _check_deadlines(core)
@@ -247,8 +247,7 @@ cdef void* _run(void* argument) noexcept nogil:
         for _ in range((last - now_ns()) // TURN):
             usleep(TURN // 1000)
             core.errands_until = INT64_MAX
-            _poll_notifications(core)  # NIXL before 1.5 sends no sooner
-            _poll_messenger(core)
+            _poll_network(core)  # NIXL before 1.5 sends no sooner
         pthread_mutex_lock(&core.lock)
     pthread_cond_broadcast(&core.ended)
     pthread_cond_signal(&core.garbage)

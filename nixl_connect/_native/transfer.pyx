@@ -68,7 +68,7 @@ from nixl_connect._native.status cimport (
 
 cdef enum:
     # After this many nanoseconds a peer that was rung may have stopped to look.
-    AGAIN = 100_000
+    AGAIN = 150_000
     # How long a message may wait, where a peer is slow to take it, for somebody to look.
     ERRAND = 2_000_000
     # How long a peer that was there is taken to be there, in nanoseconds: a program that takes its
