@@ -330,6 +330,8 @@ cdef class Reactor:
             "waiting": seen.waiting,
             "rings": seen.rings,
             "rings_ignored": seen.ignored,
+            "answers": seen.answers,
+            "lent": seen.listener is not NULL,
             "notifications": seen.notified,
             "notifications_unmatched": seen.unmatched,
             "held": peek_count(&self.core.held),
