@@ -64,7 +64,7 @@ cdef struct Core:
     uint64_t answers            # how often it has been up
     uint64_t answered           # what that was when it was last found not to have heard a ring
     bint unheard                # which may still be so
-    int64_t lend_after          # until then no loop gets the doorbell: one was busy
+    int64_t lend_after          # until then no loop gets the doorbell
     unsigned int vain           # how often in a row it has looked for nothing
     bint heard                  # the last notification came with a ring
     int credit                  # rings of other users that may yet bring nothing
@@ -99,6 +99,7 @@ cdef void leave_table(Core* core, Record* record) noexcept nogil
 cdef void poke(Core* core) noexcept nogil
 cdef bint is_there(Core* core, Address bell) noexcept nogil
 cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil
+cdef void withhold_bell(Core* core) noexcept nogil
 cdef void take_bell(Core* core) noexcept nogil
 cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil
 cdef Waiter* forget_wait(Core* core, Record* record, uint64_t token) noexcept nogil

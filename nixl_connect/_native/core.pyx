@@ -34,8 +34,8 @@ from nixl_connect._native.status cimport advance, is_final, read_status
 from nixl_connect._native.waker cimport Waiter, WakerState, arm, release_waker, retain_waker, wake
 
 cdef enum:
-    # A loop that has been woken so often in a row for nothing leaves the doorbell to the thread.
-    MOST_VAIN = 4
+    # How long (nanoseconds) no loop gets the doorbell where one was busy, or rung for nothing.
+    WITHHELD = 1_000_000_000
 
 
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
@@ -99,12 +99,19 @@ cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil:
     if core.listener is not NULL and core.listener != loop:
         take_bell(core)
     elif (
-        core.bell >= 0 and not core.stopping and core.sleepers == 0 and core.vain < MOST_VAIN
+        core.bell >= 0 and not core.stopping and core.sleepers == 0
         and now_ns() >= max(core.deaf_until, core.lend_after)
         and arm(loop, core.bell) and core.listener is NULL
     ):
         retain_waker(loop)
         core.listener = loop
+
+
+cdef void withhold_bell(Core* core) noexcept nogil:
+    """Have the thread listen for the doorbell, and no loop for a while."""
+    core.vain = 0
+    core.lend_after = now_ns() + WITHHELD
+    take_bell(core)
 
 
 cdef void take_bell(Core* core) noexcept nogil:

@@ -13,7 +13,7 @@ Blocking waits, and a second loop, leave it to the thread too.
 from libc.stdint cimport int64_t
 
 from nixl_connect._native.agent cimport Agent
-from nixl_connect._native.core cimport lend_bell, take_bell
+from nixl_connect._native.core cimport lend_bell, take_bell, withhold_bell
 from nixl_connect._native.nap cimport heed
 from nixl_connect._native.notifications cimport poll_notifications
 from nixl_connect._native.atomic cimport peek_int
@@ -25,6 +25,10 @@ from nixl_connect._native.posix cimport (
     relax,
 )
 from nixl_connect._native.waker cimport WakerState, is_ready, watch
+
+cdef enum:
+    # A loop that has been rung so often in a row for nothing leaves the doorbell to the thread.
+    MOST_VAIN = 4
 
 
 cdef void _listen(Core* core, WakerState* loop, int64_t until) noexcept nogil:
@@ -67,6 +71,8 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
             core.rung_until = 0
     else:
         core.vain += 1
+        if core.vain == MOST_VAIN:
+            withhold_bell(core)
     if core.listener == loop:
         lend_bell(core, loop)
         # Where the loop does not hear it, and for what others have announced, there is the thread.

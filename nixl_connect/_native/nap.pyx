@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.bell cimport NOBODY, OWN, Rung, was_rung
-from nixl_connect._native.core cimport HEARD_NAP, take_bell
+from nixl_connect._native.core cimport HEARD_NAP, take_bell, withhold_bell
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -34,10 +34,8 @@ cdef enum:
     QUARANTINE_NAP = 100_000_000
     # So many messages between two looks do not fill a peer's queue, which takes 256 of UCX's.
     FEW = 64
-    # How long a loop that has the doorbell may take to hear it; and how long it does not get it
-    # again where that was not enough.
+    # How long a loop that has the doorbell may take to hear it.
     UNHEARD = 500_000
-    BUSY = 1_000_000_000
     # How long a message may wait for a peer that is slow to connect, where nobody else looks.
     DELIVERY = 10_000_000_000
 
@@ -114,8 +112,7 @@ cdef void _look_after(Core* core) noexcept nogil:
         core.answered = core.answers
     else:
         core.unheard = False
-        core.lend_after = now_ns() + BUSY
-        take_bell(core)
+        withhold_bell(core)
         heed(core)
 
 

@@ -1,7 +1,8 @@
 """The completion thread: one per connection. It polls NIXL for all who do not do so themselves.
 
-It takes notifications, looks at the transfers in flight, posts those that were too large for their caller's thread, and keeps deadlines. When an operation
-ends it hands the waits to their wakers and the record to a list, from which Python collects.
+It takes notifications, looks at the transfers in flight, posts those that were too large for their
+caller's thread, and keeps deadlines. When an operation ends it hands the waits to their wakers and
+the record to a list, from which Python collects.
 """
 
 from libc.errno cimport ENOMEM, errno
