@@ -193,10 +193,8 @@ _COPY = (
 )
 _DRIFT = "The machine, which is shared: nothing in the library makes later operations dearer."
 _TOLD = (
-    "Creating and reading together take no more than with NIXL's Python API. What is behind is "
-    "`told`, to a side that sleeps: its completion thread is woken by the doorbell, and wakes the "
-    "event loop, which runs the task in its next turn. A side that spins needs none of that, and a "
-    "C program whose sides sleep (`sleeping 8` below) has no second thread and no loop."
+    "Two processes share two processors with what else runs there: record 35 has how a side that "
+    "sleeps is woken."
 )
 _TABLE = "Rows are read, checked and written once each; the rest is NIXL's work for each of them."
 
