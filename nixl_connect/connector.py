@@ -24,6 +24,7 @@ from nixl_connect.engine.statistics import (
 from nixl_connect.errors import ClosedError
 from nixl_connect.operations.active import ActiveOperation, ReadOperation, WriteOperation
 from nixl_connect.operations.base import AbstractOperation, Descriptors
+from nixl_connect.operations.parts import Parts
 from nixl_connect.operations.passive import ReadableOperation, WritableOperation
 from nixl_connect.operations.prepared import PreparedRead, PreparedTransfer, PreparedWrite
 from nixl_connect.permit import PATIENT, Permit, interruption
@@ -139,7 +140,11 @@ class Connector(Opener):
     # --- operations ---------------------------------------------------------------------------
 
     async def create_readable(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
+        self,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+        transfers: int | None = 1,
     ) -> ReadableOperation:
         """Let a peer read memory.
 
@@ -149,6 +154,10 @@ class Connector(Opener):
             The memory, which must all be of one kind.
         timeout : float, optional
             Seconds after which the operation fails; by default the connector's `timeout`.
+        transfers : int, optional
+            How many transfers complete the operation. With more than 1, its metadata may be used so
+            often, by as many peers, or repeatedly by one; what fails does not count. With None it
+            may be used until `finish`, and there is no deadline unless one is given.
 
         Returns
         -------
@@ -161,7 +170,8 @@ class Connector(Opener):
             `local_descriptors` is not a `Descriptor`, `Blocks` or a sequence of these. Also a
             TypeError.
         ArgumentError
-            `local_descriptors` is empty, too long, or mixes kinds of memory. Also a ValueError.
+            `local_descriptors` is empty, too long, or mixes kinds of memory; or `transfers` is less
+            than 1. Also a ValueError.
         RegistrationError
             NIXL refuses to register the memory. Also a RuntimeError.
         CudaError
@@ -171,14 +181,18 @@ class Connector(Opener):
         """
         connection = self._live or await self._create_connection()
         operation = ReadableOperation(
-            connection, local_descriptors, timeout=timeout, _patient=False
+            connection, local_descriptors, timeout=timeout, transfers=transfers, _patient=False
         )
         if operation._native is None:
             await self._begin(operation)
         return operation
 
     async def create_writable(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
+        self,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+        transfers: int | None = 1,
     ) -> WritableOperation:
         """Let a peer write to memory.
 
@@ -188,6 +202,10 @@ class Connector(Opener):
             The memory, which must all be of one kind and not read-only.
         timeout : float, optional
             Seconds after which the operation fails; by default the connector's `timeout`.
+        transfers : int, optional
+            How many transfers complete the operation. With more than 1, its metadata may be used so
+            often, by as many peers, or repeatedly by one; what fails does not count. With None it
+            may be used until `finish`, and there is no deadline unless one is given.
 
         Returns
         -------
@@ -201,7 +219,7 @@ class Connector(Opener):
             TypeError.
         ArgumentError
             `local_descriptors` is empty, too long, mixes kinds of memory, or contains read-only
-            memory or the same bytes twice. Also a ValueError.
+            memory or the same bytes twice; or `transfers` is less than 1. Also a ValueError.
         RegistrationError
             NIXL refuses to register the memory. Also a RuntimeError.
         CudaError
@@ -211,7 +229,7 @@ class Connector(Opener):
         """
         connection = self._live or await self._create_connection()
         operation = WritableOperation(
-            connection, local_descriptors, timeout=timeout, _patient=False
+            connection, local_descriptors, timeout=timeout, transfers=transfers, _patient=False
         )
         if operation._native is None:
             await self._begin(operation)
@@ -223,6 +241,7 @@ class Connector(Opener):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> ReadOperation:
         """Begin reading a peer's memory. The transfer has started when this returns.
 
@@ -234,6 +253,9 @@ class Connector(Opener):
             Where to put the data: as many descriptors as the peer has, of the same sizes.
         timeout : float, optional
             Seconds after which the operation fails; by default the connector's `timeout`.
+        parts : sequence of int or of (int, int, int), optional
+            Parts of the peer's memory, one for each local descriptor: indices of its descriptors,
+            or (index, offset, length) with bytes within one. By default all of it, in order.
 
         Raises
         ------
@@ -246,9 +268,9 @@ class Connector(Opener):
         ArgumentTypeError
             An argument is of the wrong type. Also a TypeError.
         ArgumentError
-            The descriptors do not match the peer's, cannot receive data, or overlap: two that are
-            written, or one that is written with one of this process that is read. Also a
-            ValueError.
+            The descriptors do not match the peer's or `parts`, cannot receive data, or overlap: two
+            that are written, or one that is written with one of this process that is read; or
+            `parts` are empty, out of range or overlap. Also a ValueError.
         CudaError
             Work on a descriptor's stream failed. Also a RuntimeError.
         TransferError
@@ -256,7 +278,12 @@ class Connector(Opener):
         """
         connection = self._live or await self._create_connection()
         operation = ReadOperation(
-            connection, remote_metadata, local_descriptors, timeout=timeout, _patient=False
+            connection,
+            remote_metadata,
+            local_descriptors,
+            timeout=timeout,
+            parts=parts,
+            _patient=False,
         )
         if operation._native is None:
             await self._begin(operation)
@@ -268,6 +295,7 @@ class Connector(Opener):
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> WriteOperation:
         """Begin writing to a peer's memory. The transfer has started when this returns.
 
@@ -279,6 +307,8 @@ class Connector(Opener):
             Metadata of the peer's writable operation.
         timeout : float, optional
             Seconds after which the operation fails; by default the connector's `timeout`.
+        parts : sequence of int or of (int, int, int), optional
+            As for `begin_read`.
 
         Raises
         ------
@@ -289,7 +319,12 @@ class Connector(Opener):
         """
         connection = self._live or await self._create_connection()
         operation = WriteOperation(
-            connection, local_descriptors, remote_metadata, timeout=timeout, _patient=False
+            connection,
+            local_descriptors,
+            remote_metadata,
+            timeout=timeout,
+            parts=parts,
+            _patient=False,
         )
         if operation._native is None:
             await self._begin(operation)
@@ -301,6 +336,7 @@ class Connector(Opener):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> PreparedRead:
         """Prepare a repeatable read of a peer's memory.
 
@@ -313,6 +349,8 @@ class Connector(Opener):
             Where to put the data: as many descriptors as the peer has, of the same sizes.
         timeout : float, optional
             Seconds after which each transfer fails; by default the connector's `timeout`.
+        parts : sequence of int or of (int, int, int), optional
+            As for `begin_read`.
 
         Raises
         ------
@@ -325,7 +363,12 @@ class Connector(Opener):
         return await self._prepared(
             PreparedRead,
             ReadOperation(
-                connection, remote_metadata, local_descriptors, timeout=timeout, _begin=False
+                connection,
+                remote_metadata,
+                local_descriptors,
+                timeout=timeout,
+                parts=parts,
+                _begin=False,
             ),
         )
 
@@ -335,6 +378,7 @@ class Connector(Opener):
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> PreparedWrite:
         """Prepare a repeatable write to a peer's memory.
 
@@ -344,25 +388,42 @@ class Connector(Opener):
         return await self._prepared(
             PreparedWrite,
             WriteOperation(
-                connection, local_descriptors, remote_metadata, timeout=timeout, _begin=False
+                connection,
+                local_descriptors,
+                remote_metadata,
+                timeout=timeout,
+                parts=parts,
+                _begin=False,
             ),
         )
 
     # --- the same, blocking -------------------------------------------------------------------
 
     def create_readable_blocking(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
+        self,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+        transfers: int | None = 1,
     ) -> ReadableOperation:
         """Let a peer read memory: the blocking form of `create_readable`."""
         connection = self._live or self._open()
-        return ReadableOperation(connection, local_descriptors, timeout=timeout)
+        return ReadableOperation(
+            connection, local_descriptors, timeout=timeout, transfers=transfers
+        )
 
     def create_writable_blocking(
-        self, local_descriptors: Descriptors, *, timeout: float | None = None
+        self,
+        local_descriptors: Descriptors,
+        *,
+        timeout: float | None = None,
+        transfers: int | None = 1,
     ) -> WritableOperation:
         """Let a peer write to memory: the blocking form of `create_writable`."""
         connection = self._live or self._open()
-        return WritableOperation(connection, local_descriptors, timeout=timeout)
+        return WritableOperation(
+            connection, local_descriptors, timeout=timeout, transfers=transfers
+        )
 
     def begin_read_blocking(
         self,
@@ -370,10 +431,13 @@ class Connector(Opener):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> ReadOperation:
         """Begin reading a peer's memory: the blocking form of `begin_read`."""
         connection = self._live or self._open()
-        return ReadOperation(connection, remote_metadata, local_descriptors, timeout=timeout)
+        return ReadOperation(
+            connection, remote_metadata, local_descriptors, timeout=timeout, parts=parts
+        )
 
     def begin_write_blocking(
         self,
@@ -381,10 +445,13 @@ class Connector(Opener):
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> WriteOperation:
         """Begin writing to a peer's memory: the blocking form of `begin_write`."""
         connection = self._live or self._open()
-        return WriteOperation(connection, local_descriptors, remote_metadata, timeout=timeout)
+        return WriteOperation(
+            connection, local_descriptors, remote_metadata, timeout=timeout, parts=parts
+        )
 
     def prepare_read_blocking(
         self,
@@ -392,6 +459,7 @@ class Connector(Opener):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> PreparedRead:
         """Prepare a read: the blocking form of `prepare_read`."""
         return PreparedRead(
@@ -400,6 +468,7 @@ class Connector(Opener):
                 remote_metadata,
                 local_descriptors,
                 timeout=timeout,
+                parts=parts,
                 _begin=False,
             ),
             self._beginnings,
@@ -412,6 +481,7 @@ class Connector(Opener):
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
     ) -> PreparedWrite:
         """Prepare a write: the blocking form of `prepare_write`."""
         return PreparedWrite(
@@ -420,6 +490,7 @@ class Connector(Opener):
                 local_descriptors,
                 remote_metadata,
                 timeout=timeout,
+                parts=parts,
                 _begin=False,
             ),
             self._beginnings,

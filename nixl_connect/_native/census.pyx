@@ -63,7 +63,8 @@ cdef void note(Census* census, Record* record, int status) noexcept nogil:
         while bucket < BUCKETS - 1 and us > 1ULL << bucket:
             bucket += 1
         tally.complete += 1
-        tally.nbytes += record.nbytes
+        if record.transfers == 1:
+            tally.nbytes += record.nbytes  # else each of them has been counted
         tally.ns += ns
         tally.durations[bucket] += 1
     elif status == CANCELLED:
@@ -95,6 +96,9 @@ cdef tuple _describe(Record* record):
         read_status(&record.status),
         record.nbytes,
         record.exposed,
+        record.transfers,
+        record.done,
+        record.failed,
         record.begun / 1e9,
         float("inf") if record.deadline == INT64_MAX else record.deadline / 1e9,
         "" if record.peer is NULL else name_of(record.peer).decode("utf-8", "replace"),

@@ -103,4 +103,5 @@ cdef void withhold_bell(Core* core) noexcept nogil
 cdef void take_bell(Core* core) noexcept nogil
 cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil
 cdef Waiter* forget_wait(Core* core, Record* record, uint64_t token) noexcept nogil
+cdef bint finish_passive(Core* core, Record* record) noexcept nogil
 cdef bint retain_passive(Core* core, Record* record) noexcept nogil

@@ -29,8 +29,8 @@ from nixl_connect._native.posix cimport (
     pthread_mutex_unlock,
     write,
 )
-from nixl_connect._native.record cimport STAGE_CLEAN, retain_record
-from nixl_connect._native.status cimport advance, is_final, read_status
+from nixl_connect._native.record cimport REASON_NONE, STAGE_CLEAN, retain_record
+from nixl_connect._native.status cimport COMPLETE, advance, is_final, read_status
 from nixl_connect._native.waker cimport Waiter, WakerState, arm, release_waker, retain_waker, wake
 
 cdef enum:
@@ -241,6 +241,20 @@ cdef void leave_table(Core* core, Record* record) noexcept nogil:
     else:
         take_out(core, record)
         retire(core, record, STAGE_CLEAN)
+
+
+cdef bint finish_passive(Core* core, Record* record) noexcept nogil:
+    """End an operation as complete, because its owner says so; whether this call did.
+
+    Lock not held.
+    """
+    cdef bint ended
+    pthread_mutex_lock(&core.lock)
+    ended = finish(core, record, COMPLETE, REASON_NONE, 0)
+    if ended:
+        leave_table(core, record)
+    pthread_mutex_unlock(&core.lock)
+    return ended
 
 
 cdef bint retain_passive(Core* core, Record* record) noexcept nogil:

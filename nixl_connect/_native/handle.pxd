@@ -1,5 +1,7 @@
 """What a program holds of an operation, as far as it is native."""
 
+from libc.stdint cimport uint64_t
+
 from nixl_connect._native.hold cimport Hold
 from nixl_connect._native.operation cimport Operation
 from nixl_connect._native.ordinary cimport Ordinary
@@ -18,6 +20,7 @@ cdef class Handle:
 
 cdef class Offer(Handle):
     cdef bint written
+    cdef readonly uint64_t _transfers
     cdef public Hold _hold
     cdef public str _notification_key
     cdef public bytes _stream

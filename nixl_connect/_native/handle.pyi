@@ -56,12 +56,15 @@ class Offer(Handle):
         What has registered its memory; None until it has begun.
     _notification_key : str
         What a peer notifies it with.
+    _transfers : int
+        How many transfers complete it; 0 where only its owner does.
     _stream : bytes or None
         NIXL's metadata of its memory, as a zlib stream; None until somebody asks.
     _told, _told_in_hex : object or None
         What peers are told of it; None until somebody asks.
     """
 
+    _transfers: Final[int]
     _hold: Hold | None
     _notification_key: str
     _stream: bytes | None
@@ -69,7 +72,12 @@ class Offer(Handle):
     _told_in_hex: object
 
     def _make(
-        self, connection: object, given: object, timeout: float | None, written: bool
+        self,
+        connection: object,
+        given: object,
+        timeout: float | None,
+        written: bool,
+        transfers: int,
     ) -> bool:
         """Take what a program gives, and begin if that takes no time; return whether it has begun.
 
@@ -83,6 +91,8 @@ class Offer(Handle):
             Seconds after which it fails, as `seconds` returns them; by default the connector's.
         written : bool
             Whether the peer writes; else it reads.
+        transfers : int
+            How many transfers complete it; 0 where only its owner does.
 
         Raises
         ------
@@ -124,6 +134,7 @@ class Transfer(Handle):
         timeout: float | None,
         kind: int,
         start: bool,
+        whole: bool,
     ) -> bool:
         """Take what a program gives, and begin if that takes no time; return whether it has begun.
 
@@ -141,6 +152,8 @@ class Transfer(Handle):
             NIXL's: 0 to read, 1 to write.
         start : bool
             Whether to begin.
+        whole : bool
+            Whether it is about all that the metadata describes.
 
         Raises
         ------

@@ -16,8 +16,12 @@ from nixl_connect._native.text cimport describe, text_of
 
 from os import urandom
 
+from nixl_connect._native.used import MANY
+
 cdef enum:
     KEY_BYTES = 16
+
+_MANY = MANY.decode()
 
 
 @cython.auto_pickle(False)
@@ -84,6 +88,8 @@ cdef class Offer(Handle):
         What has registered its memory; None until it has begun.
     _notification_key : str
         What a peer notifies it with.
+    _transfers : int
+        How many transfers complete it; 0 where only its owner does.
     _stream : bytes or None
         NIXL's metadata of its memory, as a zlib stream; None until somebody asks.
     _told, _told_in_hex : object or None
@@ -91,7 +97,8 @@ cdef class Offer(Handle):
     """
 
     def _make(
-        self, connection: object, given: object, timeout: float | None, bint written
+        self, connection: object, given: object, timeout: float | None, bint written,
+        uint64_t transfers
     ) -> bool:
         """Take what a program gives, and begin if that takes no time; return whether it has begun.
 
@@ -105,6 +112,8 @@ cdef class Offer(Handle):
             Seconds after which it fails, as `seconds` returns them; by default the connector's.
         written : bool
             Whether the peer writes; else it reads.
+        transfers : int
+            How many transfers complete it; 0 where only its owner does.
 
         Raises
         ------
@@ -112,7 +121,10 @@ cdef class Offer(Handle):
             NIXL refuses to register the memory.
         """
         self.take(connection, given, timeout, written)
+        self._transfers = transfers
         self._notification_key = urandom(KEY_BYTES).hex()
+        if transfers != 1:
+            self._notification_key += _MANY
         self.written = written
         return not have_streams(self._descriptors) and self.begin()
 
@@ -121,7 +133,8 @@ cdef class Offer(Handle):
         if self.ordinary.sealed:
             return False  # the seal comes between
         native = self.ordinary.offer(
-            self._local, self._notification_key.encode("ascii"), self._timeout, self.written
+            self._local, self._notification_key.encode("ascii"), self._timeout, self.written,
+            self._transfers
         )
         if native is None:
             return False
@@ -185,7 +198,7 @@ cdef class Transfer(Handle):
 
     def _make(
         self, connection: object, metadata: object, given: object, timeout: float | None,
-        int kind, bint start
+        int kind, bint start, bint whole
     ) -> bool:
         """Take what a program gives, and begin if that takes no time; return whether it has begun.
 
@@ -203,6 +216,8 @@ cdef class Transfer(Handle):
             NIXL's: 0 to read, 1 to write.
         start : bool
             Whether to begin.
+        whole : bool
+            Whether it is about all that the metadata describes.
 
         Raises
         ------
@@ -211,7 +226,7 @@ cdef class Transfer(Handle):
         """
         cdef Plan plan = None
         self.take(connection, given, timeout, kind == 0)
-        if not self.ordinary.sealed:
+        if whole and not self.ordinary.sealed:
             plan = self.ordinary.plan(kind, metadata, self._local, self._timeout)
         self._plan = self._checked(metadata) if plan is None else plan
         return start and not have_streams(self._descriptors) and self.begin()

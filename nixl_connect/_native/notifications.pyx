@@ -15,7 +15,7 @@ from nixl_connect._native.record cimport (
     STAGE_CLEAN,
     Record,
 )
-from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED
+from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, is_final, read_status
 from nixl_connect._native.transfer cimport (
     BROKEN_PREFIX,
     BROKEN_PREFIX_SIZE,
@@ -24,6 +24,25 @@ from nixl_connect._native.transfer cimport (
     FAILED_PREFIX,
     FAILED_PREFIX_SIZE,
 )
+
+
+cdef void _count(Core* core, Record* record, int status, bint broken) noexcept nogil:
+    """Count one of several transfers with the same memory; the last ends it. Lock held."""
+    if is_final(read_status(&record.status)):
+        return  # it is in quarantine, and others may touch it still
+    if status == COMPLETE:
+        record.done += 1
+        core.census.tallies[record.kind].nbytes += record.nbytes
+        if record.done == record.transfers:
+            finish(core, record, COMPLETE, REASON_NONE, 0)
+            if record.tainted:
+                leave_table(core, record)
+            else:
+                take_out(core, record)
+                retire(core, record, STAGE_CLEAN)  # all have finished with the memory
+    else:
+        record.failed += 1
+        record.tainted = record.tainted or broken
 
 
 cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
@@ -62,7 +81,9 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
         core.credit = MOST_RINGS
         if not core.several:
             core.rung_until = min(core.rung_until, core.last_activity + AFTER)
-        if not broken:
+        if record.transfers != 1:
+            _count(core, record, status, broken)
+        elif not broken:
             take_out(core, record)
             finish(core, record, status, reason, 0)
             retire(core, record, STAGE_CLEAN)  # the peer has finished with the memory

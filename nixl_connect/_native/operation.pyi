@@ -100,6 +100,16 @@ class Operation:
     def cancel(self) -> bool:
         """Cancel, unless it has ended; return whether this call did."""
 
+    def finish(self) -> bool:
+        """End a passive operation as complete, unless it has ended; return whether this call did.
+
+        Peers that know its memory may still touch it.
+        """
+
+    @property
+    def transfers(self) -> tuple[int, int]:
+        """How many transfers with its memory have completed, and how many not, where it counts."""
+
     def glance(self, budget: float) -> bool:
         """Return whether it has ended, after a moment where that says something: see `wait`.
 

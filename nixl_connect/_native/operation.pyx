@@ -15,6 +15,7 @@ from nixl_connect._native.atomic cimport peek_int, peek_time
 from nixl_connect._native.core cimport (
     Core,
     await_end,
+    finish_passive,
     forget_wait,
     retain_passive,
     take_bell,
@@ -294,6 +295,27 @@ cdef class Operation:
         if self.generation != fork_generation():
             raise AgentForkedError
         return cancel(self.core, self.record, REASON_LOCAL)
+
+    def finish(self) -> bool:
+        """End a passive operation as complete, unless it has ended; return whether this call did.
+
+        Peers that know its memory may still touch it.
+        """
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        return finish_passive(self.core, self.record)
+
+    @property
+    def transfers(self) -> tuple[int, int]:
+        """How many transfers with its memory have completed, and how many not, where it counts."""
+        cdef uint64_t done
+        cdef uint64_t failed
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        pthread_mutex_lock(&self.core.lock)
+        done, failed = self.record.done, self.record.failed
+        pthread_mutex_unlock(&self.core.lock)
+        return done, failed
 
     def glance(self, double budget) -> bool:
         """Return whether it has ended, after a moment where that says something: see `wait`.

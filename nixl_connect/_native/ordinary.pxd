@@ -40,7 +40,9 @@ cdef class Ordinary:
     cdef object is_debugging
     cdef object report
     cdef bint is_free(self) except -1
-    cdef Operation offer(self, Local local, bytes key, double timeout, bint writable)
+    cdef Operation offer(
+        self, Local local, bytes key, double timeout, bint writable, uint64_t transfers
+    )
     cdef tuple plainly(self, str text)
     cpdef tuple described(self, str text)
     cdef Plan plan(self, int kind, object metadata, Local local, double timeout)

@@ -146,7 +146,9 @@ cdef class Ordinary:
             and not self.agent.keeps_busy()
         )
 
-    cdef Operation offer(self, Local local, bytes key, double timeout, bint writable):
+    cdef Operation offer(
+        self, Local local, bytes key, double timeout, bint writable, uint64_t transfers
+    ):
         """Register memory, and wait for a peer's notification that it has been read or written.
 
         Parameters
@@ -159,6 +161,8 @@ cdef class Ordinary:
             Seconds after which the operation fails; infinity for never.
         writable : bool
             Whether the peer writes; else it reads.
+        transfers : int
+            As for `Reactor.passive`.
 
         Returns
         -------
@@ -183,7 +187,7 @@ cdef class Ordinary:
             hold.acquire(local.registered, local.mem_type, local._memory, False)
         except _UNUSUAL:
             return None
-        operation = self.reactor.passive(key, self.quarantine, writable, hold)
+        operation = self.reactor.passive(key, self.quarantine, writable, hold, transfers)
         if not operation.listen(timeout):
             return None
         if self.registry.debugging:

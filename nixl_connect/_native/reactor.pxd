@@ -14,7 +14,9 @@ cdef class Reactor:
     cdef int generation
     cdef uint64_t last_id
     cdef bint stopped
-    cpdef Operation passive(self, bytes key, double quarantine, bint writable, Hold hold)
+    cpdef Operation passive(
+        self, bytes key, double quarantine, bint writable, Hold hold, uint64_t transfers
+    )
     cpdef Operation active(
         self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double quarantine,
         Hold hold

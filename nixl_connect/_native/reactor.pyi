@@ -26,7 +26,9 @@ class Reactor:
     def __new__(
         cls, agent: Agent, messenger: Agent, identity: bytes, idle_interval: float
     ) -> Reactor: ...
-    def passive(self, key: bytes, quarantine: float, writable: bool, hold: Hold) -> Operation:
+    def passive(
+        self, key: bytes, quarantine: float, writable: bool, hold: Hold, transfers: int
+    ) -> Operation:
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
         Parameters
@@ -39,6 +41,8 @@ class Reactor:
             Whether the peer writes; else it reads.
         hold : Hold
             What it holds.
+        transfers : int
+            How many notifications end it: 1, more, or 0 where only its owner does.
         """
 
     def active(
@@ -169,10 +173,11 @@ class Reactor:
 
     def operations(
         self, before: float, most: int
-    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+    ) -> list[tuple[int, int, int, int, bool, int, int, int, float, float, str]]:
         """Return the `most` oldest operations that began before a monotonic time, in order.
 
-        Each is (id, kind, status, bytes, whether metadata was handed out, when it began, its
-        deadline, the peer's name). One whose status is final is being drained, if it is active, or
+        Each is (id, kind, status, bytes, whether metadata was handed out, how many transfers
+        complete it, how many have completed, how many failed, when it began, its deadline, the
+        peer's name). One whose status is final is being drained, if it is active, or
         in quarantine until its deadline.
         """

@@ -107,7 +107,9 @@ cdef class Reactor:
         if _is_over(self.core):
             free_core(self.core)
 
-    cpdef Operation passive(self, bytes key, double quarantine, bint writable, Hold hold):
+    cpdef Operation passive(
+        self, bytes key, double quarantine, bint writable, Hold hold, uint64_t transfers
+    ):
         """Make an operation that a notification of `key` will end; `Operation.listen` starts it.
 
         Parameters
@@ -120,8 +122,11 @@ cdef class Reactor:
             Whether the peer writes; else it reads.
         hold : Hold
             What it holds.
+        transfers : int
+            How many notifications end it: 1, more, or 0 where only its owner does.
         """
         cdef Operation operation = self._operation(key, hold)
+        operation.record.transfers = transfers
         operation.record.kind = WRITABLE if writable else READABLE
         operation.record.nbytes = hold.nbytes
         operation.record.quarantine = <int64_t>(quarantine * 1e9)
@@ -364,11 +369,12 @@ cdef class Reactor:
 
     def operations(
         self, before: float, most: int
-    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+    ) -> list[tuple[int, int, int, int, bool, int, int, int, float, float, str]]:
         """Return the `most` oldest operations that began before a monotonic time, in order.
 
-        Each is (id, kind, status, bytes, whether metadata was handed out, when it began, its
-        deadline, the peer's name). One whose status is final is being drained, if it is active, or
+        Each is (id, kind, status, bytes, whether metadata was handed out, how many transfers
+        complete it, how many have completed, how many failed, when it began, its deadline, the
+        peer's name). One whose status is final is being drained, if it is active, or
         in quarantine until its deadline.
         """
         if self.generation != fork_generation():

@@ -85,6 +85,10 @@ cdef struct Record:
     Part[2] parts               # active: MOST_PARTS, of which there are
     int part_count
     int unfinished              # atomic: those that lanes have yet to do with
+    uint64_t transfers          # passive: so many complete it; 0 where only its owner does
+    uint64_t done               # how many have; the next two, too, where it is not 1
+    uint64_t failed             # how many failed or were cancelled
+    bint tainted                # one of those may still go on
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine
     Waiter* waiters

@@ -34,6 +34,7 @@ cdef Record* new_record(uint64_t id, const char* key, size_t key_size) noexcept 
     record.refs = 1
     record.id = id
     record.deadline = INT64_MAX
+    record.transfers = 1
     return record
 
 

@@ -2,11 +2,13 @@
 """Which notification keys a connection has used: metadata serves one transfer."""
 
 MARK = b".s1."
+MANY = b".m"
 
 class UsedKeys:
     """The latest keys of passive operations of this package. Safe to call from any thread.
 
-    Keys of other forms are their makers' affair: some may serve more than once.
+    Keys of other forms may serve more than once: those of offers to many, whose first part ends
+    with MANY, and those that other makers choose.
 
     Each method is one step to all other threads: it holds the GIL from its beginning to its end.
     """

@@ -10,13 +10,16 @@ cdef enum:
 
 # What a seal begins with.
 MARK = b".s1."
+# What follows the digits of a key that may serve more than once, before a seal.
+MANY = b".m"
 
 
 @cython.no_gc  # bytes alone
 cdef class UsedKeys:
     """The latest keys of passive operations of this package. Safe to call from any thread.
 
-    Keys of other forms are their makers' affair: some may serve more than once.
+    Keys of other forms may serve more than once: those of offers to many, whose first part ends
+    with MANY, and those that other makers choose.
 
     Each method is one step to all other threads: it holds the GIL from its beginning to its end.
     """

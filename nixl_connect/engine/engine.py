@@ -274,6 +274,12 @@ class Engine:
         operation.cancel()
         self.collect()
 
+    def finish(self, operation: Operation) -> None:
+        """End a passive operation as complete, unless it has ended."""
+        self.refuse_after_fork()
+        operation.finish()
+        self.collect()
+
     # --- waiting ----------------------------------------------------------------------------
 
     def wait(self, operation: Operation, timeout: float | None) -> Coroutine[Any, Any, bool]:
@@ -361,7 +367,7 @@ class Engine:
 
     def operations(
         self, before: float, most: int
-    ) -> list[tuple[int, int, int, int, bool, float, float, str]]:
+    ) -> list[tuple[int, int, int, int, bool, int, int, int, float, float, str]]:
         """Return the oldest operations, begun before a monotonic time; see `Reactor.operations`."""
         self.refuse_after_fork()
         return self._reactor.operations(before, most)

@@ -175,7 +175,9 @@ class Starter:
         """Whether no call to NIXL has to wait for one that may take long."""
         return not self._reactor.is_copying and not self._agent.is_busy
 
-    def listen(self, hold: Hold, key: bytes, timeout: float, *, writable: bool) -> Operation:
+    def listen(
+        self, hold: Hold, key: bytes, timeout: float, *, writable: bool, transfers: int
+    ) -> Operation:
         """Wait for a peer's notification of `key`, and keep `hold` until no peer can touch it.
 
         Parameters
@@ -188,9 +190,11 @@ class Starter:
             Seconds after which the operation fails; infinity for never.
         writable : bool
             Whether the peer writes; else it reads.
+        transfers : int
+            How many transfers complete it; 0 where only its owner does.
         """
         with self._usable:
-            operation = self._reactor.passive(key, self._quarantine, writable, hold)
+            operation = self._reactor.passive(key, self._quarantine, writable, hold, transfers)
             if not operation.listen(timeout):
                 raise AgentClosedError
         if logger.isEnabledFor(logging.DEBUG):

@@ -53,12 +53,25 @@ class OperationReport(NamedTuple):
     peer: str
     """Name of the peer, if it is known."""
 
+    transfers: int | None
+    """How many transfers complete it: 1, or what `transfers` was when it was offered to many."""
+
+    transfers_done: int
+    """How many have completed, where it is offered to many."""
+
+    transfers_failed: int
+    """How many failed or were cancelled, where it is offered to many."""
+
     def __str__(self) -> str:
         peer = f", peer {self.peer!r}" if self.peer else ""
         left = "" if math.isinf(self.left) else f", {self.left:.1f} s left"
+        done = ""
+        if self.transfers != 1:
+            most = "any number" if self.transfers is None else self.transfers
+            done = f", {self.transfers_done} of {most} transfers done"
         return (
-            f"operation {self.number}, {self.kind}, {self.nbytes} bytes{peer}: {self.phase}, "
-            f"{self.age:.1f} s old{left}"
+            f"operation {self.number}, {self.kind}, {self.nbytes} bytes{peer}: {self.phase}"
+            f"{done}, {self.age:.1f} s old{left}"
         )
 
 
@@ -114,10 +127,23 @@ def operations(engine: Engine, min_age: float, limit: int | None) -> list[Operat
             age=max(now - begun, 0.0),
             left=max(deadline - now, 0.0),
             peer=peer,
+            transfers=transfers or None,
+            transfers_done=done,
+            transfers_failed=failed,
         )
-        for number, kind, status, nbytes, exposed, begun, deadline, peer in engine.operations(
-            now - min_age, sys.maxsize if limit is None else limit
-        )
+        for (
+            number,
+            kind,
+            status,
+            nbytes,
+            exposed,
+            transfers,
+            done,
+            failed,
+            begun,
+            deadline,
+            peer,
+        ) in engine.operations(now - min_age, sys.maxsize if limit is None else limit)
     ]
 
 

@@ -32,6 +32,7 @@ from nixl_connect.memory.device import HOST, Device
 from nixl_connect.memory.overlaps import refuse_between, refuse_within
 from nixl_connect.memory.tables import BlockDescriptors, DescriptorTable
 from nixl_connect.operations.base import AbstractOperation, Descriptors, local_failure
+from nixl_connect.operations.parts import Parts, rows_of
 from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
 from nixl_connect.status import OperationKind, OperationStatus
@@ -57,9 +58,11 @@ class ActiveOperation(Transfer, AbstractOperation):
         remote_metadata: RdmaMetadata,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
         _begin: bool = True,
         _patient: bool = True,
     ) -> None:
+        self._parts = parts
         if type(connection) is not Connection or type(remote_metadata) is not RdmaMetadata:
             _check_types(connection, remote_metadata)
         if timeout is not None:
@@ -67,7 +70,13 @@ class ActiveOperation(Transfer, AbstractOperation):
         kind = self._kind - 1  # NIXL's: 0 to read, 1 to write
         try:
             begun = self._make(
-                connection, remote_metadata, local_descriptors, timeout, kind, _begin
+                connection,
+                remote_metadata,
+                local_descriptors,
+                timeout,
+                kind,
+                _begin,
+                parts is None,
             )
         except RefusedError as error:
             raise refusal(error) from None
@@ -90,7 +99,7 @@ class ActiveOperation(Transfer, AbstractOperation):
             )
         if engine.options.seal is not None:
             engine.options.seal.check(remote_metadata)
-        regions, device = _remote_regions(remote_metadata, self._local.regions)
+        regions, device = _remote_regions(remote_metadata, self._local.regions, self._parts)
         blob, described = engine.starter.ordinary.described(remote_metadata.nixl_metadata)
         mem_type = device.mem_type
         if not names(described.sections, regions, mem_type):
@@ -104,8 +113,10 @@ class ActiveOperation(Transfer, AbstractOperation):
         if is_here(described.connections) and device.kind is self._items[0].device.kind:
             refuse_between(self._local.regions, regions, is_read=is_read)
         local = self._local
-        if local.regions is not local.registered and isinstance(
-            remote_metadata.descriptors, BlockDescriptors
+        if (
+            local.regions is not local.registered
+            and isinstance(remote_metadata.descriptors, BlockDescriptors)
+            and self._parts is None
         ):
             # Blocks that follow each other on both sides are one to NIXL, within what is registered
             # as one.
@@ -166,6 +177,8 @@ class ReadOperation(ActiveOperation):
     timeout : float, optional
         Seconds after which the operation fails; by default the connector's `timeout`, infinity for
         no deadline.
+    parts : sequence of int or of (int, int, int), optional
+        As for `Connector.begin_read`.
     """
 
     _kind = OperationKind.READ
@@ -177,6 +190,7 @@ class ReadOperation(ActiveOperation):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        parts: Parts | None = None,
         _begin: bool = True,
         _patient: bool = True,
     ) -> None:
@@ -185,6 +199,7 @@ class ReadOperation(ActiveOperation):
             local_descriptors,
             remote_metadata,
             timeout=timeout,
+            parts=parts,
             _begin=_begin,
             _patient=_patient,
         )
@@ -213,7 +228,7 @@ class WriteOperation(ActiveOperation):
         The data: as many descriptors as the peer has, of the same sizes.
     remote_metadata : RdmaMetadata
         Metadata of the peer's writable operation.
-    timeout : float, optional
+    timeout, parts : optional
         As for `ReadOperation`.
 
     Raises
@@ -240,11 +255,15 @@ def _check_types(connection: object, remote_metadata: object) -> None:
     instance("connection", connection, Connection)
 
 
-def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, Device]:
+def _remote_regions(
+    metadata: RdmaMetadata, local: Regions, parts: Parts | None
+) -> tuple[Regions, Device]:
     """Return the peer's regions, which must match the local ones, and the first one's device."""
     remote = metadata.descriptors
     if not len(remote):
         raise MetadataError("remote_metadata has no descriptors")
+    if parts is not None:
+        return _parts_of(remote, local, parts)
     if len(remote) != len(local):
         raise ArgumentError(
             f"local_descriptors has {len(local)} descriptors, "
@@ -264,16 +283,38 @@ def _remote_regions(metadata: RdmaMetadata, local: Regions) -> tuple[Regions, De
     return regions, device
 
 
-def _checked_regions(
-    remote: list[SerializedDescriptor] | DescriptorTable, local: Regions
+def _parts_of(
+    remote: list[SerializedDescriptor] | DescriptorTable, local: Regions, parts: Parts
 ) -> tuple[Regions, Device]:
-    """Do the same for tables, and for lists with which something may be wrong."""
+    """Do the same for parts of a peer's regions."""
+    whole, device = _checked_regions(remote, None)
+    rows = rows_of(parts, [whole[i][1] for i in range(len(whole))])
+    if len(rows) != len(local):
+        raise ArgumentError(
+            f"local_descriptors has {len(local)} descriptors, but parts has {len(rows)}"
+        )
+    regions = Regions([(whole[i][0] + offset, length, whole[i][2]) for i, offset, length in rows])
+    i = local.mismatch(regions)
+    if i >= 0:
+        raise ArgumentError(
+            f"local_descriptors[{i}] has {local[i][1]} bytes, but parts[{i}] has {regions[i][1]}"
+        )
+    return regions, device
+
+
+def _checked_regions(
+    remote: list[SerializedDescriptor] | DescriptorTable, local: Regions | None
+) -> tuple[Regions, Device]:
+    """Do the same for tables, and for lists with which something may be wrong.
+
+    Without `local` regions nothing has to match.
+    """
     if isinstance(remote, DescriptorTable):
         devices = [_device(name) for name in remote.devices]
     else:
         devices = [_device(item.device) for item in remote]
         empty = next((i for i, item in enumerate(remote) if item.size == 0), None)
-        if empty is not None:
+        if empty is not None and local is not None:
             raise ArgumentError(
                 f"local_descriptors[{empty}] has {local[empty][1]} bytes, but the peer's has 0"
             )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.handle import Offer
 from nixl_connect._native.hold import Hold
+from nixl_connect._native.operation import Reason
 from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
-from nixl_connect.checks import instance, seconds
+from nixl_connect.checks import count, instance, seconds
 from nixl_connect.engine.connection import Connection
 from nixl_connect.errors import NixlConnectError, StateError
 from nixl_connect.memory.blocks import Blocks
@@ -20,8 +22,10 @@ from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, G
 from nixl_connect.operations.base import AbstractOperation, Descriptors
 from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
-from nixl_connect.status import OperationKind
+from nixl_connect.status import OperationKind, OperationStatus
 from nixl_connect.wire.metadata import RdmaMetadata
+
+_PEERS_REASONS = (Reason.PEER_CANCELLED, Reason.PEER_FAILED)
 
 
 class PassiveOperation(Offer, AbstractOperation):
@@ -42,14 +46,20 @@ class PassiveOperation(Offer, AbstractOperation):
         local_descriptors: Descriptors,
         *,
         timeout: float | None = None,
+        transfers: int | None = 1,
         _patient: bool = True,
     ) -> None:
         if type(connection) is not Connection:
             instance("connection", connection, Connection)
         if timeout is not None:
             timeout = seconds("timeout", timeout)
+        elif transfers is None:
+            timeout = math.inf
+        number = 1
+        if transfers != 1 or type(transfers) is not int:
+            number = 0 if transfers is None else count("transfers", transfers)
         try:
-            begun = self._make(connection, local_descriptors, timeout, self._written)
+            begun = self._make(connection, local_descriptors, timeout, self._written, number)
         except RefusedError as error:
             raise refusal(error) from None
         if not begun and _patient:
@@ -69,12 +79,15 @@ class PassiveOperation(Offer, AbstractOperation):
                     int(self._kind),
                     self._stream,
                     self._serialized(),
+                    # Who comes late to an offer to many is as welcome as who comes first.
+                    None if self._transfers == 1 else self._timeout,
                 )
             self._native = engine.starter.listen(
                 hold,
                 self._notification_key.encode(),
                 self._timeout,
                 writable=self._written,
+                transfers=self._transfers,
             )
         except BaseException:
             hold.release()  # whatever keeps this frame alive
@@ -142,6 +155,37 @@ class PassiveOperation(Offer, AbstractOperation):
                 self._told = made
         return made
 
+    @property
+    def transfers_done(self) -> int:
+        """How many transfers with this memory have completed."""
+        if self._transfers == 1:
+            return int(self.status is OperationStatus.COMPLETE)
+        return self._counted(0)
+
+    @property
+    def transfers_failed(self) -> int:
+        """How many transfers with this memory failed, or were cancelled by their side.
+
+        Of an offer to many (`transfers`), they neither count nor end it.
+        """
+        if self._transfers == 1:
+            native = self._native
+            return int(native is not None and native.reason in _PEERS_REASONS)
+        return self._counted(1)
+
+    def _counted(self, i: int) -> int:
+        self._connection._engine.refuse_after_fork()
+        return 0 if self._native is None else self._native.transfers[i]
+
+    def finish(self) -> None:
+        """End the operation as complete. Does nothing if it has ended.
+
+        For offers to many (`transfers`): waiters return, and the memory is kept for the
+        connector's `quarantine`, since peers that know it may still read or write. Those may
+        complete, fail, or be refused.
+        """
+        self._connection._engine.finish(self._begun())
+
     def _refused_text(self) -> NixlConnectError:
         """Return why there is no metadata to hand out."""
         native, engine = self._begun(), self._connection._engine
@@ -168,6 +212,8 @@ class ReadableOperation(PassiveOperation):
     timeout : float, optional
         Seconds after which the operation fails; by default the connector's `timeout`, infinity for
         no deadline.
+    transfers : int, optional
+        How many transfers complete it; None for any number, until `finish`.
     """
 
     _kind = OperationKind.READ

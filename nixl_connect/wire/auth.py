@@ -25,6 +25,8 @@ from nixl_connect.wire.metadata import RdmaMetadata
 
 MARK: str = used.MARK.decode()
 _SHORTEST = 16
+# The end of the year 9999: for seals that do not expire.
+_LATEST = 253_402_300_799
 
 
 class Seal:
@@ -63,6 +65,7 @@ class Seal:
         kind: int,
         stream: bytes,
         descriptors: Sequence[SerializedDescriptor],
+        lifetime: float | None = None,
     ) -> str:
         """Return the notification key that seals these fields.
 
@@ -76,8 +79,11 @@ class Seal:
             NIXL's metadata, compressed: what its wire form encodes.
         descriptors : sequence of SerializedDescriptor
             The regions.
+        lifetime : float, optional
+            Seconds for which it is accepted, up to infinity; by default those of all seals.
         """
-        head = f"{nonce}{MARK}{int(time.time() + self._lifetime)}"
+        lifetime = self._lifetime if lifetime is None else lifetime
+        head = f"{nonce}{MARK}{int(min(time.time() + lifetime, _LATEST))}"
         tag = _tag(self._keys[0], head, kind, stream, descriptors)
         return f"{head}.{tag}"
 

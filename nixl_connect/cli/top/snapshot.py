@@ -80,6 +80,10 @@ def _check(snapshot: Any) -> None:
             _have(operation, float, "age")
             if operation["left"] is not None:
                 _have(operation, float, "left")
+            if operation.get("transfers", 1) != 1:
+                _have(operation, int, "transfers_done")
+                if operation["transfers"] is not None:
+                    _have(operation, int, "transfers")
         for peer in _listed(connector, "peers"):
             _have(peer, str, "name")
             _have(peer, int, "in_flight", "regions")

@@ -180,13 +180,23 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
             Text(format_seconds(operation["age"]), "yellow"),
             f" {operation['kind']} {operation['number']}",
             format_bytes(operation["nbytes"]),
-            f" {operation['phase']}",
+            f" {_phase(operation)}",
             "" if left is None else format_seconds(left),
             f" {operation['peer']}",
             str(item.pid),
             item.name,
         )
     return [table, *_more(len(rows) - _MOST)]
+
+
+def _phase(operation: dict[str, Any]) -> str:
+    """Return what an operation is doing, and how many transfers of an offer to many are done."""
+    phase: str = operation["phase"]
+    # Processes with an older version do not tell them.
+    transfers = operation.get("transfers", 1)
+    if transfers == 1:
+        return phase
+    return f"{phase}, {operation.get('transfers_done', 0)} of {transfers or 'any'} done"
 
 
 def _more(count: int) -> list[RenderableType]:
