@@ -3,10 +3,10 @@
     python hammer.py --seconds 20 --threads 16 --loops 4
 
 Each picks at random: whole transfers, blocking and on a loop, of one array and of many, whose bytes
-are compared; operations that are cancelled, dropped, or left to their deadline; prepared transfers;
-transfers within one connector, whose sides end in any order; figures and reports; forks; and
-connectors that are closed while others use them. Prints how often each was done, as JSON. What is
-not expected ends it with a traceback.
+are compared; offers to many, and parts of them; operations that are cancelled, dropped, or left to
+their deadline; prepared transfers; transfers within one connector, whose sides end in any order;
+figures and reports; forks; and connectors that are closed while others use them. Prints how often
+each was done, as JSON. What is not expected ends it with a traceback.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import math
 import os
 import random
@@ -304,12 +305,50 @@ class Worker:
         except ENDED:
             pass
 
+    def part(self, source: Any) -> tuple[Any, list[tuple[int, int, int]]]:
+        """Return zeros for a part of some bytes, and which part that is."""
+        size = self.rng.randint(1, source.size)
+        return np.zeros(size, np.uint8), [(0, self.rng.randint(0, source.size - size), size)]
+
+    def share(self) -> None:
+        """An offer to several readers of parts; one may give up, and the owner may end it."""
+        passive, active = self.sides()
+        source, _ = self.arrays()
+        readers = self.rng.randint(2, 5)
+        most = self.rng.choice((readers, None))
+        offered = passive.create_readable_blocking(nc.Descriptor(source), transfers=most)
+        given_up = 0
+        while offered.transfers_done < readers:
+            target, parts = self.part(source)
+            done = offered.transfers_done
+            read = active.begin_read_blocking(
+                offered.metadata(), nc.Descriptor(target), parts=parts
+            )
+            if self.rng.random() < 0.1:
+                read.cancel()
+            try:
+                read.wait_for_completion_blocking(PATIENCE)
+            except nc.OperationCancelledError:
+                given_up += 1
+                continue
+            _, offset, size = parts[0]
+            assert (target == source[offset : offset + size]).all()
+            end = time.monotonic() + PATIENCE
+            while offered.transfers_done == done:
+                assert time.monotonic() < end, "a transfer is not counted"
+                time.sleep(0)
+        if most is None:
+            offered.finish()
+        offered.wait_for_completion_blocking(PATIENCE)
+        assert offered.transfers_failed <= given_up
+
     def run(self) -> None:
         """Do this and that until it is over."""
         acts = [
             self.read,
             self.write,
             self.vary,
+            self.share,
             self.repeat,
             self.cancel,
             self.drop,
@@ -377,9 +416,29 @@ class Worker:
                 assert (target == value).all()
         await offered.wait_for_completion(PATIENCE)
 
+    async def share_on_loop(self) -> None:
+        """An array that several write parts of, at once."""
+        passive, active = self.sides()
+        source, target = self.arrays()
+        edges = sorted({0, source.size, *(self.rng.randint(0, source.size) for _ in range(4))})
+        pieces = list(itertools.pairwise(edges))
+        offered = await passive.create_writable(nc.Descriptor(target), transfers=len(pieces))
+
+        async def write(start: int, end: int) -> None:
+            operation = await active.begin_write(
+                nc.Descriptor(source[start:end]),
+                offered.metadata(),
+                parts=[(0, start, end - start)],
+            )
+            await operation.wait_for_completion(PATIENCE)
+
+        await asyncio.gather(*(write(*piece) for piece in pieces))
+        await offered.wait_for_completion(PATIENCE)
+        assert (source == target).all()
+
     async def run_on_loop(self) -> None:
         """Do this and that until it is over, on a loop."""
-        acts = [self.transfer, self.interrupt, self.repeat_on_loop]
+        acts = [self.transfer, self.interrupt, self.repeat_on_loop, self.share_on_loop]
         while not self.hammer.is_over():
             act = self.rng.choice(acts)
             await act()

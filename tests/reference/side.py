@@ -58,13 +58,13 @@ class Side:
             return [np.zeros(size, np.uint8) for size in sizes]
         return [content(seed + i, size) for i, size in enumerate(sizes)]
 
-    async def passive(self, kind, sizes, seed=None, hex_encode=False, times=1):
+    async def passive(self, kind, sizes, seed=None, hex_encode=False, times=1, **options):
         """Make operations, readable of known bytes or writable, and tell their metadata."""
         made = []
         for i in range(times):
             arrays = self._arrays_of(sizes, None if seed is None else seed + i)
             create = getattr(self._connector, f"create_{kind}")
-            operation = await create(self._descriptors(arrays))
+            operation = await create(self._descriptors(arrays), **options)
             self._count += 1
             self._operations[self._count] = operation
             self._arrays[self._count] = arrays

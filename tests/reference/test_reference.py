@@ -119,6 +119,31 @@ def test_at_once_and_again(sides, owner, mover, kind, keep):
         move(sides, owner, mover, kind, [1000 + number, 8], seed=number, times=times, keep=keep)
 
 
+@pytest.mark.parametrize("mover", [OURS, THEIRS])
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_an_offer_to_many(sides, mover, kind):
+    """Its key is of another form, which the reference returns as any other."""
+    reads = kind == "read"
+    (made,) = sides[OURS].do(
+        "passive",
+        kind="readable" if reads else "writable",
+        sizes=[5000],
+        seed=1 if reads else None,
+        transfers=3,
+    )
+    for _ in range(3):
+        moved = sides[mover].do(
+            "active",
+            kind=kind,
+            metadata=[made["metadata"]],
+            sizes=[5000],
+            seed=None if reads else 1,
+            keep=True,
+        )
+    finished = sides[OURS].do("finish", number=made["id"])
+    assert (moved if reads else [finished]) == [expected(1, [5000])]
+
+
 def test_both_ways_at_once(sides):
     """Each side owns and moves, while the other does."""
     made = {
