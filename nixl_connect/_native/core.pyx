@@ -57,6 +57,9 @@ cdef bint finish(Core* core, Record* record, int status, int reason, int error) 
         wake(waiter)
     if core.sleepers:
         pthread_cond_broadcast(&core.ended)
+    if record.kept:
+        core.poked = True
+        pthread_cond_signal(&core.garbage)
     return True
 
 

@@ -16,12 +16,11 @@ from nixl_connect._native.text cimport describe, text_of
 
 from os import urandom
 
-from nixl_connect._native.used import MANY
+from nixl_connect._native.used import MANY as _MANY
 
 cdef enum:
     KEY_BYTES = 16
 
-_MANY = MANY.decode()
 
 
 @cython.auto_pickle(False)
@@ -124,7 +123,7 @@ cdef class Offer(Handle):
         self._transfers = transfers
         self._notification_key = urandom(KEY_BYTES).hex()
         if transfers != 1:
-            self._notification_key += _MANY
+            self._notification_key += (<bytes>_MANY).decode()
         self.written = written
         return not have_streams(self._descriptors) and self.begin()
 

@@ -100,6 +100,9 @@ class Operation:
     def cancel(self) -> bool:
         """Cancel, unless it has ended; return whether this call did."""
 
+    def keep(self) -> None:
+        """Have the reaper woken at its end."""
+
     def finish(self) -> bool:
         """End a passive operation as complete, unless it has ended; return whether this call did.
 

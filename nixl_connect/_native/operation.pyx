@@ -296,6 +296,14 @@ cdef class Operation:
             raise AgentForkedError
         return cancel(self.core, self.record, REASON_LOCAL)
 
+    def keep(self) -> None:
+        """Have the reaper woken at its end."""
+        if self.generation != fork_generation():
+            raise AgentForkedError
+        pthread_mutex_lock(&self.core.lock)
+        self.record.kept = True
+        pthread_mutex_unlock(&self.core.lock)
+
     def finish(self) -> bool:
         """End a passive operation as complete, unless it has ended; return whether this call did.
 

@@ -89,6 +89,7 @@ cdef struct Record:
     uint64_t done               # how many have; the next two, too, where it is not 1
     uint64_t failed             # how many failed or were cancelled
     bint tainted                # one of those may still go on
+    bint kept                   # the reaper is to tell of its end
     Record* next                # of whichever list owns it: bucket, incoming, active or retired
     Record* next_quarantined    # of the list of those that have just begun their quarantine
     Waiter* waiters

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from nixl_connect._native.agent import Agent, AgentClosedError, keep_forever
@@ -27,6 +27,7 @@ from nixl_connect.backend import library
 from nixl_connect.backend.agents import describe_agent, require_agents, start_agent
 from nixl_connect.backend.streams import occupy
 from nixl_connect.engine.keeper import Keeper
+from nixl_connect.engine.kept import Endable, Kept
 from nixl_connect.engine.loops import Loops
 from nixl_connect.engine.options import Options
 from nixl_connect.engine.starter import Starter
@@ -147,8 +148,14 @@ class Engine:
             own=described.connections,
             refresh=self._reactor.refresh,
         )
+        self._kept = Kept()
         self.keeper: Keeper = Keeper(
-            self._reactor, self.registry, self.peers, options.quarantine, self.close
+            self._reactor,
+            self.registry,
+            self.peers,
+            options.quarantine,
+            look=self._kept.look,
+            close=self.close,
         )
         self._lanes = Lanes(name, options.plugins, self._lane)
         self._loops = Loops(self._reactor.look, self._reactor.hear, self.keeper.collect)
@@ -279,6 +286,13 @@ class Engine:
         self.refuse_after_fork()
         operation.finish()
         self.collect()
+
+    def keep(
+        self, operation: Endable, native: Operation, on_end: Callable[[Any], object] | None
+    ) -> None:
+        """Keep an operation until it ends, and call `on_end` then; see `Kept.keep`."""
+        self.refuse_after_fork()
+        self._kept.keep(operation, native, on_end, self._loops.watch)
 
     # --- waiting ----------------------------------------------------------------------------
 

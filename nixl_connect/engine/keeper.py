@@ -43,6 +43,8 @@ class Keeper:
         Those of the engine.
     quarantine : float
         Seconds to keep memory whose end is not known when the engine closes.
+    look : callable
+        Called on the reaper's thread whenever something has ended that nobody collected.
     close : callable
         Closes the engine; called on the reaper's thread after `request_close`.
     """
@@ -53,9 +55,12 @@ class Keeper:
         registry: Registry,
         peers: Peers,
         quarantine: float,
+        *,
+        look: Callable[[], None],
         close: Callable[[], None],
     ) -> None:
         self._peers = [peers]
+        self._look = look
         self._close = close
         self._close_requested = False
         self._stopped = False
@@ -142,6 +147,7 @@ class Keeper:
         alive = True
         while alive and not self._close_requested:
             self.collect(patient=True)  # what was left when this was interrupted, for a start
+            self._look()
             alive = self.collector.wait()
             if alive and not self._close_requested:
                 self._wait_stopped(_GRACE)
@@ -150,6 +156,7 @@ class Keeper:
         while not self._stopped:
             self._wait_stopped(_SLICE)
         self.collect(patient=True)  # what another thread has found meanwhile
+        self._look()
         self._reap_quarantine()
 
     def _wait_stopped(self, seconds: float) -> None:

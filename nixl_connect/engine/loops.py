@@ -59,6 +59,7 @@ class _LoopWaits:
         except OSError as error:
             raise BackendError(f"no event loop can wait: {error}") from None
         self._futures: dict[int, asyncio.Future[None]] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
         loop.add_reader(self._waker.fd, self._drain)
 
     async def wait(
@@ -91,6 +92,16 @@ class _LoopWaits:
             if not future.done() or future.cancelled():
                 operation.detach(token)
 
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, operation: Operation, call: Callable[[], None]
+    ) -> None:
+        """Have the loop call something once an operation has ended."""
+        token = next(_tokens)
+        self._watched[token] = call
+        if not operation.attach(self._waker, token):
+            del self._watched[token]
+            loop.call_soon(call)
+
     def _look_out(self, loop: asyncio.AbstractEventLoop) -> None:
         """See small transfers end on this thread: sooner than through the descriptor."""
         if self._look(_LOOK):
@@ -107,6 +118,9 @@ class _LoopWaits:
             # A future of a closed loop cannot call back, and nobody is left to be called.
             if future is not None and alive and not future.done():
                 future.set_result(None)
+            call = self._watched.pop(token, None)
+            if call is not None and loop is not None and alive:
+                loop.call_soon(call)
         if loop is not None and alive:
             loop.call_soon(self._collect)  # after those who wait
         else:
@@ -150,14 +164,31 @@ class Loops:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        waits = self._waits_of(loop)
+        if waits is None:
+            return _over()  # closing has ended every operation
+        return waits.wait(loop, operation, timeout)
+
+    def watch(self, operation: Operation, call: Callable[[], None]) -> None:
+        """Have the running loop call something once an operation has ended. Returns at once."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        waits = self._waits_of(loop)
+        if waits is None:
+            loop.call_soon(call)
+        else:
+            waits.watch(loop, operation, call)
+
+    def _waits_of(self, loop: asyncio.AbstractEventLoop) -> _LoopWaits | None:
         with self._lock:
             if self._closed:
-                return _over()  # closing has ended every operation
+                return None
             waits = self._waits.get(loop)
             if waits is None:
                 self._forget_closed()
                 waits = self._waits[loop] = _LoopWaits(loop, self._look, self._hear, self._collect)
-        return waits.wait(loop, operation, timeout)
+            return waits
 
     def _forget_closed(self) -> None:
         for loop, waits in list(self._waits.items()):

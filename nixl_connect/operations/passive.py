@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.capi import NativeError
@@ -14,11 +15,12 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.checks import count, instance, seconds
 from nixl_connect.engine.connection import Connection
-from nixl_connect.errors import NixlConnectError, StateError
+from nixl_connect.errors import ArgumentTypeError, NixlConnectError, StateError
 from nixl_connect.memory.blocks import Blocks
 from nixl_connect.memory.descriptor import SerializedDescriptor
 from nixl_connect.memory.device import Device
 from nixl_connect.memory.tables import FEW, BlockDescriptors, DescriptorTable, Group, RowDescriptors
+from nixl_connect.operations import lost
 from nixl_connect.operations.base import AbstractOperation, Descriptors
 from nixl_connect.peers.registrations import refusal
 from nixl_connect.permit import Permit
@@ -186,6 +188,29 @@ class PassiveOperation(Offer, AbstractOperation):
         """
         self._connection._engine.finish(self._begun())
 
+    def keep(self, on_end: Callable[[Any], object] | None = None) -> None:
+        """Have the connector keep the operation until it ends, so that nobody has to.
+
+        It goes on without a task or a variable that refers to it. `cancel()`, leaving ``with`` and
+        closing the connector end it as ever.
+
+        Parameters
+        ----------
+        on_end : callable, optional
+            Called with the operation when it has ended, however that was: on the event loop that
+            runs now; or, where none does, on a thread of the connector, within a tenth of a second
+            or so. What it raises is logged. Without it, an end other than COMPLETE is logged as a
+            warning.
+
+        Raises
+        ------
+        StateError
+            It is kept already.
+        """
+        if on_end is not None and not callable(on_end):
+            raise ArgumentTypeError(f"on_end must be callable, not {type(on_end).__name__}")
+        self._connection._engine.keep(self, self._begun(), on_end)
+
     def _refused_text(self) -> NixlConnectError:
         """Return why there is no metadata to hand out."""
         native, engine = self._begun(), self._connection._engine
@@ -193,6 +218,10 @@ class PassiveOperation(Offer, AbstractOperation):
         if self._hold is None or native.has_ended:
             return StateError(f"{self!r} has ended, so there is no metadata to hand out")
         return engine.undescribed()
+
+
+if lost.WANTED:
+    lost.watch(PassiveOperation)
 
 
 def _group_of(device: Device, row: tuple[int, int, int]) -> Group:
