@@ -22,7 +22,6 @@ cdef enum:
     KEY_BYTES = 16
 
 
-
 @cython.auto_pickle(False)
 cdef class Handle:
     """What is common to both sides.
