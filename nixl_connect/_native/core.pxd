@@ -56,6 +56,7 @@ cdef struct Core:
     int64_t last_activity
     int64_t looked_until        # whoever waits for small transfers looks at them, until then
     int64_t rung_until          # a peer has said that something comes: until then, spin
+    int process                 # this one
     int ringer                  # whose process did so last
     bint several                # more than one has: what one brings is not all that comes
     unsigned int turns          # of the spinning thread

@@ -34,7 +34,8 @@ from nixl_connect._native.status cimport COMPLETE, advance, is_final, read_statu
 from nixl_connect._native.waker cimport Waiter, WakerState, arm, release_waker, retain_waker, wake
 
 cdef enum:
-    # How long (nanoseconds) no loop gets the doorbell where one was busy, or rung for nothing.
+    # How long (nanoseconds) no loop gets the doorbell where one was busy, or rung for nothing, or
+    # by its own process.
     WITHHELD = 1_000_000_000
 
 

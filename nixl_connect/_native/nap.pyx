@@ -54,6 +54,9 @@ cdef void heed(Core* core) noexcept nogil:
         )
         core.ringer = rung.process
         core.rung_until = now + RUNG
+        if rung.process == core.process:
+            # Who moves the bytes is in this process, perhaps on the loop's own thread.
+            withhold_bell(core)
         return
     if core.credit == 0 and now > core.refilled + REFILL:
         core.credit = 1

@@ -21,6 +21,7 @@ from nixl_connect._native.posix cimport (
     EFD_NONBLOCK,
     PR_SET_TIMERSLACK,
     SOCK_DGRAM,
+    getpid,
     init_brief,
     init_monotonic,
     name_thread,
@@ -283,6 +284,7 @@ cdef Core* new_core(
     core.messenger = messenger
     core.next_deadline = INT64_MAX
     core.idle_interval = idle_interval
+    core.process = getpid()
     core.work = core.bell = core.probe = -1
     core.bucket_count = 64
     core.buckets = <Record**>calloc(core.bucket_count, sizeof(Record*))

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from doorbells import address
-from processes import DEADLINE, until
+from processes import DEADLINE, run_python, until
 
 import nixl_connect as nc
 from nixl_connect import OperationStatus
@@ -55,6 +55,22 @@ async def abandon(operation, waiting):
     operation.cancel()
     with pytest.raises(nc.OperationCancelledError):
         await waiting
+
+
+RINGS = """
+import contextlib, socket, sys, time
+name = bytes.fromhex(sys.argv[1])
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as anybody:
+    for _ in range(50):
+        with contextlib.suppress(BlockingIOError):
+            anybody.sendto(b"x", name)
+        time.sleep(0.002)
+"""
+
+
+def ring_from_elsewhere(connector):
+    """Ring fifty times, from another process."""
+    run_python("-c", RINGS, address(connector).hex())
 
 
 def ring(connector):
@@ -137,9 +153,7 @@ def test_who_rings_for_nothing_does_not_keep_a_loop_up(connector):
     async def main():
         operation, waiting = await waited_for(connector, bytearray(8))
         began = time.monotonic()
-        for _ in range(50):
-            ring(connector)
-            await asyncio.sleep(0.002)
+        await asyncio.to_thread(ring_from_elsewhere, connector)
         seen = counters(connector)
         await abandon(operation, waiting)
         return seen, time.monotonic() - began
@@ -147,6 +161,20 @@ def test_who_rings_for_nothing_does_not_keep_a_loop_up(connector):
     seen, seconds = asyncio.run(main())
     assert seen["answers"] <= 4 * (1 + seconds)
     assert seen["rings"] >= 25  # the thread goes on to hear them
+
+
+def test_whom_its_own_process_rings_does_not_get_it(connector):
+    """Who moves the bytes may be on the loop's own thread, and need the thread of this side."""
+
+    async def main():
+        operation, waiting = await waited_for(connector, bytearray(8))
+        before = counters(connector)["rings"]
+        ring(connector)
+        until(lambda: counters(connector)["rings"] > before)  # the loop stands still
+        assert not counters(connector)["lent"]
+        await abandon(operation, waiting)
+
+    asyncio.run(main())
 
 
 def test_a_blocking_wait_leaves_it_to_the_thread(connector, peer, content, digest):
