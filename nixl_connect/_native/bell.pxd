@@ -17,9 +17,10 @@ cdef struct Rung:
     Ring who
     int process                 # of this process's user: the last that rang
     bint several                # whether more than one did
+    bint announced              # whether something is still to come
 
 cdef Address address_of(bytes identity) except *
 cdef int open_bell(Address address) noexcept nogil
-cdef bint ring(int fd, Address address) noexcept nogil
+cdef bint ring(int fd, Address address, bint ended) noexcept nogil
 cdef bint stands(int fd, Address address) noexcept nogil
 cdef Rung was_rung(int fd) noexcept nogil

@@ -3,11 +3,12 @@
 
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
-agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
-byte there. The byte says nothing: lost or forged, it makes a thread look for a moment. The kernel
-says which user rang. Another user's rings that bring nothing are soon not listened to. Those of the
-same user always are, if up to a millisecond late while others flood: a peer may need this side's
-look for transfers of which no notification tells.
+agent, on which its completion thread, or an event loop, sleeps. Who begins or ends a transfer with
+it sends one byte there, which says whether something begins or has ended. It is a hint: lost or
+forged, it makes a thread look for a moment. The kernel says who rang. Another user's rings that
+bring nothing are soon not listened to. Those of the same user always are, if up to a millisecond
+late while others flood: a peer may need this side's look for transfers of which no notification
+tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 

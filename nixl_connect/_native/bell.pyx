@@ -2,11 +2,12 @@
 
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
-agent, on which its completion thread sleeps, and who begins or ends a transfer with it sends one
-byte there. The byte says nothing: lost or forged, it makes a thread look for a moment. The kernel
-says which user rang. Another user's rings that bring nothing are soon not listened to. Those of the
-same user always are, if up to a millisecond late while others flood: a peer may need this side's
-look for transfers of which no notification tells.
+agent, on which its completion thread, or an event loop, sleeps. Who begins or ends a transfer with
+it sends one byte there, which says whether something begins or has ended. It is a hint: lost or
+forged, it makes a thread look for a moment. The kernel says who rang. Another user's rings that
+bring nothing are soon not listened to. Those of the same user always are, if up to a millisecond
+late while others flood: a peer may need this side's look for transfers of which no notification
+tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 
@@ -37,6 +38,8 @@ cdef enum:
     PREFIX_SIZE = 14            # with the null that makes a name abstract
     # Bytes to take at a time: who rings more often wakes nobody more often.
     MOST = 64
+    # What the byte is where something has ended.
+    ENDED = 1
 
 cdef extern from *:
     """
@@ -58,10 +61,11 @@ cdef extern from *:
     /* Take a datagram: -1 if there is none, the number of the process that sent it if that is of
        this user (0 where it has none here), else -2. There is room for the sender, which comes
        first, and no more: descriptors that somebody sends along do not get into this process. */
-    static inline int nc_take_ring(int fd) {
+    static inline int nc_take_ring(int fd, char *said) {
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
         char byte;
         struct iovec part = { &byte, 1 };
+        byte = 0;
         struct msghdr message;
         struct cmsghdr *header;
         struct nc_ucred sender;
@@ -71,6 +75,7 @@ cdef extern from *:
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
         if (recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return -1;
+        *said = byte;
         header = CMSG_FIRSTHDR(&message);
         if (header == NULL || header->cmsg_level != SOL_SOCKET
             || header->cmsg_type != SCM_CREDENTIALS) return -2;
@@ -79,7 +84,7 @@ cdef extern from *:
     }
     """
     int ask_sender "nc_ask_sender"(int fd) nogil
-    int take_ring "nc_take_ring"(int fd) nogil
+    int take_ring "nc_take_ring"(int fd, char* said) nogil
 
 cdef const char* PREFIX = b"\0nixl_connect/"
 
@@ -123,11 +128,15 @@ cdef int open_bell(Address address) noexcept nogil:
     return fd
 
 
-cdef bint ring(int fd, Address address) noexcept nogil:
-    """Ring a peer's doorbell; whether there is one on this host. Never blocks."""
+cdef bint ring(int fd, Address address, bint ended) noexcept nogil:
+    """Ring a peer's doorbell; whether there is one on this host. Never blocks.
+
+    `ended` says that a notification is there, else something is about to come.
+    """
+    cdef char said = ENDED if ended else 0
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
-    return sendto(fd, PREFIX, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size) == 1 or (
+    return sendto(fd, &said, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size) == 1 or (
         errno == EAGAIN
     )
 
@@ -148,13 +157,15 @@ cdef Rung was_rung(int fd) noexcept nogil:
     cdef Rung rung
     cdef int sender
     cdef int _i
+    cdef char said = 0
     rung.who = NOBODY
     rung.process = 0
-    rung.several = False
+    rung.several = rung.announced = False
     for _i in range(MOST):
-        sender = take_ring(fd)
+        sender = take_ring(fd, &said)
         if sender == -1:
             break
+        rung.announced = rung.announced or said != ENDED
         if sender >= 0:
             rung.several = rung.several or (rung.who == OWN and sender != rung.process)
             rung.who = OWN

@@ -61,11 +61,13 @@ cdef struct Core:
     bint several                # more than one has: what one brings is not all that comes
     unsigned int turns          # of the spinning thread
     WakerState* listener        # the event loop that has the doorbell, with a reference; or NULL
+    unsigned int loops          # those that wait for passive operations
     bint attended               # it is up, and looks
     uint64_t answers            # how often it has been up
     uint64_t answered           # what that was when it was last found not to have heard a ring
     bint unheard                # which may still be so
     int64_t lend_after          # until then no loop gets the doorbell
+    uint64_t notified_then      # `notified` when a peer last announced something
     unsigned int vain           # how often in a row it has looked for nothing
     bint heard                  # the last notification came with a ring
     int credit                  # rings of other users that may yet bring nothing

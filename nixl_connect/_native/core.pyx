@@ -74,6 +74,8 @@ cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil:
     record.waiters = waiter
     if not record.is_active:
         waiter.waker.waits += 1
+        if waiter.waker.waits == 1:
+            core.loops += 1
         lend_bell(core, waiter.waker)
 
 
@@ -95,15 +97,19 @@ cdef void _left(Core* core, Record* record, Waiter* waiter) noexcept nogil:
     if not record.is_active:
         # The loop keeps the doorbell: it may soon wait for more. Else the thread takes it back.
         waiter.waker.waits -= 1
+        if waiter.waker.waits == 0:
+            core.loops -= 1
 
 
 cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil:
     """Leave the doorbell to a loop that waits for peers, unless others on the connection do, too.
     """
-    if core.listener is not NULL and core.listener != loop:
+    if core.loops > (1 if loop.waits else 0) or (
+        core.listener is not NULL and core.listener != loop
+    ):
         take_bell(core)
     elif (
-        core.bell >= 0 and not core.stopping and core.sleepers == 0
+        core.large_count == 0 and core.bell >= 0 and not core.stopping and core.sleepers == 0
         and now_ns() >= max(core.deaf_until, core.lend_after)
         and arm(loop, core.bell) and core.listener is NULL
     ):

@@ -10,13 +10,11 @@ busy, and where the loop has looked in vain several times, the thread takes the 
 Blocking waits, and a second loop, leave it to the thread too.
 """
 
-from libc.stdint cimport int64_t
-
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.core cimport lend_bell, take_bell, withhold_bell
 from nixl_connect._native.nap cimport heed
 from nixl_connect._native.notifications cimport poll_notifications
-from nixl_connect._native.atomic cimport peek_int
+from nixl_connect._native.atomic cimport peek_count, peek_int, peek_time
 from nixl_connect._native.posix cimport (
     now_ns,
     pthread_mutex_lock,
@@ -31,22 +29,36 @@ cdef enum:
     MOST_VAIN = 4
 
 
-cdef void _listen(Core* core, WakerState* loop, int64_t until) noexcept nogil:
-    """Take notifications until one ends a wait of the loop, or until a moment."""
+cdef enum Look:
+    SEEN                        # all there is to see for now
+    LATER                       # another thread is in a call that may take long
+    ELSEWHERE                   # the completion thread looks
+
+
+cdef Look _listen(Core* core, WakerState* loop, Agent agent) noexcept nogil:
+    """Take notifications until one ends a wait of the loop, or nothing more is to be expected."""
     cdef unsigned int turns = 0
-    # The thread may be at it, which wakes this one.
-    if pthread_mutex_trylock(&core.hearing) == 0:
-        while True:
-            poll_notifications(core)
-            if is_ready(loop) or peek_int(<int*>&core.stopping) or now_ns() >= until:
-                break
-            relax(&turns)
-        pthread_mutex_unlock(&core.hearing)
+    cdef bint quick = True
+    if pthread_mutex_trylock(&core.hearing):
+        return ELSEWHERE
+    while quick:
+        quick = (
+            peek_count(&core.large_count) == 0 and not agent.keeps_busy()
+            and poll_notifications(core, False)
+        )
+        if (
+            is_ready(loop) or peek_int(<int*>&core.stopping)
+            or now_ns() >= peek_time(&core.rung_until)
+        ):
+            break
+        relax(&turns)
+    pthread_mutex_unlock(&core.hearing)
+    return SEEN if quick else LATER
 
 
 cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
     """Do what a ring asks for. On the loop's thread, which then drains its waker."""
-    cdef int64_t until
+    cdef Look look = LATER
     cdef bint ready
     pthread_mutex_lock(&core.lock)
     loop.armed = False
@@ -55,27 +67,27 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
         return
     core.answers += 1
     heed(core)
-    until = core.rung_until
     core.attended = True
     pthread_mutex_unlock(&core.lock)
     watch(loop)
-    if now_ns() < until and agent.enter() == 0:
-        _listen(core, loop, until)
+    if agent.enter() == 0:
+        look = _listen(core, loop, agent)
         agent.leave()
     ready = is_ready(loop)
     pthread_mutex_lock(&core.lock)
     core.attended = False
+    heed(core)  # a second ring, perhaps for what has just come
+    if core.notified != core.notified_then and not core.several:
+        core.rung_until = 0  # what was announced has come
     if ready:
-        heed(core)  # a second ring for what has just come
-        if not core.several:
-            core.rung_until = 0
-    else:
+        core.vain = 0
+    elif look == SEEN:
         core.vain += 1
         if core.vain == MOST_VAIN:
             withhold_bell(core)
     if core.listener == loop:
         lend_bell(core, loop)
-        # Where the loop does not hear it, and for what others have announced, there is the thread.
-        if not loop.armed or (core.several and now_ns() < core.rung_until):
+        # Where the loop does not hear it, and for what is still to come, there is the thread.
+        if not loop.armed or look == LATER or (ready and now_ns() < core.rung_until):
             take_bell(core)
     pthread_mutex_unlock(&core.lock)

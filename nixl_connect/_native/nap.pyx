@@ -22,6 +22,7 @@ cdef enum:
     SHORTEST_NAP = 50_000
     LONGEST_NAP = 1_000_000
     RUNG = 200_000              # how long to expect something after the doorbell
+    TOLD = 20_000               # and where it is there already
     # When MOST_RINGS of other users in a row have brought nothing, one counts every so often, and
     # for the others the thread is deaf for a while: whoever rings for the fun of it gets 2% of a
     # processor.
@@ -40,24 +41,29 @@ cdef enum:
     DELIVERY = 10_000_000_000
 
 
-cdef void heed(Core* core) noexcept nogil:
-    """Take what the doorbell has, and look for what it announces for a while. Lock held."""
+cdef bint heed(Core* core) noexcept nogil:
+    """Take what the doorbell has, and look for what it announces for a while. Lock held.
+
+    Returns whether something is still to come.
+    """
     cdef Rung rung = was_rung(core.bell)
     cdef int64_t now
     if rung.who == NOBODY:
-        return
+        return False
     core.rings += 1
     now = now_ns()
+    if rung.announced:
+        core.notified_then = core.notified
     if rung.who == OWN:
         core.several = rung.several or (
             now < core.rung_until and (core.several or core.ringer != rung.process)
         )
         core.ringer = rung.process
-        core.rung_until = now + RUNG
+        core.rung_until = max(core.rung_until, now + (RUNG if rung.announced else TOLD))
         if rung.process == core.process:
             # Who moves the bytes is in this process, perhaps on the loop's own thread.
             withhold_bell(core)
-        return
+        return rung.announced
     if core.credit == 0 and now > core.refilled + REFILL:
         core.credit = 1
     if core.credit:
@@ -67,6 +73,7 @@ cdef void heed(Core* core) noexcept nogil:
     else:
         core.deaf_until = now + DEAF
         core.ignored += 1
+    return rung.announced
 
 
 cdef void _sleep(Core* core, int64_t until) noexcept nogil:

@@ -2,4 +2,4 @@
 
 from nixl_connect._native.core cimport Core
 
-cdef void poll_notifications(Core* core) noexcept nogil
+cdef bint poll_notifications(Core* core, bint patient) noexcept nogil

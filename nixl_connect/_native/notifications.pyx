@@ -3,9 +3,15 @@
 from libc.string cimport memcmp
 
 from nixl_connect._native.capi cimport NIXL_SUCCESS, Api
+from nixl_connect._native.census cimport WRITABLE
 from nixl_connect._native.core cimport finish, leave_table, retire, slot, take_out
 from nixl_connect._native.nap cimport AFTER, MOST_RINGS
-from nixl_connect._native.posix cimport now_ns, pthread_mutex_lock, pthread_mutex_unlock
+from nixl_connect._native.posix cimport (
+    now_ns,
+    pthread_mutex_lock,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
+)
 from nixl_connect._native.record cimport (
     PROBE,
     PROBE_SIZE,
@@ -35,7 +41,8 @@ cdef void _count(Core* core, Record* record, int status, bint broken) noexcept n
         core.census.tallies[record.kind].nbytes += record.nbytes
         if record.done == record.transfers:
             finish(core, record, COMPLETE, REASON_NONE, 0)
-            if record.tainted:
+            if record.tainted or record.kind == WRITABLE:
+                # Of those that have not told yet how they ended, one may still write.
                 leave_table(core, record)
             else:
                 take_out(core, record)
@@ -76,8 +83,6 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
     else:
         core.last_activity = now_ns()
         core.heard = core.last_activity < core.rung_until
-        if core.heard:
-            core.vain = 0
         core.credit = MOST_RINGS
         if not core.several:
             core.rung_until = min(core.rung_until, core.last_activity + AFTER)
@@ -92,8 +97,8 @@ cdef void _deliver(Core* core, const char* message, size_t size) noexcept nogil:
     pthread_mutex_unlock(&core.lock)
 
 
-cdef void poll_notifications(Core* core) noexcept nogil:
-    """Take what peers have sent. `hearing` held."""
+cdef bint poll_notifications(Core* core, bint patient) noexcept nogil:
+    """Take what peers have sent; False where that takes patience. `hearing` held."""
     cdef const Api* nixl = core.nixl
     cdef size_t agents = 0
     cdef size_t count
@@ -102,12 +107,15 @@ cdef void poll_notifications(Core* core) noexcept nogil:
     cdef size_t j
     cdef const char* name
     cdef const void* data
-    pthread_mutex_lock(core.progress)
+    if patient:
+        pthread_mutex_lock(core.progress)
+    elif pthread_mutex_trylock(core.progress):
+        return False  # somebody posts, or looks at, what may be a long copy
     nixl.get_notifs(core.agent, core.notifications, NULL)
     pthread_mutex_unlock(core.progress)
     nixl.notif_map_size(core.notifications, &agents)
     if agents == 0:
-        return
+        return True
     for i in range(agents):
         if nixl.notif_map_get_agent_at(core.notifications, i, &name):
             continue
@@ -117,3 +125,4 @@ cdef void poll_notifications(Core* core) noexcept nogil:
             if nixl.notif_map_get_notif(core.notifications, name, j, &data, &size) == NIXL_SUCCESS:
                 _deliver(core, <const char*>data, size)
     nixl.notif_map_clear(core.notifications)
+    return True

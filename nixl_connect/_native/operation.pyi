@@ -101,7 +101,7 @@ class Operation:
         """Cancel, unless it has ended; return whether this call did."""
 
     def keep(self) -> None:
-        """Have the reaper woken at its end."""
+        """Have the reaper woken at its end, or now if that has come."""
 
     def finish(self) -> bool:
         """End a passive operation as complete, unless it has ended; return whether this call did.

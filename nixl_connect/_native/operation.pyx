@@ -17,6 +17,7 @@ from nixl_connect._native.core cimport (
     await_end,
     finish_passive,
     forget_wait,
+    poke,
     retain_passive,
     take_bell,
 )
@@ -297,12 +298,15 @@ cdef class Operation:
         return cancel(self.core, self.record, REASON_LOCAL)
 
     def keep(self) -> None:
-        """Have the reaper woken at its end."""
+        """Have the reaper woken at its end, or now if that has come."""
         if self.generation != fork_generation():
             raise AgentForkedError
         pthread_mutex_lock(&self.core.lock)
         self.record.kept = True
+        cdef bint ended = _has_ended(self.record)
         pthread_mutex_unlock(&self.core.lock)
+        if ended:
+            poke(self.core)
 
     def finish(self) -> bool:
         """End a passive operation as complete, unless it has ended; return whether this call did.

@@ -85,7 +85,7 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
             break
         if is_missing(core, record, now):
             return GONE  # but in flight
-        announce(core, record.bell)  # the peer may have to look, too
+        announce(core, record.bell, False)  # the peer may have to look, too
         if spin_until == 0:
             spin_until = now + LOOK if again else now
         if now < spin_until:

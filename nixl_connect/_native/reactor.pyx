@@ -182,7 +182,7 @@ cdef class Reactor:
         """Ring a peer's doorbell: it wakes while this side prepares its transfer."""
         cdef Address bell = address_of(identity)
         if self.generation == fork_generation():
-            announce(self.core, bell)
+            announce(self.core, bell, False)
 
     def is_near(self, bytes identity not None) -> bool:
         """Whether an agent has its doorbell on this host."""

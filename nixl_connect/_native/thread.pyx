@@ -83,7 +83,7 @@ cdef void _poll_network(Core* core) noexcept nogil:
         pthread_mutex_lock(&core.hearing)
     elif pthread_mutex_trylock(&core.hearing):
         return
-    poll_notifications(core)
+    poll_notifications(core, True)
     _poll_messenger(core)
     pthread_mutex_unlock(&core.hearing)
 

@@ -82,8 +82,11 @@ FAILED_PREFIX = b"nixl_connect:failed:"
 BROKEN_PREFIX = b"nixl_connect:broken:"
 
 
-cdef void announce(Core* core, Address bell) noexcept nogil:
-    """Ring a peer's doorbell, unless it has just been rung and looks. Lock not held."""
+cdef void announce(Core* core, Address bell, bint ended) noexcept nogil:
+    """Ring a peer's doorbell, unless it has just been rung and looks. Lock not held.
+
+    `ended` says that it has been told, else it may have to look.
+    """
     cdef int64_t now = now_ns()
     pthread_mutex_lock(&core.lock)
     if core.bell >= 0 and (
@@ -93,7 +96,7 @@ cdef void announce(Core* core, Address bell) noexcept nogil:
     ):
         core.last_rung = now
         core.last_peer = bell
-        ring(core.bell, bell)
+        ring(core.bell, bell, ended)
     pthread_mutex_unlock(&core.lock)
 
 
@@ -251,7 +254,7 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         lingers = lingers and record.quarantine > 0
         if not lingers:
             release_requests(core, record)
-    announce(core, record.bell)
+    announce(core, record.bell, True)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
     core.last_rung = 0  # it has something, and stops to look: the next ring is to be heard
@@ -407,7 +410,7 @@ cdef size_t look(Core* core, int64_t until) noexcept nogil:
             ended = poll_active(core)
             if ended or core.active is NULL or now_ns() >= until:
                 break
-            announce(core, core.active.bell)  # the peer may have to look, too
+            announce(core, core.active.bell, False)  # the peer may have to look, too
             relax(&turns)
         pthread_mutex_unlock(&core.polling)
     if ended == 0:

@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nixl_connect._native.operation import Operation
 from nixl_connect.errors import NixlConnectError, StateError
@@ -23,10 +23,14 @@ class Endable(Protocol):
     def _error(self, native: Operation) -> NixlConnectError: ...
 
 
-class _Entry(NamedTuple):
-    operation: Endable
-    native: Operation
-    on_end: Callable[[Any], object] | None
+class _Entry:
+    def __init__(
+        self, operation: Endable, native: Operation, on_end: Callable[[Any], object] | None
+    ) -> None:
+        self.operation = operation
+        self.native = native
+        self.on_end = on_end
+        self.token = 0  # of the wait of its loop
 
 
 class Kept:
@@ -44,7 +48,7 @@ class Kept:
         operation: Endable,
         native: Operation,
         on_end: Callable[[Any], object] | None,
-        watch: Callable[[Operation, Callable[[], None]], None],
+        watch: Callable[[Operation, Callable[[], None]], int],
     ) -> None:
         """Keep an operation until it ends, and call `on_end` then.
 
@@ -56,7 +60,7 @@ class Kept:
             Its own.
         on_end : callable, optional
             Runs on the running loop; on the reaper's thread where none runs, or where it is closed
-            then. Where none runs and the operation has ended: at once.
+            then.
         watch : callable
             Has the running loop call something at an operation's end.
 
@@ -73,19 +77,25 @@ class Kept:
 
             loop = asyncio._get_running_loop()
         entries = self._by_loop.setdefault(loop, {})
-        entries[native.id] = _Entry(operation, native, on_end)
-        native.keep()
-        if loop is not None:
-            watch(native, functools.partial(_end, entries, native.id))
-        elif native.has_ended:  # perhaps the reaper has seen it, too
-            _end(entries, native.id)
+        entry = entries[native.id] = _Entry(operation, native, on_end)
+        try:
+            if loop is not None:
+                entry.token = watch(native, functools.partial(_end, entries, native.id))
+            native.keep()
+        except BaseException:
+            entries.pop(native.id, None)
+            raise
 
     def look(self) -> None:
         """Tell of what has ended where no loop does: for the reaper."""
         loose = self._by_loop[None]
         for loop in list(self._by_loop):
             if loop is not None and loop.is_closed():
-                loose.update(self._by_loop.pop(loop))
+                entries = self._by_loop.pop(loop)
+                while entries:  # what the loop was to call refers to this
+                    number, entry = entries.popitem()
+                    entry.native.detach(entry.token)
+                    loose[number] = entry
         for number, entry in list(loose.items()):
             if entry.native.has_ended:
                 _end(loose, number)
@@ -96,16 +106,16 @@ def _end(entries: dict[int, _Entry], number: int) -> None:
     entry = entries.pop(number, None)
     if entry is None:
         return
-    operation, native, on_end = entry
-    error = operation._error(native) if native.reason else None
+    native, on_end = entry.native, entry.on_end
+    error = entry.operation._error(native) if native.reason else None
     if error is None:
         logger.debug("operation %d, which was kept, is complete", number)
     else:
         # Without `on_end` nobody else would hear of it.
         level = logging.WARNING if on_end is None else logging.DEBUG
-        logger.log(level, "operation %d, which was kept: %s", number, error)
+        logger.log(level, "operation %d, which was kept: %s", number, str(error))
     if on_end is not None:
         try:
-            on_end(operation)
+            on_end(entry.operation)
         except Exception:
             logger.exception("what operation %d was to call at its end has failed", number)

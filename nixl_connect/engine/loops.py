@@ -94,13 +94,19 @@ class _LoopWaits:
 
     def watch(
         self, loop: asyncio.AbstractEventLoop, operation: Operation, call: Callable[[], None]
-    ) -> None:
-        """Have the loop call something once an operation has ended."""
+    ) -> int:
+        """Have the loop call something once an operation has ended; return the wait's token."""
         token = next(_tokens)
         self._watched[token] = call
-        if not operation.attach(self._waker, token):
-            del self._watched[token]
+        attached = False
+        try:
+            attached = operation.attach(self._waker, token)
+        finally:
+            if not attached:
+                del self._watched[token]
+        if not attached:
             loop.call_soon(call)
+        return token
 
     def _look_out(self, loop: asyncio.AbstractEventLoop) -> None:
         """See small transfers end on this thread: sooner than through the descriptor."""
@@ -169,16 +175,22 @@ class Loops:
             return _over()  # closing has ended every operation
         return waits.wait(loop, operation, timeout)
 
-    def watch(self, operation: Operation, call: Callable[[], None]) -> None:
-        """Have the running loop call something once an operation has ended. Returns at once."""
+    def watch(self, operation: Operation, call: Callable[[], None]) -> int:
+        """Have the running loop call something once an operation has ended. Returns at once.
+
+        Returns
+        -------
+        int
+            For `Operation.detach`, where the loop is closed before.
+        """
         import asyncio
 
         loop = asyncio.get_running_loop()
         waits = self._waits_of(loop)
         if waits is None:
             loop.call_soon(call)
-        else:
-            waits.watch(loop, operation, call)
+            return 0
+        return waits.watch(loop, operation, call)
 
     def _waits_of(self, loop: asyncio.AbstractEventLoop) -> _LoopWaits | None:
         with self._lock:

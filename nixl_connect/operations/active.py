@@ -288,7 +288,7 @@ def _parts_of(
 ) -> tuple[Regions, Device]:
     """Do the same for parts of a peer's regions."""
     whole, device = _checked_regions(remote, None)
-    rows = rows_of(parts, [whole[i][1] for i in range(len(whole))])
+    rows = rows_of(parts, len(whole), lambda i: whole[i][1])
     if len(rows) != len(local):
         raise ArgumentError(
             f"local_descriptors has {len(local)} descriptors, but parts has {len(rows)}"

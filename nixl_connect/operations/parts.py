@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from typing import TypeAlias
 
@@ -15,15 +15,19 @@ Parts: TypeAlias = "Sequence[Part]"
 """The parts of a peer's memory, one for each local descriptor."""
 
 
-def rows_of(parts: Iterable[Part], sizes: Sequence[int]) -> list[tuple[int, int, int]]:
+def rows_of(
+    parts: Iterable[Part], number: int, size_of: Callable[[int], int]
+) -> list[tuple[int, int, int]]:
     """Return parts as (index, offset, length).
 
     Parameters
     ----------
     parts : iterable of int or of (int, int, int)
         As the program gives them.
-    sizes : sequence of int
-        Bytes of each of the peer's descriptors.
+    number : int
+        How many descriptors the peer has.
+    size_of : callable
+        Returns the bytes of one of them.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def rows_of(parts: Iterable[Part], sizes: Sequence[int]) -> list[tuple[int, int,
         ) from None
     if not given:
         raise ArgumentError("parts must not be empty; without parts everything is moved")
-    rows = [_row(i, part, sizes) for i, part in enumerate(given)]
+    rows = [_row(i, part, number, size_of) for i, part in enumerate(given)]
     order = sorted(range(len(rows)), key=rows.__getitem__)
     for before, after in itertools.pairwise(order):
         one, other = rows[before], rows[after]
@@ -51,7 +55,7 @@ def rows_of(parts: Iterable[Part], sizes: Sequence[int]) -> list[tuple[int, int,
     return rows
 
 
-def _row(i: int, part: Part, sizes: Sequence[int]) -> tuple[int, int, int]:
+def _row(i: int, part: Part, most: int, size_of: Callable[[int], int]) -> tuple[int, int, int]:
     length: int | None
     try:
         if isinstance(part, bool):
@@ -64,11 +68,11 @@ def _row(i: int, part: Part, sizes: Sequence[int]) -> tuple[int, int, int]:
         raise ArgumentTypeError(
             f"parts[{i}] must be an index, or (index, offset, length), not {part!r:.80}"
         ) from None
-    if not 0 <= number < len(sizes):
+    if not 0 <= number < most:
         raise ArgumentError(
-            f"parts[{i}] is of descriptor {number}, but the peer has {len(sizes)} descriptors"
+            f"parts[{i}] is of descriptor {number}, but the peer has {most} descriptors"
         )
-    size = sizes[number]
+    size = size_of(number)
     if length is None:
         length = size
     if length < 1 or offset < 0 or offset + length > size:

@@ -185,7 +185,14 @@ class PassiveOperation(Offer, AbstractOperation):
         For offers to many (`transfers`): waiters return, and the memory is kept for the
         connector's `quarantine`, since peers that know it may still read or write. Those may
         complete, fail, or be refused.
+
+        Raises
+        ------
+        StateError
+            The operation is for one transfer, and only that completes it.
         """
+        if self._transfers == 1:
+            raise StateError(f"{self!r} is for one transfer: cancel it")
         self._connection._engine.finish(self._begun())
 
     def keep(self, on_end: Callable[[Any], object] | None = None) -> None:

@@ -80,9 +80,10 @@ class Seal:
         descriptors : sequence of SerializedDescriptor
             The regions.
         lifetime : float, optional
-            Seconds for which it is accepted, up to infinity; by default those of all seals.
+            Seconds for which it is accepted at least, up to infinity; by default those of all
+            seals, which is the least.
         """
-        lifetime = self._lifetime if lifetime is None else lifetime
+        lifetime = self._lifetime if lifetime is None else max(lifetime, self._lifetime)
         head = f"{nonce}{MARK}{int(min(time.time() + lifetime, _LATEST))}"
         tag = _tag(self._keys[0], head, kind, stream, descriptors)
         return f"{head}.{tag}"

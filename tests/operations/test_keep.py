@@ -83,6 +83,19 @@ def test_many_are_kept(make_connector):
     ended.clear()
 
 
+def test_loops_that_are_closed_leave_nothing(connector):
+    """Neither descriptors nor waits, however many there are."""
+
+    async def main():
+        operation = await connector.create_readable(nc.Descriptor(bytearray(8)), transfers=2)
+        operation.keep()
+        return operation
+
+    kept = [asyncio.run(main()) for _ in range(3)]
+    until(lambda: [it.cancel() for it in kept] and True)
+    until(lambda: connector.stats()["operations"]["held"] == 0)
+
+
 def test_whose_loop_is_closed(make_connector, content):
     owner, mover, source = make_connector(), make_connector(), content(3, 100)
     ended = []
@@ -102,10 +115,10 @@ def test_that_has_ended(connector):
     operation = offer(connector, bytearray(8))
     operation.cancel()
     operation.keep(lambda it: ended.append(it.status.name))
-    assert ended == ["CANCELLED"]
+    until(lambda: ended == ["CANCELLED"])
 
     async def main():
-        other = await connector.create_readable(nc.Descriptor(bytearray(8)))
+        other = await connector.create_readable(nc.Descriptor(bytearray(8)), transfers=2)
         other.finish()
         other.keep(lambda it: ended.append(it.status.name))
         assert len(ended) == 1

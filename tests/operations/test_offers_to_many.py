@@ -114,6 +114,27 @@ def test_finish_before_anybody_knows_it(connector):
     assert operation.status == OperationStatus.COMPLETE
 
 
+def test_only_offers_to_many_are_finished(connector):
+    operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
+    with pytest.raises(nc.StateError, match="one transfer"):
+        operation.finish()
+    operation.cancel()
+
+
+def test_what_several_have_written_is_kept_for_a_while(connector, make_connector, content):
+    """Of those that have not told how they ended, one may still write."""
+    target, source = np.zeros(64, np.uint8), content(12, 64)
+    operation = connector.create_writable_blocking(nc.Descriptor(target), transfers=2)
+    for _ in range(2):
+        mover = make_connector()
+        with mover.begin_write_blocking(nc.Descriptor(source), operation.metadata()) as write:
+            write.wait_for_completion_blocking(DEADLINE)
+    operation.wait_for_completion_blocking(DEADLINE)
+    assert (target == source).all()
+    assert connector.stats()["operations"]["quarantined"] == 1
+    until(lambda: connector.stats()["operations"]["held"] == 0)
+
+
 def test_finish_wakes_who_waits(connector):
     async def main():
         operation = await connector.create_readable(nc.Descriptor(bytearray(8)), transfers=None)
