@@ -9,6 +9,7 @@ cdef struct WakerState:
     int fd                      # an event descriptor
     int sources                 # an epoll descriptor of that and of a doorbell: the loop's reader
     Waiter* ready
+    bint abandoned              # there is no loop any more: waits are dropped as they finish
     bint watched                # the loop's own thread looks at `ready`
     pthread_mutex_t lock
     int bell                    # the doorbell that `sources` has, or -1; the core's, as the next

@@ -64,6 +64,10 @@ cdef void wake(Waiter* waiter) noexcept nogil:
     cdef WakerState* state = waiter.waker
     cdef uint64_t one = 1
     pthread_mutex_lock(&state.lock)
+    if state.abandoned:
+        pthread_mutex_unlock(&state.lock)
+        free_waiter(waiter)
+        return
     if state.ready is NULL and not state.watched:
         # The first of a batch. The counter cannot overflow: it is 0 or 1.
         write(state.fd, &one, 8)
@@ -126,7 +130,7 @@ cdef class Waker:
         self.generation = fork_generation()
         self.state.refs = 1
         self.state.ready = NULL
-        self.state.watched = self.state.armed = False
+        self.state.abandoned = self.state.watched = self.state.armed = False
         self.state.bell = -1
         self.state.waits = 0
         self.state.fd = own_eventfd(0, EFD_NONBLOCK)
@@ -146,6 +150,9 @@ cdef class Waker:
 
     def __dealloc__(self):
         if self.state is not NULL and self.generation == fork_generation():
+            pthread_mutex_lock(&self.state.lock)
+            self.state.abandoned = True
+            pthread_mutex_unlock(&self.state.lock)
             self.drain()
             release_waker(self.state)
 
