@@ -16,13 +16,13 @@ def parameters(callable_):
 
 
 def test_names_of_arguments():
-    assert parameters(nc.Connector.create_readable) == ["self", "local_descriptors", "timeout"]
-    assert parameters(nc.Connector.create_writable) == ["self", "local_descriptors", "timeout"]
+    for create in (nc.Connector.create_readable, nc.Connector.create_writable):
+        assert parameters(create) == ["self", "local_descriptors", "timeout", "transfers"]
     assert parameters(nc.Connector.begin_read) == [
-        "self", "remote_metadata", "local_descriptors", "timeout",
+        "self", "remote_metadata", "local_descriptors", "timeout", "parts",
     ]  # fmt: skip
     assert parameters(nc.Connector.begin_write) == [
-        "self", "local_descriptors", "remote_metadata", "timeout",
+        "self", "local_descriptors", "remote_metadata", "timeout", "parts",
     ]  # fmt: skip
     for name in ("create_readable", "create_writable", "begin_read", "begin_write", "close"):
         coroutine = getattr(nc.Connector, name)
