@@ -143,6 +143,12 @@ def passive_operations(
     assert_type(writable.metadata(), nc.RdmaMetadata)
     assert_type(nc.ReadableOperation(connection, memory), nc.ReadableOperation)
     assert_type(nc.WritableOperation(connection, [memory], timeout=1), nc.WritableOperation)
+    assert_type(nc.ReadableOperation(connection, memory, transfers=None), nc.ReadableOperation)
+    assert_type(operation.transfers_done, int)
+    assert_type(operation.transfers_failed, int)
+    operation.finish()
+    operation.keep()
+    operation.keep(on_end=print)
     both: list[nc.PassiveOperation] = [readable, writable]
     every: list[nc.AbstractOperation] = [*both]
     assert_type(every[0].status, nc.OperationStatus)
@@ -361,6 +367,9 @@ def a_report(report: nc.OperationReport) -> None:
     assert_type(report.age, float)
     assert_type(report.left, float)
     assert_type(report.peer, str)
+    assert_type(report.transfers, int | None)
+    assert_type(report.transfers_done, int)
+    assert_type(report.transfers_failed, int)
 
 
 def errors(transfer: nc.TransferError) -> None:
