@@ -63,9 +63,8 @@ cdef extern from *:
        first, and no more: descriptors that somebody sends along do not get into this process. */
     static inline int nc_take_ring(int fd, char *said) {
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
-        char byte;
+        char byte = 0;
         struct iovec part = { &byte, 1 };
-        byte = 0;
         struct msghdr message;
         struct cmsghdr *header;
         struct nc_ucred sender;

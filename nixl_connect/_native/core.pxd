@@ -12,7 +12,7 @@ from nixl_connect._native.waker cimport Waiter, WakerState
 cdef enum:
     # How long (nanoseconds) the thread sleeps while operations wait: where peers do not ring, at
     # most, and where they do.
-    SOON = 1_000_000
+    LONGEST_NAP = 1_000_000
     HEARD_NAP = 2_000_000
 
 cdef struct Core:

@@ -280,6 +280,6 @@ cdef bint retain_passive(Core* core, Record* record) noexcept nogil:
         enter(&core.census, record)
         core.last_activity = now_ns()
         core.next_deadline = min(core.next_deadline, record.deadline)
-        rouse_soon(core, HEARD_NAP if core.heard else SOON)
+        rouse_soon(core, HEARD_NAP if core.heard else LONGEST_NAP)
     pthread_mutex_unlock(&core.lock)
     return ok

@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.bell cimport NOBODY, OWN, Rung, was_rung
-from nixl_connect._native.core cimport HEARD_NAP, take_bell, withhold_bell
+from nixl_connect._native.core cimport HEARD_NAP, LONGEST_NAP, take_bell, withhold_bell
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -20,7 +20,6 @@ from nixl_connect._native.posix cimport (
 # something happened, within these bounds; but not at all when a peer has said that something comes.
 cdef enum:
     SHORTEST_NAP = 50_000
-    LONGEST_NAP = 1_000_000
     RUNG = 200_000              # how long to expect something after the doorbell
     TOLD = 20_000               # and where it is there already
     # When MOST_RINGS of other users in a row have brought nothing, one counts every so often, and

@@ -122,9 +122,10 @@ cdef int _wait(Core* core, Record* record, int64_t until) except -1 nogil:
         t.tv_sec = end // 1000000000
         t.tv_nsec = end % 1000000000
         pthread_mutex_lock(&core.lock)
-        take_bell(core)
-        core.sleepers += 1
         ok = _has_ended(record)
+        if not ok:
+            take_bell(core)
+        core.sleepers += 1
         while not ok and now_ns() < end:
             pthread_cond_timedwait(&core.ended, &core.lock, &t)
             ok = _has_ended(record)

@@ -27,7 +27,7 @@ from nixl_connect._native.atomic cimport (
 )
 from nixl_connect._native.census cimport enter, leave, quarantine
 from nixl_connect._native.core cimport (
-    SOON,
+    LONGEST_NAP,
     finish,
     is_there,
     leave_table,
@@ -356,7 +356,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
         if record.posted:
             record.next = core.posted
             core.posted = record
-            rouse_soon(core, SOON)
+            rouse_soon(core, LONGEST_NAP)
         else:
             record.next = core.incoming
             core.incoming = record

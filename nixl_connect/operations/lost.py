@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import _tracemalloc
 import functools
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 WANTED: bool = sys.flags.dev_mode or _tracemalloc.is_tracing()
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def watch(operation: type[Any]) -> None:

@@ -92,7 +92,8 @@ def test_loops_that_are_closed_leave_nothing(connector):
         return operation
 
     kept = [asyncio.run(main()) for _ in range(3)]
-    until(lambda: [it.cancel() for it in kept] and True)
+    for operation in kept:
+        operation.cancel()
     until(lambda: connector.stats()["operations"]["held"] == 0)
 
 
