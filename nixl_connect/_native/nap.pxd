@@ -8,5 +8,5 @@ cdef enum:
     # How many rings of other users in a row may bring nothing.
     MOST_RINGS = 64
 
-cdef bint heed(Core* core) noexcept nogil
+cdef void heed(Core* core) noexcept nogil
 cdef void nap(Core* core) noexcept nogil

@@ -40,15 +40,12 @@ cdef enum:
     DELIVERY = 10_000_000_000
 
 
-cdef bint heed(Core* core) noexcept nogil:
-    """Take what the doorbell has, and look for what it announces for a while. Lock held.
-
-    Returns whether something is still to come.
-    """
+cdef void heed(Core* core) noexcept nogil:
+    """Take what the doorbell has, and look for what it announces for a while. Lock held."""
     cdef Rung rung = was_rung(core.bell)
     cdef int64_t now
     if rung.who == NOBODY:
-        return False
+        return
     core.rings += 1
     now = now_ns()
     if rung.announced:
@@ -62,7 +59,7 @@ cdef bint heed(Core* core) noexcept nogil:
         if rung.process == core.process:
             # Who moves the bytes is in this process, perhaps on the loop's own thread.
             withhold_bell(core)
-        return rung.announced
+        return
     if core.credit == 0 and now > core.refilled + REFILL:
         core.credit = 1
     if core.credit:
@@ -72,7 +69,6 @@ cdef bint heed(Core* core) noexcept nogil:
     else:
         core.deaf_until = now + DEAF
         core.ignored += 1
-    return rung.announced
 
 
 cdef void _sleep(Core* core, int64_t until) noexcept nogil:
