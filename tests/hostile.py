@@ -17,8 +17,12 @@ import time
 import zlib
 from collections import Counter
 
+import numpy as np
+
 import nixl_connect as nc
+from nixl_connect import arrays
 from nixl_connect._native.packing import Regions
+from nixl_connect.arrays.transfers import Fetching
 from nixl_connect.memory.tables import FEW, RowDescriptors
 from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
 
@@ -104,6 +108,48 @@ def mutate_fields(rng: random.Random, fields: dict) -> dict:
     return changed
 
 
+TYPES = [
+    *("float32", "bfloat16", "object", "O", "<f4", ">f16", "|V0", "|V999999999", "<U99999999"),
+    *("i4,i4", "(3,)f4", "f4, (2,)i8", "<M8[s]", "<M8[xx]", "datetime64[s]", "\u0000", "é"),
+    *([["x", "<i4"]], [["x", "<i4", [2, 3]], ["", "|V3"]], [["x", [["y", "|O"]]]]),
+    *([["x", "|b1", [1 << 40]]], [["x", "<i4"], ["x", "<i4"]], [["x", []]], [["", "|V1"]]),
+    [["x", [["x", [["x", [["x", [["x", [["x", [["x", [["x", [["x", "<i4"]]]]]]]]]]]]]]]]]],
+    [[f"x{i}", "|b1"] for i in range(5000)],
+]
+
+
+def mutate_arrays(rng: random.Random, fields: dict) -> dict:
+    """Return something that is nearly the same message of arrays."""
+    changed = json.loads(json.dumps(fields))
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        kind = rng.randrange(8)
+        entries = changed.get("arrays")
+        entry = rng.choice(entries) if isinstance(entries, list) and entries else None
+        if kind == 0:
+            changed[rng.choice([*fields, "other"])] = strange(rng)
+        elif kind == 1:
+            changed["operation"] = mutate_fields(rng, fields["operation"])
+        elif kind == 2 and isinstance(entries, list):
+            changed["arrays"] = entries * rng.choice((0, 2, 20))
+        elif kind == 3 and isinstance(entries, list):
+            entries.append(strange(rng))
+        elif isinstance(entry, list) and len(entry) == 6:
+            at = rng.randrange(6)
+            entry[at] = strange(rng)
+            if at == 0:
+                entry[0] = rng.choice(([], ["a", "b"], ["a"], ["0"], ["x" * 5000], ["n"] * 50))
+            elif at == 1:
+                entry[1] = copy.deepcopy(rng.choice(TYPES))
+            elif at == 2:
+                entry[2] = [
+                    rng.choice((0, 1, 2, 3, 7, *EXTREMES, -1))
+                    for _ in range(rng.choice((0, 1, 2, 3, 40)))
+                ]
+            elif rng.random() < 0.5:
+                entry[at] = rng.choice(("C", "F", 0, 1, 2, 3, *EXTREMES))
+    return changed
+
+
 def bomb(rng: random.Random) -> bytes:
     """Return a stream that is small and says that it is large."""
     deflater = zlib.compressobj(9)
@@ -138,20 +184,59 @@ class Target:
         self.packed_many = many.to_bytes()
         self.blob = read_nixl_metadata(self.metadata.nixl_metadata, LIMIT)[0]
         self.stream = zlib.compress(self.blob)
+        numbers = np.arange(12, dtype=np.int16)
+        self.offer = arrays.offer_blocking(
+            self.connector,
+            {
+                "a": {"b": numbers.reshape(3, 4).T, "c": numbers[5:], "d": np.empty((0, 2))},
+                "e": np.zeros(3, [("x", ">i4"), ("y", "<f8", (2,))]),
+            },
+        )
+        self.arrays = json.loads(self.offer.message())
+        self.text_of_arrays = self.offer.message().encode()
+        self.packed_arrays = self.offer.message_bytes()
         self.into = nc.Descriptor(bytearray(len(self.buffer)))
 
     def close(self) -> None:
         """Close the connector."""
+        self.offer.close()
         self.connector.close_blocking()
 
     def begin(self, metadata: nc.RdmaMetadata) -> None:
         """Check everything that a read checks before it begins."""
         nc.ReadOperation(self.connection, metadata, self.into, _begin=False)
 
+    def fetch(self, message: str | bytes) -> None:
+        """Do everything that a fetch does before it begins, memory and all."""
+        plan = Fetching(
+            self.connector,
+            message,
+            into=None,
+            pool=None,
+            device=None,
+            only=None,
+            max_bytes=LIMIT,
+            max_arrays=50,
+        )
+        plan.lay(None)
+        plan.result()
+
+    def message_of_arrays(self, rng: random.Random) -> None:
+        """Send one message of named arrays."""
+        kind = rng.randrange(4)
+        if kind == 0:
+            self.fetch(mutate(rng, self.text_of_arrays))
+        elif kind == 1:
+            self.fetch(mutate(rng, self.packed_arrays))
+        else:
+            self.fetch(json.dumps(mutate_arrays(rng, self.arrays)))
+
     def message(self, rng: random.Random) -> None:
         """Send one message."""
-        kind = rng.randrange(8)
-        if kind == 7:
+        kind = rng.randrange(12)
+        if kind > 7:
+            self.message_of_arrays(rng)
+        elif kind == 7:
             nested = rng.choice((b"[", b'{"descriptors":', b'{"other":[')) * rng.choice((3, 5000))
             at = rng.randrange(len(self.text))
             text = self.text[:at] + nested + self.text[at:] if rng.random() < 0.5 else nested
@@ -201,6 +286,7 @@ def main(count: int, seed: int) -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     # What was meant for NIXL has left no trace.
     target.begin(target.metadata)
+    target.fetch(target.text_of_arrays)
     target.close()
     print(
         json.dumps(

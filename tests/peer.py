@@ -38,6 +38,16 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(array).hexdigest()
 
 
+def _named() -> tuple:
+    """Return what moves named arrays, and what makes some: few peers need them."""
+    sys.path.append(str(Path(__file__).parent / "named"))
+    import sampled
+
+    from nixl_connect import arrays
+
+    return arrays, sampled
+
+
 class Peer:
     """Carries out commands; each public method is one."""
 
@@ -79,6 +89,28 @@ class Peer:
     def array(self, size: int, seed: int) -> dict:
         """Make an array, of which `parts` offers some."""
         self.whole = self._buffer(size, seed)
+        return {}
+
+    def offer_arrays(self, seed: int, transfers: int | None = 1, compact: bool = False) -> dict:
+        """Offer the sampled arrays."""
+        arrays, sampled = _named()
+        offer = arrays.offer_blocking(self.connector, sampled.sampled(seed), transfers=transfers)
+        message = offer.message_bytes().hex() if compact else offer.message()
+        return self._keep(offer.operation, []) | {"message": message}
+
+    def fetch_arrays(self, message: str, only: list[str] | None = None) -> dict:
+        """Fetch arrays, and tell what they are."""
+        arrays, sampled = _named()
+        got = arrays.fetch_blocking(self.connector, message, only=only, timeout=20)
+        return {"arrays": sampled.told(got)}
+
+    def push_arrays(self, message: str, seed: int, only: list[str] | None = None) -> dict:
+        """Push the sampled arrays, or some."""
+        arrays, sampled = _named()
+        named = sampled.flat(sampled.sampled(seed))
+        if only is not None:
+            named = {name: named[name] for name in only}
+        arrays.push_blocking(self.connector, message, named, only=only, timeout=20)
         return {}
 
     def parts(self, kind: str, parts: list[tuple[int, int]]) -> dict:

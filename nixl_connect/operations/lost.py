@@ -40,10 +40,14 @@ def _caller() -> str:
 
 
 def _warn(self: Any) -> None:
-    """Be `__del__`: dropping the operation cancels it, which its peers did not expect."""
+    """Be `__del__`: dropping the operation cancels it, which its peers did not expect.
+
+    What still stands when the program ends was not dropped: it is silent about that.
+    """
     native = self._native
     if (
-        native is not None
+        not sys.is_finalizing()
+        and native is not None
         and not native.has_ended
         and not self._released
         and not self._connection._engine.forked

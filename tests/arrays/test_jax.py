@@ -5,6 +5,7 @@ import pytest
 from moving import moved
 
 import nixl_connect as nc
+from nixl_connect import arrays as named
 
 jax = pytest.importorskip("jax")
 
@@ -35,3 +36,20 @@ def test_jax_arrays_cannot_be_received_in(dtype):
     assert descriptor.is_readonly
     with nc.Connector() as connector, pytest.raises(nc.ArgumentError, match="read-only"):
         connector.create_writable_blocking(descriptor)
+
+
+def test_jax_arrays_with_names():
+    """Their types and shapes arrive; nothing is fetched into them."""
+    arrays = {"x": jax.numpy.arange(6, dtype="bfloat16").reshape(2, 3), "y": jax.numpy.ones(())}
+    with (
+        nc.Connector() as owner,
+        nc.Connector() as mover,
+        named.offer_blocking(owner, arrays, transfers=None) as offer,
+    ):
+        got = named.fetch_blocking(mover, offer.message())
+        for name, array in arrays.items():
+            assert got[name].dtype == array.dtype
+            assert got[name].shape == array.shape
+            assert (got[name] == np.asarray(array)).all()
+        with pytest.raises(nc.ArgumentError, match="read-only"):
+            named.fetch_blocking(mover, offer.message(), into=arrays)

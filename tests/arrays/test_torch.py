@@ -1,9 +1,12 @@
 """Tensors of torch on the host."""
 
+import importlib.util
+
 import pytest
 from moving import moved
 
 import nixl_connect as nc
+from nixl_connect import arrays as named
 
 torch = pytest.importorskip("torch")
 
@@ -64,3 +67,38 @@ def test_what_is_not_quite_a_tensor():
         nc.Descriptor(torch.nn.UninitializedParameter())
     with pytest.raises(nc.ArgumentError, match="at least 1 byte"):
         nc.Descriptor(torch.zeros(0))
+
+
+def test_tensors_with_names():
+    """Their types are named as ml_dtypes names them, which is not needed for that."""
+    tensors = {
+        "b": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
+        "f8": torch.arange(6).to(torch.float8_e4m3fn),
+        "t": torch.arange(6.0).reshape(2, 3).t(),
+        "s": torch.tensor(True),
+    }
+    into = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    sparse = torch.arange(12.0).reshape(3, 4)[:, :2]
+    with nc.Connector() as owner, nc.Connector() as mover:
+        with named.offer_blocking(owner, tensors, transfers=None) as offer:
+            named.fetch_blocking(mover, offer.message(), into=into)
+            for name, tensor in tensors.items():
+                assert into[name].stride() == tensor.stride()
+                assert torch.equal(tensor.double(), into[name].double()), name
+            got = named.fetch_blocking(mover, offer.message(), only=["t", "s"])
+            assert (got["t"] == tensors["t"].numpy()).all()
+            assert got["t"].strides == (4, 12)
+            assert got["s"]
+        with pytest.raises(nc.ArgumentError, match="copy=True"):
+            named.offer_blocking(owner, {"x": sparse})
+        with named.offer_blocking(owner, {"x": sparse}, copy=True) as offer:
+            assert (named.fetch_blocking(mover, offer.message())["x"] == sparse.numpy()).all()
+        with named.expect_blocking(owner, {"x": torch.zeros_like(tensors["b"])}) as offer:
+            named.push_blocking(mover, offer.message(), {"x": tensors["b"]})
+            offer.wait_blocking(20)
+            assert torch.equal(offer.arrays["x"], tensors["b"])
+        with named.expect_blocking(owner, {"x": ((), torch.float16)}) as offer:
+            assert offer.arrays["x"].dtype == "float16"
+        if importlib.util.find_spec("ml_dtypes") is None:
+            with pytest.raises(nc.LibraryError, match="ml_dtypes"):
+                named.expect_blocking(owner, {"x": (3, torch.bfloat16)})

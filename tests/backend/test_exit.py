@@ -60,6 +60,7 @@ def run(program, deadline=30):
         """,
         """
         async def main():
+            global passive
             passive = await one.create_readable(nc.Descriptor(b'abc'))
             passive.metadata()
             task = asyncio.create_task(passive.wait_for_completion())

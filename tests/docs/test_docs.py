@@ -80,7 +80,8 @@ def test_every_program_is_run():
     paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
     fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py
     taught = [block.program for block in blocks(TUTORIAL, "python")]
-    assert sorted(programs()) == sorted([*paired, *fleets, *taught, "client.py", "server.py"])
+    served = ["client.py", "server.py", "embeddings_client.py", "embeddings_server.py"]
+    assert sorted(programs()) == sorted([*paired, *fleets, *taught, *served])
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -118,6 +119,49 @@ def test_server_and_client(program, start_program):
     for _ in range(3):
         process = start_program([*client, f"http://127.0.0.1:{port}/data"], stderr=subprocess.PIPE)
         assert _end(process) == output_of("python client.py http://127.0.0.1:8080/data")
+    server.terminate()
+    _, error = server.communicate(timeout=DEADLINE)
+    assert server.returncode == 0, error
+
+
+def test_embeddings_and_four_clients_of_which_one_is_killed(program, start_program):
+    """It is served, and gone before it fetches; its offer ends at the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = program("embeddings_server.py")
+    server_text = Path(command[1]).read_text()
+    assert server_text.count("timeout=30") == 1
+    Path(command[1]).write_text(server_text.replace("timeout=30", "timeout=5"))
+    server = start_program([*command, "127.0.0.1", str(port)], stderr=subprocess.PIPE)
+    _wait_for_server(f"http://127.0.0.1:{port}/", server)
+    client = program("embeddings_client.py")
+    (shown,) = commands(ROOT / "docs" / "howto" / "named-arrays.md")
+    texts = ["a red apple", "a red apricot"]
+    assert shown.text.split("'")[1::2] == texts
+    killed = Path(client[1]).with_name("killed.py")
+    killed.write_text(
+        Path(client[1])
+        .read_text()
+        .replace(
+            "await fetch(connector, message)", "__import__('os').kill(__import__('os').getpid(), 9)"
+        )
+    )
+    url = f"http://127.0.0.1:{port}/embed"
+    processes = [
+        start_program([sys.executable, str(path), url, *texts], stderr=subprocess.PIPE)
+        for path in (client[1], killed, client[1], client[1])
+    ]
+    for process in processes:
+        if process is processes[1]:
+            assert process.wait(DEADLINE) == -signal.SIGKILL
+        else:
+            assert _end(process) == shown.output
+    lines: list[str] = []
+    while not lines or "did not end before its deadline" not in lines[-1]:
+        lines.append(server.stderr.readline())
+        assert lines[-1], lines  # the deadline of pytest-timeout stands behind this
+    again = start_program([*client, url, *texts], stderr=subprocess.PIPE)
+    assert _end(again) == shown.output
     server.terminate()
     _, error = server.communicate(timeout=DEADLINE)
     assert server.returncode == 0, error

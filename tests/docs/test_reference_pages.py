@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import nixl_connect
-from nixl_connect import monitor
+from nixl_connect import arrays, monitor
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "bench"))
@@ -43,8 +43,14 @@ def test_every_public_name_is_in_the_reference(name):
 
 def test_the_reference_has_no_other_names():
     others = {f"nixl_connect.monitor.{name}" for name in monitor.__all__}
+    others |= {f"nixl_connect.arrays.{name}" for name in arrays.__all__}
     others.add("nixl_connect.prometheus.Collector")
     assert documented() - others <= {f"nixl_connect.{name}" for name in nixl_connect.__all__}
+
+
+@pytest.mark.parametrize("name", arrays.__all__)
+def test_what_moves_arrays_is_in_the_reference(name):
+    assert f"nixl_connect.arrays.{name}" in documented()
 
 
 def test_nothing_is_documented_twice():

@@ -6,13 +6,17 @@ the package, which counts as not taken; any other exception is a bug.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 import nixl_connect as nc
 from nixl_connect._native import envelope, readers
+from nixl_connect.arrays.dtypes import decoded, encoded
+from nixl_connect.arrays.manifest import Message
 from nixl_connect.memory.tables import RowDescriptors
 from nixl_connect.wire.auth import Seal
 from nixl_connect.wire.codec import decode_nixl_metadata, parse_nixl_metadata, read_nixl_metadata
@@ -77,6 +81,22 @@ def _sealed(data: bytes) -> None:
     Seal([KEY], 1e9).check(nc.RdmaMetadata.model_validate_json(data))
 
 
+def _arrays(data: bytes) -> None:
+    """A message of named arrays, as far as memory for them."""
+    message = Message.parse(data)
+    message.check(None, 64)
+    if sum(entry.nbytes for entry in message.entries) < LIMIT:
+        for entry in message.entries:
+            kind = decoded(entry.type)
+            assert decoded(encoded(kind)) == kind
+            array = np.empty(tuple(entry.shape), kind)
+            assert array.nbytes == entry.nbytes
+    again = Message.parse(message.to_json())
+    assert again.to_bytes() == message.to_bytes()
+    with contextlib.suppress(nc.AuthenticationError):
+        message.check(Seal([KEY], 1e9), 64)
+
+
 def _device(data: bytes) -> None:
     """The name of a device."""
     device = nc.Device(data.decode("utf-8", "replace"))
@@ -103,5 +123,6 @@ TARGETS = {
     "rows": _target(_rows),
     "whole": _target(_whole),
     "sealed": _target(_sealed),
+    "arrays": _target(_arrays),
     "device": _target(_device),
 }

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from typing_extensions import assert_type
 
 import nixl_connect as nc
+from nixl_connect import arrays
 from nixl_connect.engine.statistics import (
     EndedFigures,
     LibraryFigures,
@@ -440,3 +442,34 @@ def caught(operation: nc.ReadOperation) -> None:
         assert_type(error.peer, str)
     except nc.TransferError as error:
         assert_type(error.status, str)
+
+
+def named_arrays(connector: nc.Connector, pool: nc.HostPool) -> None:
+    given = {"x": np.zeros(3), "y": {"z": bytearray(3)}}
+    with arrays.offer_blocking(connector, given, timeout=1, transfers=None, copy=True) as offer:
+        assert_type(offer, arrays.Offer)
+        assert_type(offer.message(), str)
+        assert_type(offer.message_bytes(), bytes)
+        assert_type(offer.operation, nc.PassiveOperation)
+        assert_type(offer.status, nc.OperationStatus)
+        assert_type(offer.transfers_done + offer.transfers_failed, int)
+        assert_type(offer.arrays, Any)
+        offer.keep()
+        offer.keep(on_end=lambda ended: print(ended.status))
+        offer.wait_blocking(timeout=1)
+        offer.close()
+    got = arrays.fetch_blocking(connector, offer.message(), pool=pool, max_arrays=5)
+    assert_type(got, Any)
+    arrays.fetch_blocking(connector, b"", into=given, only=["x", "y.z"], timeout=1)
+    arrays.expect_blocking(connector, [((3, 4), "BF16"), np.zeros(3)], transfers=2)
+    arrays.push_blocking(connector, "", (np.zeros(3),), only=1, copy=True, timeout=1)
+
+
+async def named_arrays_with_asyncio(connector: nc.Connector, pool: nc.HostPool) -> None:
+    async with await arrays.offer(connector, {"x": np.zeros(3)}) as offer:
+        assert_type(offer, arrays.Offer)
+        await offer.wait(timeout=1)
+    await arrays.fetch(connector, offer.message(), device="cuda:0", max_bytes=1 << 20)
+    await arrays.fetch(connector, offer.message(), device=nc.Device("cpu"), only="x")
+    async with await arrays.expect(connector, {"x": ((), np.float32)}) as wanted:
+        await arrays.push(connector, wanted.message(), {"x": np.float32(3)})

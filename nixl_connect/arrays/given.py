@@ -1,0 +1,327 @@
+"""The arrays that a program gives: their names, shapes and types, and where their bytes are."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nixl_connect.arrays.dtypes import Named, decoded, encoded, itemsize, specified
+from nixl_connect.arrays.manifest import MOST_DIMENSIONS, Entry, check_paths
+from nixl_connect.errors import ArgumentError, ArgumentTypeError, MetadataError
+from nixl_connect.memory.descriptor import Descriptor
+
+Arrays: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
+"""Arrays by name, where a value may be such a mapping again; or a sequence of arrays."""
+
+
+class Given:
+    """One array.
+
+    Parameters
+    ----------
+    path : list of str
+        Its name, one part for each nested mapping.
+    array : object
+        The array, or a copy of it.
+    kind : str or list
+        The type of its items, as messages name it.
+    shape : list of int
+        Its shape.
+    order : str
+        ``"C"``, or ``"F"`` where it is in Fortran order alone.
+    """
+
+    __slots__ = ("array", "descriptor", "kind", "order", "path", "shape")
+
+    def __init__(
+        self, path: list[str], array: Any, kind: Named, shape: list[int], order: str
+    ) -> None:
+        self.path: list[str] = path
+        self.array: Any = array
+        self.kind: Named = kind
+        self.shape: list[int] = shape
+        self.order: str = order
+        self.descriptor: Descriptor | None = None
+        """Its bytes, if it has any."""
+
+    @property
+    def name(self) -> str:
+        """The parts of its name, joined by dots."""
+        return ".".join(self.path)
+
+    def entry(self, region: int, offset: int) -> Entry:
+        """Return the array as it is told of."""
+        return Entry(self.path, self.kind, self.shape, self.order, region, offset)
+
+
+def collected(arrays: Any, *, copy: bool = False, specs: bool = False) -> list[Given]:
+    """Return what a program gives, one by one.
+
+    Parameters
+    ----------
+    arrays : mapping or sequence
+        The arrays.
+    copy : bool
+        Whether to copy those that are not contiguous.
+    specs : bool
+        Whether there may be (shape, type), of which an array is made.
+
+    Raises
+    ------
+    ArgumentTypeError
+        It is neither mapping nor sequence, a name is no string, or something no array.
+    ArgumentError
+        There are none, or an array cannot be transferred as it is.
+    """
+    given = []
+    for path, array in _walk(arrays):
+        name = ".".join(path)
+        try:
+            name.encode()
+            given.append(_given(path, array, copy=copy, specs=specs))
+        except UnicodeEncodeError:
+            raise ArgumentError(f"arrays: the name {name!r:.80} is no text") from None
+        except ArgumentTypeError as error:
+            raise ArgumentTypeError(f"arrays[{name!r:.80}]: {error}") from None
+        except ArgumentError as error:
+            raise ArgumentError(f"arrays[{name!r:.80}]: {error}") from None
+    if not given:
+        raise ArgumentError("arrays must not be empty")
+    try:
+        check_paths(it.path for it in given)
+    except MetadataError as error:
+        raise ArgumentError(str(error)) from None
+    return given
+
+
+def is_sequence(arrays: Any) -> bool:
+    """Whether arrays are given by their numbers."""
+    return not isinstance(arrays, Mapping)
+
+
+def _walk(arrays: Any) -> Iterator[tuple[list[str], Any]]:
+    if isinstance(arrays, Mapping):
+        return _named(arrays, [])
+    if isinstance(arrays, (list, tuple)):
+        return (([str(i)], array) for i, array in enumerate(arrays))
+    raise ArgumentTypeError(
+        f"arrays must be a mapping of names to arrays, or a list or tuple of arrays, "
+        f"not {type(arrays).__name__}"
+    )
+
+
+def _named(arrays: Mapping[Any, Any], above: list[str]) -> Iterator[tuple[list[str], Any]]:
+    if len(above) > 64:
+        raise ArgumentError("arrays: mappings are nested too deep")
+    for name, value in arrays.items():
+        if not isinstance(name, str):
+            raise ArgumentTypeError(
+                f"arrays: a name must be a string, not {type(name).__name__}: {name!r:.80}"
+            )
+        if isinstance(value, Mapping):
+            if not value:
+                raise ArgumentError(f"arrays[{name!r:.80}] is a mapping without arrays")
+            yield from _named(value, [*above, name])
+        else:
+            yield [*above, name], value
+
+
+def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
+    if isinstance(array, tuple) and specs:
+        array = _made(array)
+    array, kind, shape, strides = _described(array)
+    item = itemsize(kind)
+    size = math.prod(shape) * item
+    if len(shape) > MOST_DIMENSIONS:
+        raise ArgumentError(f"it has {len(shape)} dimensions, more than {MOST_DIMENSIONS}")
+    order = order_of(shape, strides, item) if size else "C"
+    if not order:
+        if not copy:
+            raise ArgumentError(
+                f"an array of shape {tuple(shape)} and strides {strides} is not contiguous; "
+                "copy=True sends a copy"
+            )
+        return _given(path, _copied(array), copy=False, specs=False)
+    given = Given(path, array, kind, shape, order)
+    if size:
+        given.descriptor = descriptor = Descriptor(array)
+        if descriptor.size != size:
+            raise ArgumentError(
+                f"it has {descriptor.size} bytes, but its shape and type say {size}"
+            )
+    return given
+
+
+def order_of(shape: Sequence[int], strides: Sequence[int] | None, item: int) -> str:
+    """Return C or F if items follow each other without a gap in that order, else nothing."""
+    if strides is None:
+        return "C"
+    for order, step in (("C", -1), ("F", 1)):
+        expected = item
+        for extent, stride in zip(shape[::step], strides[::step], strict=True):
+            if extent != 1 and stride != expected:
+                break
+            expected *= extent
+        else:
+            return order
+    return ""
+
+
+def _described(array: Any) -> tuple[Any, Named, list[int], Sequence[int] | None]:
+    """Return an array, its type, shape, and strides in bytes, None for those of C order."""
+    if isinstance(array, np.ndarray):
+        if isinstance(array, np.ma.MaskedArray):
+            raise ArgumentError(
+                "a masked array cannot be transferred: send its data and its mask as two arrays"
+            )
+        return array, encoded(array.dtype), list(array.shape), array.strides
+    # Another thread may be importing it.
+    tensors: Any = getattr(sys.modules.get("torch"), "Tensor", ())
+    if isinstance(array, tensors):
+        item = array.element_size()
+        strides = [item * stride for stride in array.stride()]
+        return array, encoded(array.dtype), list(array.shape), strides
+    dtype, shape = getattr(array, "dtype", None), getattr(array, "shape", None)
+    if isinstance(dtype, np.dtype) and isinstance(shape, tuple):
+        # CuPy's and JAX's; NumPy's scalars have no memory of their own.
+        if isinstance(array, np.generic):
+            raise ArgumentTypeError("a scalar has no memory to transfer: use numpy.asarray()")
+        return array, encoded(dtype), list(shape), getattr(array, "strides", None)
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if isinstance(interface, dict):
+        kind = specified(interface.get("typestr"))
+        return array, kind, list(interface.get("shape", ())), interface.get("strides")
+    try:
+        viewed = _viewed(array)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+        raise ArgumentTypeError(
+            f"it must be an array that says its shape and type, not {type(array).__name__}: "
+            f"{error!s:.200}"
+        ) from None
+    return viewed, encoded(viewed.dtype), list(viewed.shape), viewed.strides
+
+
+def _viewed(array: Any) -> np.ndarray[Any, Any]:
+    """Return NumPy's view of other memory of the host's."""
+    if isinstance(array, (str, tuple, list, int, float)) or array is None:
+        raise TypeError("it is no array")
+    try:
+        return np.asarray(memoryview(array))
+    except TypeError:
+        if isinstance(getattr(array, "__array_interface__", None), dict):
+            return np.asarray(array)
+        return np.from_dlpack(array)
+
+
+def _copied(array: Any) -> Any:
+    """Return a copy in C order, on the same device."""
+    if hasattr(array, "contiguous"):
+        return array.contiguous()  # torch's
+    if hasattr(array, "copy"):
+        return array.copy(order="C")
+    raise ArgumentError(f"{type(array).__name__} does not say how to copy it")
+
+
+def _made(spec: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    """Return a new array, in host memory, of a (shape, type)."""
+    if len(spec) != 2:
+        raise ArgumentTypeError(f"a spec is (shape, type), not {len(spec)} things")
+    try:
+        return np.empty(spec[0], decoded(specified(spec[1])))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, (ArgumentError, ArgumentTypeError)):
+            raise
+        raise ArgumentTypeError(f"a spec is (shape, type): {error}") from None
+
+
+def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], list[Entry]]:
+    """Return the regions to offer, and which array is where in them.
+
+    Views of one array that lie side by side, or overlap, are in one region.
+
+    Parameters
+    ----------
+    given : list of Given
+        The arrays.
+    written : bool
+        Whether peers write to them: then none may be read-only, and none overlap.
+    """
+    if written:
+        refuse_written(given)
+    made: list[Descriptor] = []
+    entries = {i: it.entry(0, 0) for i, it in enumerate(given) if it.descriptor is None}
+    for run, start, end in _runs(given):
+        for i in run:
+            entries[i] = given[i].entry(len(made), _bounds(given[i])[0] - start)
+        made.append(_region([given[i] for i in run], start, end))
+    if not made:
+        # There are no bytes at all, but there is something to complete.
+        made.append(Descriptor(bytearray(1)))
+    return made, [entries[i] for i in range(len(given))]
+
+
+def _runs(given: list[Given]) -> Iterator[tuple[list[int], int, int]]:
+    """Yield which arrays go together, and from where to where they are."""
+    groups: dict[int, list[int]] = {}
+    for i, it in enumerate(given):
+        if it.descriptor is not None:
+            groups.setdefault(_root(it.array), []).append(i)
+    for group in groups.values():
+        group.sort(key=lambda i: _bounds(given[i]))
+        run: list[int] = []
+        start = end = 0
+        for i in group:
+            first, last = _bounds(given[i])
+            if run and first > end:
+                yield run, start, end
+                run = []
+            if not run:
+                start = end = first
+            run.append(i)
+            end = max(end, last)
+        yield run, start, end
+
+
+def _region(run: list[Given], start: int, end: int) -> Descriptor:
+    for it in run:
+        whole = it.descriptor
+        assert whole is not None
+        if (whole.ptr, whole.size) == (start, end - start):
+            return whole
+    assert run[0].descriptor is not None
+    return Descriptor((start, end - start, run[0].descriptor.device, [it.array for it in run]))
+
+
+def refuse_written(given: list[Given]) -> None:
+    """Raise unless all arrays can receive data."""
+    for it in given:
+        if it.descriptor is not None and it.descriptor.is_readonly:
+            raise ArgumentError(f"arrays[{it.name!r:.80}] is read-only, so nothing can be received")
+    held = sorted(
+        ((it.descriptor.device.kind, *_bounds(it)), it.name)
+        for it in given
+        if it.descriptor is not None
+    )
+    for ((kind, _, end), one), ((other_kind, start, _), other) in itertools.pairwise(held):
+        if kind == other_kind and start < end:
+            raise ArgumentError(f"arrays[{one!r:.80}] and arrays[{other!r:.80}] overlap")
+
+
+def _bounds(given: Given) -> tuple[int, int]:
+    assert given.descriptor is not None
+    return given.descriptor.ptr, given.descriptor.ptr + given.descriptor.size
+
+
+def _root(array: Any) -> int:
+    """Return what tells which allocation an array is of: views of one have the same."""
+    root = array
+    while isinstance(root, np.ndarray) and root.base is not None:
+        root = root.base
+    if isinstance(root, memoryview):
+        root = root.obj
+    return id(root)

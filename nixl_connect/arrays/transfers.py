@@ -1,0 +1,552 @@
+"""Arrays of a peer's offer, fetched or pushed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from nixl_connect.arrays.dtypes import decoded
+from nixl_connect.arrays.given import Arrays, Given, collected, is_sequence, refuse_written
+from nixl_connect.arrays.manifest import Entry, Message, structure
+from nixl_connect.checks import count, instance
+from nixl_connect.connector import Connector
+from nixl_connect.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    LibraryError,
+    MetadataError,
+    PairingError,
+)
+from nixl_connect.memory.descriptor import Descriptor
+from nixl_connect.memory.device import HOST, Device, DeviceKind
+from nixl_connect.pool.pool import HostPool
+from nixl_connect.status import OperationKind
+from nixl_connect.wire.metadata import RdmaMetadata
+
+if TYPE_CHECKING:
+    from nixl_connect.pool.lease import Lease
+
+Names: TypeAlias = "str | int | Iterable[str | int]"
+"""Names of arrays, or of mappings with all that is in them; numbers for a sequence."""
+
+_MOST_ARRAYS = 65_536
+_LINE = 64
+"""Bytes, of a cache line: arrays lie in new memory as they do at the peer, as far as this goes."""
+
+
+class _Piece(NamedTuple):
+    """Bytes of the peer's that lie side by side, and are moved as one."""
+
+    region: int
+    start: int
+    size: int
+    members: list[int]
+    """The arrays in it, by their positions among those that are moved."""
+
+    lead: int
+    """Bytes from the last border of a cache line, at the peer."""
+
+
+class Moving:
+    """What both directions have in common: the message, and which of its arrays are moved."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        message: Any,
+        kind: OperationKind,
+        only: Any,
+        max_arrays: int,
+    ) -> None:
+        instance("connector", connector, Connector)
+        max_arrays = count("max_arrays", max_arrays)
+        self._read = Message.parse(message)
+        self._read.check(connector._options.seal, max_arrays)
+        self.metadata: RdmaMetadata = self._read.metadata
+        if self.metadata.operation_kind != kind:
+            done, other = ("fetched", "push") if kind is OperationKind.READ else ("pushed", "fetch")
+            raise PairingError(f"arrays: these are not to be {done}; {other} them")
+        self.picked: list[Entry] = self._read.entries if only is None else self._pick(only)
+        self.descriptors: list[Descriptor] = []
+        self.parts: list[tuple[int, int, int]] | None = []
+
+    def _pick(self, only: Any) -> list[Entry]:
+        """Return the arrays that a program names, or that are in a mapping that it names."""
+        names = [only] if isinstance(only, (str, int)) else only
+        if not isinstance(names, Iterable):
+            raise ArgumentTypeError(f"only must be names, not {type(only).__name__}")
+        known: dict[str, list[int]] = {}
+        for i, entry in enumerate(self._read.entries):
+            for depth in range(1, len(entry.path) + 1):
+                known.setdefault(".".join(entry.path[:depth]), []).append(i)
+        chosen: set[int] = set()
+        for name in names:
+            if not isinstance(name, (str, int)) or isinstance(name, bool):
+                raise ArgumentTypeError(f"only must be names, not {name!r:.80}")
+            found = known.get(str(name))
+            if found is None:
+                raise ArgumentError(
+                    f"only: there is no array {name!r:.80} among the {len(self._read.entries)}"
+                )
+            chosen.update(found)
+        if not chosen:
+            raise ArgumentError("only must not be empty; without it everything is moved")
+        return [self._read.entries[i] for i in sorted(chosen)]
+
+    def matched(self, given: list[Given], *, sequence: bool, what: str) -> list[Given]:
+        """Return a program's arrays in the order of those that are moved.
+
+        Raises ArgumentError unless names, shapes, types and orders agree.
+        """
+        if sequence and self._read.sequence:
+            if len(given) != len(self.picked):
+                raise ArgumentError(
+                    f"{what} has {len(given)} arrays, but the message {len(self.picked)}"
+                )
+            ordered = given
+        else:
+            named = {tuple(it.path): it for it in given}
+            missing = [it.name for it in self.picked if tuple(it.path) not in named]
+            wanted = {tuple(it.path) for it in self.picked}
+            unknown = [it.name for it in given if tuple(it.path) not in wanted]
+            if missing or unknown:
+                raise ArgumentError(
+                    f"{what} must have the arrays of the message, or of only: "
+                    f"missing {_some(missing)}, unknown {_some(unknown)}"
+                )
+            ordered = [named[tuple(it.path)] for it in self.picked]
+        for entry, it in zip(self.picked, ordered, strict=True):
+            for of, told, here in (
+                ("shape", entry.shape, it.shape),
+                ("type", entry.type, it.kind),
+                ("order", entry.order, it.order),
+            ):
+                if told != here:
+                    raise ArgumentError(
+                        f"{what}[{it.name!r:.80}] is of {of} {here!s:.200}, "
+                        f"but of {of} {told!s:.200} in the message"
+                    )
+        return ordered
+
+    def place(self, given: list[Given]) -> None:
+        """Have each array moved to or from where it is."""
+        parts = []
+        for entry, it in zip(self.picked, given, strict=True):
+            if it.descriptor is not None:
+                self.descriptors.append(it.descriptor)
+                parts.append((entry.region, entry.offset, it.descriptor.size))
+        if len(set(parts)) < len(parts):
+            raise ArgumentError(
+                "two of these arrays are the same bytes at the peer: move one of them (only)"
+            )
+        self._cut(parts)
+
+    def _cut(self, parts: list[tuple[int, int, int]]) -> None:
+        """Move these parts; or all, if that is what they are."""
+        described = self.metadata.descriptors
+        whole = len(parts) == len(described) and all(
+            part == (i, 0, described[i].size) for i, part in enumerate(parts)
+        )
+        self.parts = None if whole else parts
+
+    def nothing(self) -> None:
+        """Move a byte that is no array's, where there are none: it completes the operation."""
+        self.descriptors = [Descriptor(bytearray(1))]
+        self.parts = [(0, 0, 1)]
+
+
+class Fetching(Moving):
+    """A fetch: `lay` says where its arrays come, `result` returns them."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        message: Any,
+        *,
+        into: Any,
+        pool: Any,
+        device: Any,
+        only: Any,
+        max_bytes: int | None,
+        max_arrays: int = _MOST_ARRAYS,
+    ) -> None:
+        super().__init__(connector, message, OperationKind.READ, only, max_arrays)
+        most = _half_of_memory() if max_bytes is None else count("max_bytes", max_bytes)
+        self._device = HOST if device is None else _device(device)
+        if pool is not None:
+            instance("pool", pool, HostPool)
+        if sum(x is not None for x in (into, pool, device)) > 1:
+            raise ArgumentError("into, pool and device exclude each other")
+        self._arrays: list[Any] = [None] * len(self.picked)
+        self._pieces: list[_Piece] = []
+        self.leased: int = 0
+        """Bytes of the pool that it takes."""
+        if into is not None:
+            self._fill(into)
+            return
+        self._pieces = self._joined()
+        total = sum(piece.size for piece in self._pieces)
+        if total > most:
+            raise MetadataError(f"arrays: {total} bytes to fetch, more than max_bytes: {most}")
+        if pool is not None:
+            # A lease is aligned at a page, so each piece can be where it is at the peer.
+            self.leased = sum(_rounded(piece.lead + piece.size) for piece in self._pieces)
+
+    def _fill(self, into: Any) -> None:
+        given = collected(into)
+        refuse_written(given)
+        ordered = self.matched(given, sequence=is_sequence(into), what="into")
+        self._arrays = [it.array for it in ordered]
+        self.place(ordered)
+
+    def _joined(self) -> list[_Piece]:
+        """Return the bytes to move: what lies side by side at the peer is moved as one."""
+        held = []
+        for i, entry in enumerate(self.picked):
+            size = entry.nbytes
+            if size:
+                held.append((entry.region, entry.offset, entry.offset + size, i))
+        held.sort()
+        pieces: list[_Piece] = []
+        described = self.metadata.descriptors
+        first = 0
+        while first < len(held):
+            region, start, end, i = held[first]
+            members = [i]
+            first += 1
+            while first < len(held) and held[first][0] == region and held[first][1] <= end:
+                end = max(end, held[first][2])
+                members.append(held[first][3])
+                first += 1
+            lead = (described[region].ptr + start) % _LINE
+            pieces.append(_Piece(region, start, end - start, members, lead))
+        return pieces
+
+    def lay(self, lease: Lease | None) -> None:
+        """Make the arrays, in memory of the pool if there is a lease of it."""
+        place = 0
+        for piece in self._pieces:
+            if lease is not None:
+                place += piece.lead
+                self.descriptors.append(lease.descriptor.slice(place, piece.size))
+                self._view(piece, lease.view, place)
+                place += _rounded(piece.lead + piece.size) - piece.lead
+            elif self._device.kind is DeviceKind.CUDA:
+                self._on_device(piece)
+            elif len(piece.members) == 1:
+                entry = self.picked[piece.members[0]]
+                array = _empty(entry)
+                self._arrays[piece.members[0]] = array
+                self.descriptors.append(Descriptor(array))
+            else:
+                room = _room(piece.size, piece.lead)
+                self.descriptors.append(Descriptor(room))
+                self._view(piece, room, 0)
+        for i, entry in enumerate(self.picked):
+            if self._arrays[i] is None:
+                self._arrays[i] = self._without_bytes(entry)
+        if not self.descriptors:
+            self.nothing()
+        elif self._pieces:
+            self._cut([(piece.region, piece.start, piece.size) for piece in self._pieces])
+
+    def _view(self, piece: _Piece, room: Any, place: int) -> None:
+        """Make the arrays of a piece in memory that is there."""
+        for i in piece.members:
+            entry = self.picked[i]
+            self._arrays[i] = np.ndarray(
+                tuple(entry.shape),
+                decoded(entry.type),
+                buffer=room,
+                offset=place + entry.offset - piece.start,
+                order="F" if entry.order == "F" else "C",
+            )
+
+    def _on_device(self, piece: _Piece) -> None:
+        cupy = _cupy()
+        with cupy.cuda.Device(self._device.id):
+            room = cupy.empty(piece.size + _LINE, np.uint8)
+            lead = (piece.lead - room.data.ptr) % _LINE
+            self.descriptors.append(Descriptor(room[lead : lead + piece.size]))
+            for i in piece.members:
+                entry = self.picked[i]
+                self._arrays[i] = cupy.ndarray(
+                    tuple(entry.shape),
+                    decoded(entry.type),
+                    memptr=room.data + lead + entry.offset - piece.start,
+                    order=entry.order,
+                )
+
+    def _without_bytes(self, entry: Entry) -> Any:
+        if self._device.kind is not DeviceKind.CUDA:
+            return _empty(entry)
+        cupy = _cupy()
+        with cupy.cuda.Device(self._device.id):
+            return cupy.empty(tuple(entry.shape), decoded(entry.type), order=entry.order)
+
+    def result(self) -> Any:
+        """Return the arrays, structured as the peer gave them."""
+        return structure(self.picked, self._arrays, sequence=self._read.sequence)
+
+
+class Pushing(Moving):
+    """A push of a program's arrays."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        message: Any,
+        arrays: Any,
+        only: Any,
+        max_arrays: int,
+        *,
+        copy: bool,
+    ) -> None:
+        super().__init__(connector, message, OperationKind.WRITE, only, max_arrays)
+        given = collected(arrays, copy=copy)
+        self.place(self.matched(given, sequence=is_sequence(arrays), what="arrays"))
+        if not self.descriptors:
+            if any(entry.nbytes for entry in self._read.entries):
+                raise ArgumentError("arrays: none of those to push has a byte")
+            self.nothing()
+
+
+def _some(names: list[str]) -> str:
+    """Return names for an error's text."""
+    if not names:
+        return "none"
+    return ", ".join(f"{name!r:.80}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _LINE) * _LINE
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _device(device: Any) -> Device:
+    made = device if isinstance(device, Device) else Device(device)
+    if made.kind not in (DeviceKind.HOST, DeviceKind.CUDA):
+        raise ArgumentError(f"device: arrays are made on cpu or cuda, not on {made}")
+    if made.kind is DeviceKind.CUDA:
+        _cupy()
+    return made
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError:
+        raise LibraryError(
+            "making arrays on a CUDA device needs CuPy; without it, use into="
+        ) from None
+    return cupy
+
+
+def _empty(entry: Entry) -> np.ndarray[Any, Any]:
+    return np.empty(
+        tuple(entry.shape), decoded(entry.type), order="F" if entry.order == "F" else "C"
+    )
+
+
+def _room(size: int, lead: int) -> np.ndarray[Any, Any]:
+    """Return new memory that begins so many bytes from a border of a cache line."""
+    whole = np.empty(size + _LINE, np.uint8)
+    start = (lead - whole.ctypes.data) % _LINE
+    return whole[start : start + size]
+
+
+async def fetch(
+    connector: Connector,
+    message: str | bytes,
+    *,
+    into: Arrays | None = None,
+    pool: HostPool | None = None,
+    device: Device | str | None = None,
+    only: Names | None = None,
+    timeout: float | None = None,
+    max_bytes: int | None = None,
+    max_arrays: int = _MOST_ARRAYS,
+) -> Any:
+    """Fetch arrays that a peer offers, by one operation.
+
+    Parameters
+    ----------
+    connector : Connector
+        Connector to use.
+    message : str or bytes
+        The offer's message, in either form. It is not trusted.
+    into : mapping or sequence, optional
+        Writable arrays to fill, of the same names, shapes and types, on any device. By default new
+        NumPy arrays are returned; those that lie side by side at the peer are views of one.
+    pool : HostPool, optional
+        Pool to take the memory from, as one lease, which ends when no array refers to it any more.
+        A second fetch then registers nothing.
+    device : Device or str, optional
+        ``"cuda"`` or ``"cuda:<number>"`` to return CuPy's arrays there.
+    only : str, int or iterable of these, optional
+        Names of arrays, or of mappings with all that is in them, joined by dots; numbers for a
+        sequence. Nothing else is moved.
+    timeout : float, optional
+        Seconds after which the fetch fails; by default the connector's `timeout`. A pool may take
+        as long before.
+    max_bytes : int, optional
+        Bytes to allocate at most; by default half of the machine's memory.
+    max_arrays : int
+        How many arrays the message may have.
+
+    Returns
+    -------
+    dict or list
+        The arrays as they were offered, with their shapes, types, orders and names.
+
+    Raises
+    ------
+    MetadataError
+        The message is malformed or exceeds a limit. Also a ValueError.
+    AuthenticationError
+        The connector has keys, and a seal is missing or wrong. Also a PermissionError.
+    PairingError
+        The message is of `expect`. Also a RuntimeError and a ValueError.
+    ArgumentTypeError
+        An argument is of the wrong type. Also a TypeError.
+    ArgumentError
+        `only` or `into` do not match the message, or `into` cannot be filled; nothing has been
+        moved. Also a ValueError.
+    LibraryError
+        A type needs ml_dtypes, or `device` CuPy, which is missing. Also an ImportError.
+    PoolExhaustedError, PoolMemoryError
+        As for `HostPool.acquire`.
+    PeerLostError, TransferTimeoutError, TransferError, OperationCancelledError
+        As for `AbstractOperation.wait_for_completion`.
+    """
+    plan = Fetching(
+        connector,
+        message,
+        into=into,
+        pool=pool,
+        device=device,
+        only=only,
+        max_bytes=max_bytes,
+        max_arrays=max_arrays,
+    )
+    if pool is not None and plan.leased:
+        with await pool.acquire(plan.leased, timeout) as lease:
+            plan.lay(lease)
+    else:
+        plan.lay(None)
+    operation = await connector.begin_read(
+        plan.metadata, plan.descriptors, timeout=timeout, parts=plan.parts
+    )
+    with operation:
+        await operation.wait_for_completion()
+    return plan.result()
+
+
+def fetch_blocking(
+    connector: Connector,
+    message: str | bytes,
+    *,
+    into: Arrays | None = None,
+    pool: HostPool | None = None,
+    device: Device | str | None = None,
+    only: Names | None = None,
+    timeout: float | None = None,
+    max_bytes: int | None = None,
+    max_arrays: int = _MOST_ARRAYS,
+) -> Any:
+    """Fetch arrays that a peer offers: the blocking form of `fetch`."""
+    plan = Fetching(
+        connector,
+        message,
+        into=into,
+        pool=pool,
+        device=device,
+        only=only,
+        max_bytes=max_bytes,
+        max_arrays=max_arrays,
+    )
+    if pool is not None and plan.leased:
+        with pool.acquire_blocking(plan.leased, timeout) as lease:
+            plan.lay(lease)
+    else:
+        plan.lay(None)
+    operation = connector.begin_read_blocking(
+        plan.metadata, plan.descriptors, timeout=timeout, parts=plan.parts
+    )
+    with operation:
+        operation.wait_for_completion_blocking()
+    return plan.result()
+
+
+async def push(
+    connector: Connector,
+    message: str | bytes,
+    arrays: Arrays,
+    *,
+    only: Names | None = None,
+    timeout: float | None = None,
+    copy: bool = False,
+    max_arrays: int = _MOST_ARRAYS,
+) -> None:
+    """Push arrays to a peer that expects them, by one operation.
+
+    Parameters
+    ----------
+    connector : Connector
+        Connector to use.
+    message : str or bytes
+        The message of the peer's `expect`, in either form. It is not trusted.
+    arrays : mapping or sequence
+        Arrays of the names, shapes and types that are expected; otherwise as for `offer`.
+    only : str, int or iterable of these, optional
+        Names of the arrays to push, which are then all that `arrays` has.
+    timeout : float, optional
+        Seconds after which the push fails; by default the connector's `timeout`.
+    copy : bool
+        Whether to copy arrays that are not contiguous, which are refused otherwise.
+    max_arrays : int
+        How many arrays the message may have.
+
+    Raises
+    ------
+    ArgumentError
+        Names, shapes or types do not agree with the message; nothing has been moved. Also a
+        ValueError.
+    PairingError
+        The message is of `offer`. Also a RuntimeError and a ValueError.
+    MetadataError, AuthenticationError, ArgumentTypeError
+        As for `fetch`.
+    PeerLostError, TransferTimeoutError, TransferError, OperationCancelledError
+        As for `AbstractOperation.wait_for_completion`.
+    """
+    plan = Pushing(connector, message, arrays, only, max_arrays, copy=copy)
+    operation = await connector.begin_write(
+        plan.descriptors, plan.metadata, timeout=timeout, parts=plan.parts
+    )
+    with operation:
+        await operation.wait_for_completion()
+
+
+def push_blocking(
+    connector: Connector,
+    message: str | bytes,
+    arrays: Arrays,
+    *,
+    only: Names | None = None,
+    timeout: float | None = None,
+    copy: bool = False,
+    max_arrays: int = _MOST_ARRAYS,
+) -> None:
+    """Push arrays to a peer that expects them: the blocking form of `push`."""
+    plan = Pushing(connector, message, arrays, only, max_arrays, copy=copy)
+    operation = connector.begin_write_blocking(
+        plan.descriptors, plan.metadata, timeout=timeout, parts=plan.parts
+    )
+    with operation:
+        operation.wait_for_completion_blocking()
