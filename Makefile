@@ -82,7 +82,7 @@ test-gpu: $(INSTALLED) $(TEST_READY) ## tests and bandwidth of GPUs; without one
 	$(BIN)/python bench/gpu.py
 
 test-fleets: $(INSTALLED) $(TEST_READY) $(FLEETS_READY) ## with a NATS server and a Ray cluster, of this machine
-	FLEETS=1 $(BIN)/pytest -s tests/docs/test_fleets.py $(ARGS)
+	FLEETS=1 $(BIN)/pytest -s tests/docs/test_fleets.py tests/whole/test_ray.py $(ARGS)
 
 test-nixl-versions: $(INSTALLED) $(TEST_READY) ## the core of the tests with every NIXL that is supported
 	$(BIN)/python tools/nixl_versions.py $(ARGS)
@@ -173,7 +173,7 @@ test-lowest: $(BUILD_READY) ## the core of the tests with the lowest versions, o
 	@$(WITH_SETTINGS) $(BIN)/python tools/package.py lowest
 
 # The groups and extras that are installed together; those of CUDA 13 contradict those of CUDA 12.
-LOCKED_EXTRAS := cu12 cu13 cuda12 cli prometheus pydantic
+LOCKED_EXTRAS := cu12 cu13 cuda12 cli prometheus pydantic ray
 lock: $(UV_READY) ## write lock.txt anew, with the newest versions
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make lock" --output-file lock.txt pyproject.toml \

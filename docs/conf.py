@@ -22,7 +22,7 @@ autodoc_typehints_format = "short"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 # What pages of the reference import, and building them does not need.
-autodoc_mock_imports = ["prometheus_client"]
+autodoc_mock_imports = ["prometheus_client", "ray"]
 
 # For the builder that follows links: `sphinx-build -b linkcheck`.
 linkcheck_timeout = 20

@@ -20,7 +20,7 @@ import peer as peer_module
 import pytest
 from commands import serve  # noqa: F401, a fixture
 from documented import program, start_program  # noqa: F401, fixtures
-from processes import HERE, Peer, open_files
+from processes import HERE, Peer, environment_of, open_files
 
 import nixl_connect as nc
 from nixl_connect._native import operation
@@ -62,15 +62,7 @@ def digest() -> Callable[[Any], str]:
 @pytest.fixture(scope="session")
 def pythons() -> dict[str, str]:
     """The interpreters of the two libraries: that of the tests, and one of an environment made."""
-    sys.path.append(str(Path(__file__).parents[1] / "bench"))
-    from harness.environments import UnavailableError, python_of
-
-    try:
-        return {"nixl_connect": sys.executable, "dynamo": python_of("dynamo")}
-    except UnavailableError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(error))
+    return {"nixl_connect": sys.executable, "dynamo": environment_of("dynamo")}
 
 
 @pytest.fixture

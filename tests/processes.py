@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +80,37 @@ def told(made: dict[str, Any]) -> nc.RdmaMetadata:
     return nc.RdmaMetadata.model_validate(made["metadata"])
 
 
-def run_tests(path: Path, *arguments: str, python: str = sys.executable, **environment: str) -> str:
+def opened(folder: Path) -> None:
+    """Let other users go to a folder that pytest made for this one."""
+    end = Path(tempfile.gettempdir())
+    for path in (folder, *folder.parents):
+        if path in (end, Path("/")):
+            return
+        path.chmod(0o755)
+
+
+def environment_of(name: str) -> str:
+    """Return the interpreter of an environment of its own, made once, or skip the test."""
+    import pytest
+
+    sys.path.append(str(HERE.parent / "bench"))
+    from harness.environments import UnavailableError, python_of
+
+    try:
+        return python_of(name)
+    except UnavailableError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
+
+
+def run_tests(
+    path: Path,
+    *arguments: str,
+    python: str = sys.executable,
+    deadline: float = 280,
+    **environment: str,
+) -> str:
     """Run tests in a process of their own, and fail with what they print; else return that."""
     run = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), *arguments],
@@ -88,7 +119,7 @@ def run_tests(path: Path, *arguments: str, python: str = sys.executable, **envir
         cwd=HERE.parent,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=deadline,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout

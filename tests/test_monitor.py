@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from processes import until
+from processes import opened, until
 
 import nixl_connect as nc
 from nixl_connect import monitor
@@ -104,8 +104,7 @@ with socket.socket(socket.AF_UNIX) as asking:
 def test_other_users_are_not_answered(folder, tmp_path_factory):
     """Also where somebody has opened the folder after all."""
     with monitor.serve(folder) as served:
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
+        opened(folder)
         served.path.chmod(0o777)
         run = subprocess.run(
             ["/usr/bin/env", "python3", "-c", ASK, str(served.path)],

@@ -6,6 +6,7 @@ wheels on disk) hold without being handed over.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -24,6 +25,11 @@ _PACKAGES: dict[str, list[list[str]]] = {
         # The tests of torch's tensors run there, too.
         ["msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
         ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.6.1"],
+    ],
+    # For the tests of the transport, which torch is not to be needed for.
+    "ray": [
+        ["ray==2.60.0", "numpy", "jax", "msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
+        ["--no-deps", "nixl-cu12==1.5.1"],
     ],
     "zmq_": [["pyzmq==27.3.0", "numpy"]],
     "ucxx_": [["ucxx-cu12==0.52.0", "numpy"]],
@@ -51,6 +57,13 @@ def python_of(backend: str) -> str:
     if packages is None:
         return sys.executable
     folder = ROOT / f"env-{backend.rstrip('_')}"
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes want the same
+        return _made(backend, folder, packages)
+
+
+def _made(backend: str, folder: Path, packages: list[list[str]]) -> str:
     python, stamp = folder / "bin" / "python", folder / "stamp.json"
     # What is stamped last is whole; and other packages, or another Python, are another environment.
     content = json.dumps([sys.version, packages])

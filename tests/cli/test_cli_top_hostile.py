@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from processes import opened
 
 from nixl_connect import monitor
 from nixl_connect.cli import main
@@ -294,8 +295,7 @@ def stranger(folder):
     theirs = folder / "theirs"
     theirs.mkdir(mode=0o700)
     os.chown(theirs, NOBODY, NOBODY)
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
+    opened(folder)
     process = subprocess.Popen(
         ["/usr/bin/env", "python3", "-c", TELL, str(theirs), json.dumps(sound()) + "\n"],
         user=NOBODY,

@@ -87,6 +87,6 @@ def test_ray(program, tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     print(run.stdout, file=sys.stderr)
     found = re.findall(r"(by_\w+): ([\d.]+) ms for 64 MiB, sum (\d+)", run.stdout)
-    assert [name for name, *_ in found] == ["by_descriptor", "by_object_store"]
+    assert [name for name, *_ in found] == ["by_transport", "by_object_store"]
     # The same bytes, by either way.
     assert len({total for *_, total in found}) == 1

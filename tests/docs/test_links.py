@@ -22,6 +22,7 @@ HOSTS = {
     "docs.iterative.ai",
     "docs.nvidia.com",
     "docs.python.org",
+    "docs.ray.io",
     "github.com",
     "keepachangelog.com",
     "no-color.org",

@@ -28,7 +28,7 @@ from nixl_connect import Descriptor
         ({"data": (np.uint64(address(MEMORY)), False)}, 24),
         ({"descr": [("Offset", "<f4")]}, 24),
     ],
-    ids=str,
+    ids=range(14),
 )
 def test_interface(fields, size):
     data = Interface(**fields)

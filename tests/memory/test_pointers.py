@@ -158,7 +158,7 @@ def test_unknown_devices(device):
         ((2**64, 1), "address space"),
         ((2**70, 1), "address space"),
     ],
-    ids=str,
+    ids=range(10),
 )
 def test_tuples_of_bad_values(data, words):
     refused(data, ValueError, words)
