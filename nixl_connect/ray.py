@@ -18,8 +18,10 @@ there. Needs Ray 2.60 or later, and no torch.
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,7 +31,7 @@ import numpy as np
 from nixl_connect.arrays import Offer, offer_blocking
 from nixl_connect.arrays.transfers import Fetching
 from nixl_connect.connector import Connector
-from nixl_connect.errors import ArgumentError, LibraryError, NixlConnectError
+from nixl_connect.errors import ArgumentError, LibraryError, NixlConnectError, WaitTimeoutError
 
 try:
     from ray.experimental import register_tensor_transport
@@ -76,10 +78,11 @@ class _ArraysMetadata(TensorTransportMetadata):
 
 
 class _ArraysRequest(FetchRequest):
-    """A fetch that has begun. Ray drops it when nobody waits for it: then it is cancelled."""
+    """A fetch that has begun. Ray drops it when nobody waits any more, and so cancels it."""
 
     def __init__(self, obj_id: str, tensors: list[Any], operation: ReadOperation | None) -> None:
         super().__init__(obj_id, tensors)
+        # Nobody else may hold it.
         self.operation: ReadOperation | None = operation
 
 
@@ -113,7 +116,9 @@ class _ArraysTransport(TensorTransportManager):
         # Guards what follows: Ray collects garbage and aborts on threads of its own.
         self._lock = threading.Lock()
         self._offers: dict[str, tuple[Offer, _ArraysMetadata]] = {}
-        self._reads: dict[str, list[ReadOperation]] = {}
+        self._requests: weakref.WeakValueDictionary[int, _ArraysRequest] = (
+            weakref.WeakValueDictionary()
+        )
 
     def tensor_transport_backend(self) -> str:
         """Return its name."""
@@ -144,6 +149,7 @@ class _ArraysTransport(TensorTransportManager):
             made = self._offers.get(obj_id)
         if made is not None:  # Ray does a task again whose answer was lost
             return made[1]
+        self._refuse(rdt_object)
         described = [(tuple(array.shape), array.dtype) for array in rdt_object]
         metadata = _ArraysMetadata(described, self._device_of(rdt_object))
         if not rdt_object:
@@ -154,8 +160,13 @@ class _ArraysTransport(TensorTransportManager):
             raise ArgumentError(f"{self.NAME}: an array of the result: {error}") from None
         metadata.message = offer.message_bytes()
         with self._lock:
-            self._offers[obj_id] = (offer, metadata)
+            first, metadata = self._offers.setdefault(obj_id, (offer, metadata))
+        if first is not offer:
+            offer.close()
         return metadata
+
+    def _refuse(self, arrays: list[Any]) -> None:
+        """Raise if these cannot be sent for a reason of their own kind."""
 
     def _device_of(self, arrays: list[Any]) -> str | None:
         return "cpu" if arrays else None
@@ -177,27 +188,29 @@ class _ArraysTransport(TensorTransportManager):
         if not tensor_transport_metadata.message:
             return _ArraysRequest(obj_id, [], None)
         connector = _process.connector()
+        place = self._place(tensor_transport_metadata) if target_buffers is None else None
         try:
             plan = Fetching(
                 connector,
                 tensor_transport_metadata.message,
                 into=None if target_buffers is None else list(target_buffers),
                 pool=None,
-                device=None
-                if target_buffers is not None
-                else self._place(tensor_transport_metadata),
+                device=place,
                 only=None,
-                max_bytes=None,
+                # Whoever may send this may run any code here.
+                max_bytes=sys.maxsize,
+                max_arrays=max(1, len(tensor_transport_metadata.tensor_meta)),
             )
             plan.lay(None)
             operation = connector.begin_read_blocking(
-                plan.metadata, plan.descriptors, parts=plan.parts
+                plan.metadata, plan.descriptors, timeout=_patience(), parts=plan.parts
             )
         except NixlConnectError:
             raise _failed(obj_id) from None
+        request = _ArraysRequest(obj_id, plan.result(), operation)
         with self._lock:
-            self._reads.setdefault(obj_id, []).append(operation)
-        return _ArraysRequest(obj_id, plan.result(), operation)
+            self._requests[id(request)] = request
+        return request
 
     def _place(self, metadata: _ArraysMetadata) -> str | None:
         """Return the device on which new arrays are made."""
@@ -220,27 +233,14 @@ class _ArraysTransport(TensorTransportManager):
             return tensors
         try:
             operation.wait_for_completion_blocking(None if timeout < 0 else timeout)
-        except TimeoutError as error:
-            if operation.status.is_final:
-                self._forget(fetch_request.obj_id, operation)
-                raise _failed(fetch_request.obj_id) from None
+        except WaitTimeoutError as error:
             raise TimeoutError(str(error)) from None
         except NixlConnectError:
-            self._forget(fetch_request.obj_id, operation)
             raise _failed(fetch_request.obj_id) from None
-        self._forget(fetch_request.obj_id, operation)
         return self._finished(tensors)
 
     def _finished(self, arrays: list[Any]) -> list[Any]:
         return arrays
-
-    def _forget(self, obj_id: str, operation: ReadOperation) -> None:
-        with self._lock:
-            reads = self._reads.get(obj_id, [])
-            if operation in reads:
-                reads.remove(operation)
-            if not reads:
-                self._reads.pop(obj_id, None)
 
     def recv_multiple_tensors(
         self,
@@ -276,9 +276,10 @@ class _ArraysTransport(TensorTransportManager):
     def abort_transport(self, obj_id: str, communicator_metadata: CommunicatorMetadata) -> None:
         """Cancel what is being read of an object."""
         with self._lock:
-            reads = list(self._reads.get(obj_id, ()))
-        for operation in reads:
-            operation.cancel()
+            requests = [each for each in self._requests.values() if each.obj_id == obj_id]
+        for request in requests:
+            if request.operation is not None:
+                request.operation.cancel()
 
 
 class _CupyTransport(_ArraysTransport):
@@ -302,7 +303,16 @@ class _JaxTransport(_ArraysTransport):
         if not arrays:
             return None
         # As Ray names devices; JAX says gpu, or cuda in newer releases.
-        return "cpu" if arrays[0].device.platform == "cpu" else "cuda"
+        (device,) = arrays[0].devices()
+        return "cpu" if device.platform == "cpu" else "cuda"
+
+    def _refuse(self, arrays: list[Any]) -> None:
+        for array in arrays:
+            if len(array.devices()) > 1:
+                raise ArgumentError(
+                    f"{self.NAME}: an array on {len(array.devices())} devices; return its "
+                    "addressable_shards"
+                )
 
     def _place(self, metadata: _ArraysMetadata) -> str | None:
         device: str | None = metadata.tensor_device
@@ -314,8 +324,16 @@ class _JaxTransport(_ArraysTransport):
         if all(isinstance(array, np.ndarray) for array in arrays):
             # To the host, even where there is a GPU, since they were there.
             host = jax.devices("cpu")[0]
-            return [jax.device_put(array, host) for array in arrays]
-        return [jax.dlpack.from_dlpack(array) for array in arrays]
+            made = [jax.device_put(array, host) for array in arrays]
+        else:
+            made = [jax.dlpack.from_dlpack(array) for array in arrays]
+        for array, one in zip(arrays, made, strict=True):
+            if array.dtype != one.dtype:
+                raise ArgumentError(
+                    f"{self.NAME}: JAX makes {one.dtype} of {array.dtype} in this process; set "
+                    "jax_enable_x64 here as where the array was made"
+                )
+        return made
 
 
 def _is_usable(_actor: Any) -> bool:
@@ -324,6 +342,13 @@ def _is_usable(_actor: Any) -> bool:
     except NixlConnectError:
         return False
     return True
+
+
+def _patience() -> float:
+    """Return after how many seconds Ray gives up a transfer."""
+    from ray._private import ray_constants
+
+    return float(ray_constants.RDT_FETCH_FAIL_TIMEOUT_SECONDS)
 
 
 def _failed(obj_id: str) -> Exception:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from harness import quotes, report
-from harness.cases import ALL, cases
+from harness.cases import ALL, NAMED, cases
 from harness.measure import Measurement
 from harness.targets import table
 
@@ -16,21 +16,22 @@ _ROOT = Path(__file__).parents[2]
 
 def main() -> int:
     """Run the command line."""
+    every = tuple(dict.fromkeys((*ALL, *NAMED)))
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of all: some minutes")
     parser.add_argument(
         "--only", metavar="NAME", help="cases whose names begin so, several with commas"
     )
     parser.add_argument(
-        "--subjects", default=",".join(ALL), help="of " + ", ".join(ALL) + " (default: all)"
+        "--subjects", default=",".join(every), help="of " + ", ".join(every) + " (default: all)"
     )
     parser.add_argument(
         "--out", type=Path, help="folder to write to; only a whole run has a default"
     )
     options = parser.parse_args()
     subjects = set(options.subjects.split(","))
-    if not subjects <= set(ALL):
-        parser.error(f"--subjects: there is no {', '.join(sorted(subjects - set(ALL)))}")
+    if not subjects <= set(every):
+        parser.error(f"--subjects: there is no {', '.join(sorted(subjects - set(every)))}")
     chosen = cases(quick=options.quick)
     if options.only:
         chosen = [case for case in chosen if case.name.startswith(tuple(options.only.split(",")))]
@@ -43,7 +44,7 @@ def main() -> int:
     for row in rows:
         if row.met is not None:
             print(f"{'met   ' if row.met else 'MISSED'}  {row.what}: {row.value} ({row.target})")
-    partial = options.quick or options.only or subjects != set(ALL)
+    partial = options.quick or options.only or subjects != set(every)
     folder = options.out or (None if partial else _ROOT / "docs")
     if folder is not None:
         from harness import plots

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ALL = ("floor", "nixl_connect", "nixl", "dynamo", "ucxx", "zmq", "shm")
+# Of named arrays: who has them, the same by hand over the same library, and who else moves them.
+NAMED = ("nixl_connect", "plain", "nixl", "ucxx", "zmq", "shm", "pickle5", "safetensors")
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 TCP = {"UCX_TLS": "tcp"}
 FORMS = ("asyncio", "blocking")
@@ -95,6 +97,10 @@ def cases(*, quick: bool) -> list[Case]:
              ("nixl_connect", "nixl"), turns=turns),
         Case("prepared", "prepared", {"rounds": 2000, "size": 8},
              ("floor", "nixl_connect", "nixl"), turns=turns),
+        Case("arrays 1 of 8 B", "named", {"rounds": 200, "count": 1, "size": 8}, NAMED,
+             turns=2 * turns),
+        Case("arrays 300 of 534 MiB", "named", {"rounds": 4, "count": 300, "size": 534 * MiB},
+             NAMED, turns=turns),
         Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),
         *(
             Case(f"idle {count}", "idle", {"seconds": 2.0 if quick else 5.0, "pending": count},

@@ -32,6 +32,7 @@ _PACKAGES: dict[str, list[list[str]]] = {
         ["--no-deps", "nixl-cu12==1.5.1"],
     ],
     "zmq_": [["pyzmq==27.3.0", "numpy"]],
+    "safetensors_": [["safetensors==0.8.0", "numpy"]],
     "ucxx_": [["ucxx-cu12==0.52.0", "numpy"]],
 }
 

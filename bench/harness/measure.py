@@ -22,6 +22,9 @@ _MODULES = {
     "ucxx": "ucxx_",
     "zmq": "zmq_",
     "shm": "shm",
+    "plain": "plain",
+    "pickle5": "pickle5",
+    "safetensors": "safetensors_",
 }
 # Those that sleep for milliseconds in every operation.
 _SLOW = {"dynamo"}

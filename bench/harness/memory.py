@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.base import Base, Bytes
+from harness.backends.base import Base, Bytes, touched
 
 _ONE_SET = ("same", "used")
 
@@ -45,13 +45,6 @@ class Memory:
             self._round = []
             self._round = [np.zeros(size, np.uint8) for _ in range(count)]
         return self._round
-
-
-def touched(size: int) -> Bytes:
-    """Return memory whose pages exist."""
-    block = np.empty(size, np.uint8)
-    block[::4096] = 0
-    return block
 
 
 def mark(buffers: list[Bytes], number: int) -> None:

@@ -107,6 +107,9 @@ _LEGEND = """- `create`: to offer memory, and make the message that says so.
   nixl_connect only parses here), register the `destination`, make the `request`, `post` it until
   the bytes are there, `told`, `release` all. nixl_connect's `begin` is from the load to the post,
   so that its `post` is only the wait.
+- `arrays`: dictionaries of named arrays, by `nixl_connect.arrays` into a pool. `plain`, `nixl`,
+  `ucxx`, `zmq` and `shm` send a manifest made by hand, and receive into memory that is kept (and
+  registered where that exists); `pickle5` and `safetensors` make new arrays each time, as they do.
 - `idle`: processor time per second, with nothing pending and with one operation.
 - In brackets: the 99th percentile or, of fewer than 100 samples, how many there were.
 - CPU: processor time of each side for a sample, user + system.

@@ -99,6 +99,16 @@ def _cycles(limit: float, **cases: str) -> Callable[..., tuple[str, bool]]:
     return evaluate
 
 
+def _named(case: str, limit: float) -> Callable[..., tuple[str, bool]]:
+    """Make a check that cycles of named arrays cost little over plain descriptors."""
+
+    def evaluate(measured: Measurement, _: Any) -> tuple[str, bool]:
+        mine, plain = (_median(measured, case, name, "cycle") for name in (OURS, "plain"))
+        return f"{us(mine)} : {us(plain)} = {mine / plain:.2f} x", mine <= limit * plain
+
+    return evaluate
+
+
 def _fan(measured: Measurement, _: Any) -> tuple[str, bool]:
     mine, nixl, ucxx = (
         _median(measured, "fan", name, "operation") for name in (OURS, "nixl", "ucxx")
@@ -299,6 +309,18 @@ _TARGETS = (
         "at most 1.4 x the floor",
         _compare("prepared", "repost", "floor", 1.4),
         "One native call, which gives up the GIL and takes it again, around what the floor does.",
+    ),
+    _Target(
+        "300 named arrays, 534 MiB in all, fetched into a pool",
+        "at most 1.05 x plain descriptors, with kept memory",
+        _named("arrays 300 of 534 MiB", 1.05),
+        "Names, types and shapes of each array, made and checked in Python on both sides.",
+    ),
+    _Target(
+        "one named array of 8 bytes, fetched into a pool",
+        "at most 1.3 x plain descriptors, with kept memory",
+        _named("arrays 1 of 8 B", 1.3),
+        "Names, types and shapes, made and checked in Python on both sides, and the lease.",
     ),
     _Target(
         "512 operations at once, per operation",

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.base import Base, Bytes
+from harness.backends.base import Base, Bytes, touched
 from harness.link import Link
-from harness.memory import Memory, mark, touched, verify
+from harness.memory import Memory, mark, verify
+from harness.named import Named
 
 Samples = dict[str, list[float]]
 
@@ -443,4 +444,5 @@ WORKLOADS: dict[str, Any] = {
     "idle": Idle,
     "alone": Alone,
     "pair": OneProcess,
+    "named": Named,
 }

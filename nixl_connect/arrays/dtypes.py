@@ -82,6 +82,8 @@ def _encoded(dtype: np.dtype[Any]) -> Named:
     if _PLAIN.get(name) == dtype:
         return name
     if name in _OF_ML_DTYPES and dtype.type.__module__.partition(".")[0] == "ml_dtypes":
+        if _of_ml_dtypes(name) != dtype:
+            raise ArgumentError(f"items of {name} in another byte order cannot be transferred")
         return name
     if dtype.hasobject:
         raise ArgumentError(
@@ -102,6 +104,10 @@ def _fields(dtype: np.dtype[Any]) -> list[Any]:
     fields: list[Any] = []
     end = 0
     for name, (kind, offset, *title) in sorted(dtype.fields.items(), key=lambda item: item[1][1]):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ArgumentError(f"the name of a field is no text: {name!r:.80}") from None
         if title:
             raise ArgumentError(f"the structured type {dtype} has titles, which cannot be sent")
         if offset < end:
@@ -163,7 +169,12 @@ def _decoded(named: Any, left: list[int], depth: int) -> np.dtype[Any]:
         left[0] -= len(named)
         if left[0] >= 0:
             return _structured([_field(field, left, depth) for field in named])
-    raise ArgumentError(f"no type of items: {named!r:.80}")
+    raise ArgumentError(f"no type of items: {_shown(named)}")
+
+
+def _shown(value: Any) -> str:
+    """Return what a peer wrote, for an error's text. What is nested may be so without end."""
+    return f"{value!r:.80}" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _field(field: Any, left: list[int], depth: int) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
@@ -173,16 +184,17 @@ def _field(field: Any, left: list[int], depth: int) -> tuple[str, np.dtype[Any],
         or not isinstance(field[0], str)
         or len(field[0]) > 256
     ):
-        raise ArgumentError(f"no field of a type: {field!r:.80}")
+        raise ArgumentError(f"no field of a type: {_shown(field)}")
     shape = field[2] if len(field) == 3 else []
     if (
         not isinstance(shape, list)
         or len(shape) > 32
         or not all(type(extent) is int and 0 <= extent <= _LARGEST for extent in shape)
     ):
-        raise ArgumentError(f"no shape of a field: {shape!r:.80}")
+        raise ArgumentError(f"no shape of the field {field[0]!r:.80}")
     kind = _decoded(field[1], left, depth + 1)
-    if math.prod(shape) * kind.itemsize > _LARGEST:
+    # NumPy multiplies the other extents too where one is 0.
+    if math.prod(extent or 1 for extent in shape) * kind.itemsize > _LARGEST:
         raise ArgumentError(f"a field of {field[0]!r:.80} is too large")
     return field[0], kind, tuple(shape)
 
@@ -233,7 +245,7 @@ def specified(kind: Any) -> Named:
     ----------
     kind : object
         What NumPy takes for a type; a type of torch; or a name, also as ml_dtypes and safetensors
-        have it.
+        have it. Of names that mean two things (``"U16"`` is text to NumPy) it is safetensors'.
     """
     if isinstance(kind, str):
         name = _OF_SAFETENSORS.get(kind, kind)
@@ -242,6 +254,9 @@ def specified(kind: Any) -> Named:
     elif str(kind).startswith("torch."):
         return encoded(kind)
     try:
-        return encoded(np.dtype(kind))
+        if kind is None:
+            raise TypeError  # to NumPy it is float64
+        dtype = np.dtype(kind)
     except (TypeError, ValueError):
         raise ArgumentTypeError(f"no type of items: {kind!r:.80}") from None
+    return encoded(dtype)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nixl_connect.arrays.dtypes import Named, decoded, encoded, itemsize, specified
-from nixl_connect.arrays.manifest import MOST_DIMENSIONS, Entry, check_paths
+from nixl_connect.arrays.manifest import MOST_DIMENSIONS, MOST_NESTED, Entry, check_paths
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, MetadataError
 from nixl_connect.memory.descriptor import Descriptor
 
@@ -59,13 +59,17 @@ class Given:
         return Entry(self.path, self.kind, self.shape, self.order, region, offset)
 
 
-def collected(arrays: Any, *, copy: bool = False, specs: bool = False) -> list[Given]:
+def collected(
+    arrays: Any, what: str = "arrays", *, copy: bool = False, specs: bool = False
+) -> list[Given]:
     """Return what a program gives, one by one.
 
     Parameters
     ----------
     arrays : mapping or sequence
         The arrays.
+    what : str
+        What the program calls them.
     copy : bool
         Whether to copy those that are not contiguous.
     specs : bool
@@ -79,19 +83,19 @@ def collected(arrays: Any, *, copy: bool = False, specs: bool = False) -> list[G
         There are none, or an array cannot be transferred as it is.
     """
     given = []
-    for path, array in _walk(arrays):
-        name = ".".join(path)
+    for path, array in _walk(arrays, what):
+        name = f"{what}[{'.'.join(path)!r:.80}]"
         try:
-            name.encode()
+            "".join(path).encode()
             given.append(_given(path, array, copy=copy, specs=specs))
         except UnicodeEncodeError:
-            raise ArgumentError(f"arrays: the name {name!r:.80} is no text") from None
+            raise ArgumentError(f"{name}: the name is no text") from None
         except ArgumentTypeError as error:
-            raise ArgumentTypeError(f"arrays[{name!r:.80}]: {error}") from None
+            raise ArgumentTypeError(f"{name}: {error}") from None
         except ArgumentError as error:
-            raise ArgumentError(f"arrays[{name!r:.80}]: {error}") from None
+            raise ArgumentError(f"{name}: {error}") from None
     if not given:
-        raise ArgumentError("arrays must not be empty")
+        raise ArgumentError(f"{what} must not be empty")
     try:
         check_paths(it.path for it in given)
     except MetadataError as error:
@@ -104,29 +108,31 @@ def is_sequence(arrays: Any) -> bool:
     return not isinstance(arrays, Mapping)
 
 
-def _walk(arrays: Any) -> Iterator[tuple[list[str], Any]]:
+def _walk(arrays: Any, what: str) -> Iterator[tuple[list[str], Any]]:
     if isinstance(arrays, Mapping):
-        return _named(arrays, [])
+        return _named(arrays, what, [])
     if isinstance(arrays, (list, tuple)):
         return (([str(i)], array) for i, array in enumerate(arrays))
     raise ArgumentTypeError(
-        f"arrays must be a mapping of names to arrays, or a list or tuple of arrays, "
+        f"{what} must be a mapping of names to arrays, or a list or tuple of arrays, "
         f"not {type(arrays).__name__}"
     )
 
 
-def _named(arrays: Mapping[Any, Any], above: list[str]) -> Iterator[tuple[list[str], Any]]:
-    if len(above) > 64:
-        raise ArgumentError("arrays: mappings are nested too deep")
+def _named(
+    arrays: Mapping[Any, Any], what: str, above: list[str]
+) -> Iterator[tuple[list[str], Any]]:
+    if len(above) > MOST_NESTED:
+        raise ArgumentError(f"{what}: mappings are nested too deep")
     for name, value in arrays.items():
         if not isinstance(name, str):
             raise ArgumentTypeError(
-                f"arrays: a name must be a string, not {type(name).__name__}: {name!r:.80}"
+                f"{what}: a name must be a string, not {type(name).__name__}: {name!r:.80}"
             )
         if isinstance(value, Mapping):
             if not value:
-                raise ArgumentError(f"arrays[{name!r:.80}] is a mapping without arrays")
-            yield from _named(value, [*above, name])
+                raise ArgumentError(f"{what}[{name!r:.80}] is a mapping without arrays")
+            yield from _named(value, what, [*above, name])
         else:
             yield [*above, name], value
 
@@ -134,7 +140,7 @@ def _named(arrays: Mapping[Any, Any], above: list[str]) -> Iterator[tuple[list[s
 def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
     if isinstance(array, tuple) and specs:
         array = _made(array)
-    array, kind, shape, strides = _described(array)
+    kind, shape, strides, address = _described(array)
     item = itemsize(kind)
     size = math.prod(shape) * item
     if len(shape) > MOST_DIMENSIONS:
@@ -150,9 +156,10 @@ def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
     given = Given(path, array, kind, shape, order)
     if size:
         given.descriptor = descriptor = Descriptor(array)
-        if descriptor.size != size:
+        if descriptor.size != size or (address is not None and descriptor.ptr != address):
             raise ArgumentError(
-                f"it has {descriptor.size} bytes, but its shape and type say {size}"
+                f"{type(array).__name__} has its items otherwise in memory than it shows them to "
+                "NumPy; give numpy.asarray() of it"
             )
     return given
 
@@ -172,56 +179,62 @@ def order_of(shape: Sequence[int], strides: Sequence[int] | None, item: int) -> 
     return ""
 
 
-def _described(array: Any) -> tuple[Any, Named, list[int], Sequence[int] | None]:
-    """Return an array, its type, shape, and strides in bytes, None for those of C order."""
+def _described(array: Any) -> tuple[Named, list[int], Sequence[int] | None, int | None]:
+    """Return an array's type, shape, and strides in bytes, None for those of C order.
+
+    And where it says that its memory is, if that is not known to be what a `Descriptor` finds.
+    """
     if isinstance(array, np.ndarray):
         if isinstance(array, np.ma.MaskedArray):
             raise ArgumentError(
                 "a masked array cannot be transferred: send its data and its mask as two arrays"
             )
-        return array, encoded(array.dtype), list(array.shape), array.strides
-    # Another thread may be importing it.
-    tensors: Any = getattr(sys.modules.get("torch"), "Tensor", ())
-    if isinstance(array, tensors):
+        return encoded(array.dtype), list(array.shape), array.strides, None
+    if _is_tensor(array):
         item = array.element_size()
         strides = [item * stride for stride in array.stride()]
-        return array, encoded(array.dtype), list(array.shape), strides
-    dtype, shape = getattr(array, "dtype", None), getattr(array, "shape", None)
-    if isinstance(dtype, np.dtype) and isinstance(shape, tuple):
-        # CuPy's and JAX's; NumPy's scalars have no memory of their own.
-        if isinstance(array, np.generic):
-            raise ArgumentTypeError("a scalar has no memory to transfer: use numpy.asarray()")
-        return array, encoded(dtype), list(shape), getattr(array, "strides", None)
+        return encoded(array.dtype), list(array.shape), strides, None
     interface = getattr(array, "__cuda_array_interface__", None)
     if isinstance(interface, dict):
-        kind = specified(interface.get("typestr"))
-        return array, kind, list(interface.get("shape", ())), interface.get("strides")
+        # CuPy's type says more than a string of NumPy.
+        dtype = getattr(array, "dtype", None)
+        kind = encoded(dtype) if isinstance(dtype, np.dtype) else specified(interface["typestr"])
+        return kind, list(interface["shape"]), interface.get("strides"), interface["data"][0]
     try:
         viewed = _viewed(array)
-    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, BufferError, RuntimeError) as error:
         raise ArgumentTypeError(
             f"it must be an array that says its shape and type, not {type(array).__name__}: "
             f"{error!s:.200}"
         ) from None
-    return viewed, encoded(viewed.dtype), list(viewed.shape), viewed.strides
+    address = viewed.__array_interface__["data"][0]
+    return encoded(viewed.dtype), list(viewed.shape), viewed.strides, address
+
+
+def _is_tensor(array: Any) -> bool:
+    # Another thread may be importing it.
+    tensors: Any = getattr(sys.modules.get("torch"), "Tensor", ())
+    return isinstance(array, tensors)
 
 
 def _viewed(array: Any) -> np.ndarray[Any, Any]:
     """Return NumPy's view of other memory of the host's."""
-    if isinstance(array, (str, tuple, list, int, float)) or array is None:
-        raise TypeError("it is no array")
+    if isinstance(array, (str, tuple, list, int, float, np.generic)) or array is None:
+        raise TypeError("it has no memory of its own; numpy.asarray() makes an array")
     try:
         return np.asarray(memoryview(array))
-    except TypeError:
-        if isinstance(getattr(array, "__array_interface__", None), dict):
-            return np.asarray(array)
+    except (TypeError, ValueError, BufferError):
+        if isinstance(getattr(array, "dtype", None), np.dtype) or isinstance(
+            getattr(array, "__array_interface__", None), dict
+        ):
+            return np.asarray(array)  # JAX's bfloat16, too, which neither protocol knows
         return np.from_dlpack(array)
 
 
 def _copied(array: Any) -> Any:
     """Return a copy in C order, on the same device."""
-    if hasattr(array, "contiguous"):
-        return array.contiguous()  # torch's
+    if _is_tensor(array):
+        return array.contiguous()
     if hasattr(array, "copy"):
         return array.copy(order="C")
     raise ArgumentError(f"{type(array).__name__} does not say how to copy it")
@@ -242,7 +255,8 @@ def _made(spec: tuple[Any, ...]) -> np.ndarray[Any, Any]:
 def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], list[Entry]]:
     """Return the regions to offer, and which array is where in them.
 
-    Views of one array that lie side by side, or overlap, are in one region.
+    Views of one array (or, on the host, of one storage of torch) that lie side by side, or overlap,
+    are in one region.
 
     Parameters
     ----------
@@ -297,19 +311,22 @@ def _region(run: list[Given], start: int, end: int) -> Descriptor:
     return Descriptor((start, end - start, run[0].descriptor.device, [it.array for it in run]))
 
 
-def refuse_written(given: list[Given]) -> None:
-    """Raise unless all arrays can receive data."""
+def refuse_written(given: list[Given], what: str = "arrays") -> None:
+    """Raise unless all arrays can receive data: each in bytes of its own, or two in the very same.
+
+    Whether it is the same data that these receive is for the caller to know.
+    """
     for it in given:
         if it.descriptor is not None and it.descriptor.is_readonly:
-            raise ArgumentError(f"arrays[{it.name!r:.80}] is read-only, so nothing can be received")
+            raise ArgumentError(f"{what}[{it.name!r:.80}] is read-only, so nothing can be received")
     held = sorted(
         ((it.descriptor.device.kind, *_bounds(it)), it.name)
         for it in given
         if it.descriptor is not None
     )
-    for ((kind, _, end), one), ((other_kind, start, _), other) in itertools.pairwise(held):
-        if kind == other_kind and start < end:
-            raise ArgumentError(f"arrays[{one!r:.80}] and arrays[{other!r:.80}] overlap")
+    for (place, one), (other_place, other) in itertools.pairwise(held):
+        if place[0] == other_place[0] and other_place[1] < place[2] and place != other_place:
+            raise ArgumentError(f"{what}[{one!r:.80}] and {what}[{other!r:.80}] overlap")
 
 
 def _bounds(given: Given) -> tuple[int, int]:
@@ -319,6 +336,8 @@ def _bounds(given: Given) -> tuple[int, int]:
 
 def _root(array: Any) -> int:
     """Return what tells which allocation an array is of: views of one have the same."""
+    if _is_tensor(array) and array.device.type == "cpu":
+        return -int(array.untyped_storage().data_ptr())  # no object's number
     root = array
     while isinstance(root, np.ndarray) and root.base is not None:
         root = root.base

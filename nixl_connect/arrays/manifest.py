@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nixl_connect._native.packing import Regions
 from nixl_connect.arrays.dtypes import Named, itemsize
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, LibraryError, MetadataError
+from nixl_connect.memory.tables import DescriptorTable
 from nixl_connect.wire.metadata import RdmaMetadata
 
 if TYPE_CHECKING:
@@ -90,12 +92,14 @@ class Message:
         That of the manifest; empty without keys.
     """
 
-    __slots__ = ("entries", "metadata", "seal", "sequence")
+    __slots__ = ("entries", "metadata", "rows", "seal", "sequence")
 
     def __init__(
         self, metadata: RdmaMetadata, entries: list[Entry], *, sequence: bool, seal: str = ""
     ) -> None:
         self.metadata: RdmaMetadata = metadata
+        self.rows: Regions | list[tuple[int, int]] = _rows_of(metadata)
+        """Address and size of each region. (To index blocks is to look through their groups.)"""
         self.entries: list[Entry] = entries
         self.sequence: bool = sequence
         self.seal: str = seal
@@ -106,7 +110,7 @@ class Message:
 
     def _body(self) -> bytes:
         try:
-            return _encoder.encode((self.sequence, self.entries))
+            return _encoder.encode((_VERSION, self.sequence, self.entries))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise MetadataError(f"arrays: {error}") from None
 
@@ -138,7 +142,8 @@ class Message:
                 f"message must be text or bytes of an offer's message, not {type(message).__name__}"
             )
         try:
-            if isinstance(message, str) or bytes(message[:1]) == b"{":
+            # An array of msgpack begins with a byte that no JSON begins with.
+            if isinstance(message, str) or bytes(message[:1]) < b"\x80":
                 read = _json.decode(message)
                 version, entries = read.nixl_connect_arrays, read.arrays
                 sequence, seal = read.sequence, read.seal
@@ -181,18 +186,15 @@ class Message:
         if seal is not None:
             seal.check(self.metadata)
             seal.verify(self.metadata.notification_key, self._body(), self.seal)
-        sizes: dict[int, int] = {}
-        described = self.metadata.descriptors
+        rows = self.rows
         for entry in self.entries:
             size = _size_of(entry)
             number = entry.region
-            if not 0 <= number < len(described):
+            if not 0 <= number < len(rows):
                 raise MetadataError(
-                    f"arrays: {entry.name[:80]!r} is in region {number} of {len(described)}"
+                    f"arrays: {entry.name[:80]!r} is in region {number} of {len(rows)}"
                 )
-            whole = sizes.get(number)
-            if whole is None:
-                whole = sizes[number] = described[number].size
+            whole = rows[number][1]
             if not 0 <= entry.offset <= whole - size:
                 raise MetadataError(
                     f"arrays: {entry.name[:80]!r}, {size} bytes from {entry.offset} on, is not "
@@ -201,6 +203,13 @@ class Message:
         check_paths(entry.path for entry in self.entries)
         if self.sequence and any(x.path != [str(i)] for i, x in enumerate(self.entries)):
             raise MetadataError("arrays: those of a sequence are not named by their numbers")
+
+
+def _rows_of(metadata: RdmaMetadata) -> Regions | list[tuple[int, int]]:
+    described = metadata.descriptors
+    if isinstance(described, DescriptorTable):
+        return described.regions
+    return [(item.ptr, item.size) for item in described]
 
 
 def _size_of(entry: Entry) -> int:
@@ -226,9 +235,8 @@ def _size_of(entry: Entry) -> int:
 
 def check_paths(paths: Iterable[list[str]]) -> None:
     """Raise MetadataError where names are too long, too many, or name two things."""
-    taken: set[tuple[str, ...]] = set()
-    above: set[tuple[str, ...]] = set()
     joined: set[str] = set()
+    above: set[str] = set()
     number = 0
     for path in paths:
         if not 0 < len(path) <= MOST_NESTED or sum(map(len, path)) > MOST_NAME:
@@ -237,10 +245,9 @@ def check_paths(paths: Iterable[list[str]]) -> None:
                 f"{MOST_NAME} characters, not {len(path)} and {sum(map(len, path))}"
             )
         number += 1
-        taken.add(tuple(path))
         joined.add(".".join(path))
-        above.update(tuple(path[:i]) for i in range(1, len(path)))
-    if len(joined) < number or not taken.isdisjoint(above):
+        above.update(".".join(path[:i]) for i in range(1, len(path)))
+    if len(joined) < number or not joined.isdisjoint(above):
         raise MetadataError("arrays: a name stands for two things")
 
 

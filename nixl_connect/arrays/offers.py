@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixl_connect.arrays.given import Arrays, Given, collected, is_sequence, regions
 from nixl_connect.arrays.manifest import Entry, Message, structure
+from nixl_connect.checks import instance
 from nixl_connect.connector import Connector
 from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.operations.passive import PassiveOperation
@@ -145,7 +146,8 @@ class Offer:
 class _Made:
     """Arrays laid out, to be offered."""
 
-    def __init__(self, arrays: Any, *, copy: bool, written: bool) -> None:
+    def __init__(self, connector: Any, arrays: Any, *, copy: bool, written: bool) -> None:
+        instance("connector", connector, Connector)
         given: list[Given] = collected(arrays, copy=copy, specs=written)
         self.descriptors: list[Descriptor]
         self.entries: list[Entry]
@@ -199,7 +201,7 @@ async def offer(
     RegistrationError, CudaError, QuarantineError
         As for `Connector.create_readable`.
     """
-    made = _Made(arrays, copy=copy, written=False)
+    made = _Made(connector, arrays, copy=copy, written=False)
     operation = await connector.create_readable(
         made.descriptors, timeout=timeout, transfers=transfers
     )
@@ -215,7 +217,7 @@ def offer_blocking(
     copy: bool = False,
 ) -> Offer:
     """Let peers fetch arrays: the blocking form of `offer`."""
-    made = _Made(arrays, copy=copy, written=False)
+    made = _Made(connector, arrays, copy=copy, written=False)
     operation = connector.create_readable_blocking(
         made.descriptors, timeout=timeout, transfers=transfers
     )
@@ -236,9 +238,10 @@ async def expect(
     connector : Connector
         Connector to use.
     arrays : mapping or sequence
-        As for `offer`, but to be filled: none may be read-only, or overlap another. Instead of an
-        array, ``(shape, type)`` has one made in host memory; the type is one of NumPy's or torch's,
-        or a name, also as ml_dtypes and safetensors have it (``"bfloat16"``, ``"BF16"``).
+        As for `offer`, but to be filled: none may be read-only, or overlap another (one may come
+        twice). Instead of an array, ``(shape, type)`` has one made in host memory, in C order; the
+        type is one of NumPy's or torch's, or a name, also as ml_dtypes and safetensors have it
+        (``"bfloat16"``, ``"BF16"``).
     timeout : float, optional
         Seconds after which the offer fails; by default the connector's `timeout`.
     transfers : int, optional
@@ -257,7 +260,7 @@ async def expect(
     RegistrationError, CudaError, QuarantineError
         As for `Connector.create_writable`.
     """
-    made = _Made(arrays, copy=False, written=True)
+    made = _Made(connector, arrays, copy=False, written=True)
     operation = await connector.create_writable(
         made.descriptors, timeout=timeout, transfers=transfers
     )
@@ -272,7 +275,7 @@ def expect_blocking(
     transfers: int | None = 1,
 ) -> Offer:
     """Let peers push arrays: the blocking form of `expect`."""
-    made = _Made(arrays, copy=False, written=True)
+    made = _Made(connector, arrays, copy=False, written=True)
     operation = connector.create_writable_blocking(
         made.descriptors, timeout=timeout, transfers=transfers
     )

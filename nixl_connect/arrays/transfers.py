@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -11,7 +12,7 @@ import numpy as np
 from nixl_connect.arrays.dtypes import decoded
 from nixl_connect.arrays.given import Arrays, Given, collected, is_sequence, refuse_written
 from nixl_connect.arrays.manifest import Entry, Message, structure
-from nixl_connect.checks import count, instance
+from nixl_connect.checks import count, instance, integer
 from nixl_connect.connector import Connector
 from nixl_connect.errors import (
     ArgumentError,
@@ -34,7 +35,9 @@ Names: TypeAlias = "str | int | Iterable[str | int]"
 
 _MOST_ARRAYS = 65_536
 _LINE = 64
-"""Bytes, of a cache line: arrays lie in new memory as they do at the peer, as far as this goes."""
+"""Bytes, of a cache line: each piece of new memory begins at one, or `_Piece.lead` behind it."""
+_ALIGNED = 16
+"""Bytes: no type of items asks for more."""
 
 
 class _Piece(NamedTuple):
@@ -47,7 +50,7 @@ class _Piece(NamedTuple):
     """The arrays in it, by their positions among those that are moved."""
 
     lead: int
-    """Bytes from the last border of a cache line, at the peer."""
+    """Bytes from the last border of `_ALIGNED` bytes, at the peer."""
 
 
 class Moving:
@@ -63,6 +66,7 @@ class Moving:
     ) -> None:
         instance("connector", connector, Connector)
         max_arrays = count("max_arrays", max_arrays)
+        self._connector = connector
         self._read = Message.parse(message)
         self._read.check(connector._options.seal, max_arrays)
         self.metadata: RdmaMetadata = self._read.metadata
@@ -74,32 +78,41 @@ class Moving:
         self.parts: list[tuple[int, int, int]] | None = []
 
     def _pick(self, only: Any) -> list[Entry]:
-        """Return the arrays that a program names, or that are in a mapping that it names."""
-        names = [only] if isinstance(only, (str, int)) else only
-        if not isinstance(names, Iterable):
+        """Return the arrays that a program names, or that are in a mapping that it names.
+
+        In the order in which it names them.
+        """
+        given = [only] if isinstance(only, str) or hasattr(only, "__index__") else only
+        if not isinstance(given, Iterable):
             raise ArgumentTypeError(f"only must be names, not {type(only).__name__}")
-        known: dict[str, list[int]] = {}
-        for i, entry in enumerate(self._read.entries):
-            for depth in range(1, len(entry.path) + 1):
-                known.setdefault(".".join(entry.path[:depth]), []).append(i)
-        chosen: set[int] = set()
-        for name in names:
-            if not isinstance(name, (str, int)) or isinstance(name, bool):
-                raise ArgumentTypeError(f"only must be names, not {name!r:.80}")
-            found = known.get(str(name))
-            if found is None:
-                raise ArgumentError(
-                    f"only: there is no array {name!r:.80} among the {len(self._read.entries)}"
-                )
-            chosen.update(found)
-        if not chosen:
+        found: dict[str, list[Entry]] = {}
+        for name in given:
+            if not isinstance(name, str):
+                name = str(integer("only: a name", name))  # noqa: PLW2901
+            found[name] = []
+        if not found:
             raise ArgumentError("only must not be empty; without it everything is moved")
-        return [self._read.entries[i] for i in sorted(chosen)]
+        for entry in self._read.entries:
+            name = ""
+            for part in entry.path:
+                name = f"{name}.{part}" if name else part
+                if name in found:
+                    found[name].append(entry)
+        unknown = [name for name, entries in found.items() if not entries]
+        if unknown:
+            raise ArgumentError(
+                f"only: there is no array {_some(unknown)} among the {len(self._read.entries)}"
+            )
+        picked = [entry for entries in found.values() for entry in entries]
+        return list({id(entry): entry for entry in picked}.values())
 
-    def matched(self, given: list[Given], *, sequence: bool, what: str) -> list[Given]:
-        """Return a program's arrays in the order of those that are moved.
+    def matched(
+        self, given: list[Given], what: str, *, sequence: bool, copy: bool = False
+    ) -> list[Given]:
+        """Return a program's arrays as those that are moved are ordered.
 
-        Raises ArgumentError unless names, shapes, types and orders agree.
+        Raises ArgumentError unless names, shapes, types and orders agree. With `copy` an array may
+        be copied for the latter.
         """
         if sequence and self._read.sequence:
             if len(given) != len(self.picked):
@@ -118,7 +131,9 @@ class Moving:
                     f"missing {_some(missing)}, unknown {_some(unknown)}"
                 )
             ordered = [named[tuple(it.path)] for it in self.picked]
-        for entry, it in zip(self.picked, ordered, strict=True):
+        for i, (entry, it) in enumerate(zip(self.picked, ordered, strict=True)):
+            if copy and entry.order != it.order:
+                ordered[i] = it = _turned(it, entry.order)  # noqa: PLW2901
             for of, told, here in (
                 ("shape", entry.shape, it.shape),
                 ("type", entry.type, it.kind),
@@ -131,24 +146,52 @@ class Moving:
                     )
         return ordered
 
-    def place(self, given: list[Given]) -> None:
-        """Have each array moved to or from where it is."""
-        parts = []
+    def place(self, given: list[Given], what: str) -> None:
+        """Have each array moved to or from where it is; what is the same on both sides, once."""
+        places: dict[tuple[int, int], Given] = {}
+        parts: list[tuple[int, int, int]] = []
         for entry, it in zip(self.picked, given, strict=True):
-            if it.descriptor is not None:
-                self.descriptors.append(it.descriptor)
-                parts.append((entry.region, entry.offset, it.descriptor.size))
-        if len(set(parts)) < len(parts):
-            raise ArgumentError(
-                "two of these arrays are the same bytes at the peer: move one of them (only)"
-            )
+            if it.descriptor is None:
+                continue
+            place = (entry.region, entry.offset)
+            other = places.setdefault(place, it)
+            if other is not it:
+                if (other.descriptor.ptr, other.descriptor.size) == (  # type: ignore[union-attr]
+                    it.descriptor.ptr,
+                    it.descriptor.size,
+                ):
+                    continue
+                raise ArgumentError(
+                    f"{what}[{other.name!r:.80}] and {what}[{it.name!r:.80}] have bytes in common "
+                    "in the message, so they have to be one array here, too, or only one moved"
+                )
+            self.descriptors.append(it.descriptor)
+            parts.append((*place, it.descriptor.size))
+        self._refuse_shared(parts, places, what)
         self._cut(parts)
+
+    def _refuse_shared(
+        self, parts: list[tuple[int, int, int]], places: dict[tuple[int, int], Given], what: str
+    ) -> None:
+        """Raise if two different parts have bytes in common, at the peer or here."""
+        for one, other in itertools.pairwise(sorted(parts)):
+            if one[0] == other[0] and one[1] + one[2] > other[1]:
+                names = [places[part[:2]].name for part in (one, other)]
+                raise ArgumentError(
+                    f"{what}[{names[0]!r:.80}] and {what}[{names[1]!r:.80}] have bytes in common "
+                    "in the message: move one of them (only)"
+                )
+        here = {(item.ptr, item.device.kind) for item in self.descriptors}
+        if len(here) < len(self.descriptors):
+            raise ArgumentError(
+                f"{what} has one array for two names, which are two arrays in the message"
+            )
 
     def _cut(self, parts: list[tuple[int, int, int]]) -> None:
         """Move these parts; or all, if that is what they are."""
-        described = self.metadata.descriptors
-        whole = len(parts) == len(described) and all(
-            part == (i, 0, described[i].size) for i, part in enumerate(parts)
+        rows = self._read.rows
+        whole = len(parts) == len(rows) and all(
+            part == (i, 0, rows[i][1]) for i, part in enumerate(parts)
         )
         self.parts = None if whole else parts
 
@@ -192,15 +235,15 @@ class Fetching(Moving):
         if total > most:
             raise MetadataError(f"arrays: {total} bytes to fetch, more than max_bytes: {most}")
         if pool is not None:
-            # A lease is aligned at a page, so each piece can be where it is at the peer.
+            # A lease is aligned at a page.
             self.leased = sum(_rounded(piece.lead + piece.size) for piece in self._pieces)
 
     def _fill(self, into: Any) -> None:
-        given = collected(into)
-        refuse_written(given)
-        ordered = self.matched(given, sequence=is_sequence(into), what="into")
+        given = collected(into, "into")
+        refuse_written(given, "into")
+        ordered = self.matched(given, "into", sequence=is_sequence(into))
         self._arrays = [it.array for it in ordered]
-        self.place(ordered)
+        self.place(ordered, "into")
 
     def _joined(self) -> list[_Piece]:
         """Return the bytes to move: what lies side by side at the peer is moved as one."""
@@ -211,7 +254,7 @@ class Fetching(Moving):
                 held.append((entry.region, entry.offset, entry.offset + size, i))
         held.sort()
         pieces: list[_Piece] = []
-        described = self.metadata.descriptors
+        rows = self._read.rows
         first = 0
         while first < len(held):
             region, start, end, i = held[first]
@@ -221,9 +264,14 @@ class Fetching(Moving):
                 end = max(end, held[first][2])
                 members.append(held[first][3])
                 first += 1
-            lead = (described[region].ptr + start) % _LINE
+            # New memory suits any single array; several have to lie as they did.
+            lead = (rows[region][0] + start) % _ALIGNED if len(members) > 1 else 0
             pieces.append(_Piece(region, start, end - start, members, lead))
         return pieces
+
+    def patience(self, timeout: float | None) -> float:
+        """Return for how many seconds to wait for a lease."""
+        return self._connector._options.timeout if timeout is None else timeout
 
     def lay(self, lease: Lease | None) -> None:
         """Make the arrays, in memory of the pool if there is a lease of it."""
@@ -307,11 +355,21 @@ class Pushing(Moving):
     ) -> None:
         super().__init__(connector, message, OperationKind.WRITE, only, max_arrays)
         given = collected(arrays, copy=copy)
-        self.place(self.matched(given, sequence=is_sequence(arrays), what="arrays"))
+        sequence = is_sequence(arrays)
+        self.place(self.matched(given, "arrays", sequence=sequence, copy=copy), "arrays")
         if not self.descriptors:
             if any(entry.nbytes for entry in self._read.entries):
                 raise ArgumentError("arrays: none of those to push has a byte")
             self.nothing()
+
+
+def _turned(given: Given, order: str) -> Given:
+    """Return a copy of an array of NumPy in another order; what is no such array as it is."""
+    if not isinstance(given.array, np.ndarray):
+        return given
+    (turned,) = collected({"x": np.array(given.array, order="F" if order == "F" else "C")})
+    turned.path = given.path
+    return turned
 
 
 def _some(names: list[str]) -> str:
@@ -388,10 +446,10 @@ async def fetch(
         Pool to take the memory from, as one lease, which ends when no array refers to it any more.
         A second fetch then registers nothing.
     device : Device or str, optional
-        ``"cuda"`` or ``"cuda:<number>"`` to return CuPy's arrays there.
+        ``"cuda"``, which is ``"cuda:0"``, or ``"cuda:<number>"`` to return CuPy's arrays there.
     only : str, int or iterable of these, optional
         Names of arrays, or of mappings with all that is in them, joined by dots; numbers for a
-        sequence. Nothing else is moved.
+        sequence. Nothing else is moved. A sequence comes back in this order.
     timeout : float, optional
         Seconds after which the fetch fails; by default the connector's `timeout`. A pool may take
         as long before.
@@ -436,7 +494,7 @@ async def fetch(
         max_arrays=max_arrays,
     )
     if pool is not None and plan.leased:
-        with await pool.acquire(plan.leased, timeout) as lease:
+        with await pool.acquire(plan.leased, plan.patience(timeout)) as lease:
             plan.lay(lease)
     else:
         plan.lay(None)
@@ -472,7 +530,7 @@ def fetch_blocking(
         max_arrays=max_arrays,
     )
     if pool is not None and plan.leased:
-        with pool.acquire_blocking(plan.leased, timeout) as lease:
+        with pool.acquire_blocking(plan.leased, plan.patience(timeout)) as lease:
             plan.lay(lease)
     else:
         plan.lay(None)
@@ -509,7 +567,8 @@ async def push(
     timeout : float, optional
         Seconds after which the push fails; by default the connector's `timeout`.
     copy : bool
-        Whether to copy arrays that are not contiguous, which are refused otherwise.
+        Whether to copy arrays that are not contiguous, or not in the order that is expected, which
+        are refused otherwise.
     max_arrays : int
         How many arrays the message may have.
 

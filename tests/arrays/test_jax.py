@@ -53,3 +53,20 @@ def test_jax_arrays_with_names():
             assert (got[name] == np.asarray(array)).all()
         with pytest.raises(nc.ArgumentError, match="read-only"):
             named.fetch_blocking(mover, offer.message(), into=arrays)
+
+
+def test_a_layout_of_jax_itself():
+    """Its items are not in C order, and what NumPy is shown of it is a copy."""
+    layouts = pytest.importorskip("jax.experimental.layout")
+    if not hasattr(layouts, "Format"):
+        pytest.skip("another JAX")
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    form = layouts.Format(layouts.Layout(major_to_minor=(1, 0)), device)
+    array = jax.device_put(jax.numpy.arange(6.0).reshape(2, 3), form)
+    assert np.asarray(array).strides == (4, 8)
+    with nc.Connector() as owner, nc.Connector() as mover:
+        with pytest.raises(nc.ArgumentError, match=r"numpy\.asarray"):
+            named.offer_blocking(owner, {"x": array})
+        with named.offer_blocking(owner, {"x": np.asarray(array)}) as offer:
+            got = named.fetch_blocking(mover, offer.message())["x"]
+    assert (got == np.asarray(array)).all()

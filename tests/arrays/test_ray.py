@@ -4,6 +4,8 @@ import gc
 import os
 import sys
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -259,7 +261,9 @@ class TestInterface:
             moving.recv_multiple_tensors("some", metadata, nothing),
         ):
             assert all((x == y).all() for x, y in zip(arrays, got, strict=True))
-        assert not moving._reads
+        del request
+        gc.collect()
+        assert not moving._requests
         moving.abort_transport("some", nothing)
         moving.abort_transport("unknown", nothing)
 
@@ -275,6 +279,41 @@ class TestInterface:
         with pytest.raises(ray.exceptions.RayDirectTransportError, match="cancelled"):
             moving.wait_fetch_complete(request)
         moving.garbage_collect("big", metadata, [big])
+
+    def test_dropped(self, made):
+        """As Ray drops what nobody waits for any more: it is cancelled, and nothing is kept."""
+        moving, _, _ = made
+        big = np.zeros(1 << 29, np.uint8)
+        metadata = moving.extract_tensor_transport_metadata("big", [big])
+        request = moving.fetch_multiple_tensors("big", metadata, None)
+        array, connector = weakref.ref(request.tensors[0]), transport._process.connector()
+        before = connector.stats()["ended"]["read"]["cancelled"]
+        del request
+        gc.collect()
+        until(lambda: array() is None)
+        assert connector.stats()["ended"]["read"]["cancelled"] == before + 1
+        moving.garbage_collect("big", metadata, [big])
+
+    def test_one_object_twice_at_once(self, made):
+        moving, _, _ = made
+        array = np.ones(3)
+        with ThreadPoolExecutor(4) as threads:
+            told = list(
+                threads.map(
+                    lambda _: moving.extract_tensor_transport_metadata("one", [array]), range(20)
+                )
+            )
+        assert len({each.message for each in told}) == 1
+        assert moving.recv_multiple_tensors("one", told[0], None)[0].sum() == 3
+        moving.garbage_collect("one", told[0], [array])
+
+    @pytest.mark.skipif("NIXL_CONNECT_JAX" not in NAMES, reason="no JAX")
+    def test_a_type_that_jax_changes(self):
+        """One that the process that made it could make."""
+        moving, source = transport._JaxTransport(), transport._ArraysTransport()
+        metadata = source.extract_tensor_transport_metadata("wide", [np.arange(3)])
+        with pytest.raises(nc.ArgumentError, match="jax_enable_x64"):
+            moving.recv_multiple_tensors("wide", metadata, None)
 
     def test_nothing(self, made):
         moving = made[0]

@@ -80,7 +80,13 @@ def test_every_program_is_run():
     paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
     fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py
     taught = [block.program for block in blocks(TUTORIAL, "python")]
-    served = ["client.py", "server.py", "embeddings_client.py", "embeddings_server.py"]
+    served = [
+        "client.py",
+        "server.py",
+        "embeddings_client.py",
+        "embeddings_server.py",
+        "weights.py",
+    ]
     assert sorted(programs()) == sorted([*paired, *fleets, *taught, *served])
 
 
@@ -122,6 +128,14 @@ def test_server_and_client(program, start_program):
     server.terminate()
     _, error = server.communicate(timeout=DEADLINE)
     assert server.returncode == 0, error
+
+
+@pytest.mark.parametrize("arguments", [["4"], ["4", "tree"], ["1"]], ids=" ".join)
+def test_weights_for_many(program, start_program, arguments):
+    """It compares what each worker has got, in every round."""
+    printed = _end(start_program([*program("weights.py"), *arguments], stderr=subprocess.PIPE))
+    shown = output_of("python weights.py " + " ".join(["4", *arguments[1:]]))
+    assert pattern(shown.replace("4 workers", f"{arguments[0]} workers")).fullmatch(printed)
 
 
 def test_embeddings_and_four_clients_of_which_one_is_killed(program, start_program):

@@ -172,6 +172,19 @@ class TestFetch:
                 assert pool.stats()["leases"] == 0
                 assert connector.stats()["registrations"] == registered
 
+    def test_a_lease_is_no_larger_than_the_arrays(self, connector, offered):
+        """Of a power of two: a byte more would be twice that."""
+        message = offered({str(i): np.ones(1 << 14, np.uint8) for i in range(8)})
+        with nc.HostPool(connector, max_bytes=1 << 17, slab_bytes=1 << 17) as pool:
+            got = named.fetch_blocking(connector, message, pool=pool)
+            assert pool.stats()["leased_bytes"] == 1 << 17
+            with pytest.raises(nc.PoolExhaustedError):
+                named.fetch_blocking(connector, message, pool=pool, timeout=0.1)
+            with pytest.raises(nc.PoolExhaustedError):
+                asyncio.run(named.fetch(connector, message, pool=pool, timeout=0.1))
+            assert all((array == 1).all() for array in got.values())
+            del got
+
     def test_all_is_aligned_as_it_was(self, connector, offered):
         whole = np.zeros(4096, np.uint8)
         start = (4 - whole.ctypes.data) % 64
@@ -296,11 +309,33 @@ class TestKinds:
             named.offer_blocking(connector, arrays)
 
     @pytest.mark.parametrize(
-        "spec", [(3,), (3, "f4", 1), ((-1,), "f4"), (3, "nosuch"), (3, object)]
+        "spec", [(3,), (3, "f4", 1), ((-1,), "f4"), (3, "nosuch"), (3, object), (3, None)]
     )
     def test_no_specs(self, connector, spec):
         with pytest.raises((nc.ArgumentError, nc.ArgumentTypeError)):
             named.expect_blocking(connector, {"x": spec})
+
+    def test_what_says_no_strides(self, connector, offered):
+        """The order is that of the memory, whatever the object keeps to itself."""
+        turned = np.asfortranarray(np.arange(6).reshape(2, 3))
+        got = named.fetch_blocking(connector, offered({"x": Exported(turned)}))["x"]
+        assert (got == turned).all()
+        assert got.flags.f_contiguous
+
+    def test_a_byte_order_that_has_no_name(self, connector):
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        swapped = np.zeros(3, ml_dtypes.bfloat16)
+        swapped = swapped.view(np.dtype(ml_dtypes.bfloat16).newbyteorder(">"))
+        with pytest.raises(nc.ArgumentError, match="byte order"):
+            named.offer_blocking(connector, {"x": swapped})
+
+    def test_a_field_that_is_no_text(self, connector):
+        with pytest.raises(nc.ArgumentError, match="no text"):
+            named.offer_blocking(connector, {"x": np.zeros(2, [("\ud800", "i4")])})
+
+    def test_a_connector_that_is_none(self):
+        with pytest.raises(nc.ArgumentTypeError, match="connector"):
+            named.offer_blocking(None, {"x": np.ones(1)})
 
     def test_copy(self, connector, offered):
         sparse = np.arange(20).reshape(4, 5)[:, 1:3]
@@ -385,6 +420,96 @@ class TestDisagreement:
             pytest.raises(nc.PairingError, match="push"),
         ):
             named.fetch_blocking(connector, offer.message())
+
+    def test_another_order(self, connector, make_connector):
+        """A copy in the order that is expected, if the program allows copies."""
+        turned = {"a": np.asfortranarray(self.SOURCE["a"]), "b": self.SOURCE["b"]}
+        specs = {name: (array.shape, array.dtype) for name, array in self.SOURCE.items()}
+        with named.expect_blocking(make_connector(), specs) as offer:
+            with pytest.raises(nc.ArgumentError, match="of order F, but of order C"):
+                named.push_blocking(connector, offer.message(), turned)
+            named.push_blocking(connector, offer.message(), turned, copy=True)
+            offer.wait_blocking(DEADLINE)
+            same(self.SOURCE, offer.arrays)
+
+
+class TestOrderAndTies:
+    """Which array is which, where their shapes and types do not tell."""
+
+    ALIKE = [np.full(3, i) for i in range(4)]  # noqa: RUF012
+
+    def test_a_sequence_comes_in_the_order_that_is_named(self, connector, offered):
+        message = offered(self.ALIKE)
+        got = named.fetch_blocking(connector, message, only=[2, "0", np.int64(3), 2])
+        assert [array[0] for array in got] == [2, 0, 3]
+        into = [np.zeros(3, int) for _ in range(2)]
+        named.fetch_blocking(connector, message, only=[3, 1], into=into)
+        assert [array[0] for array in into] == [3, 1]
+        by_name = {"1": np.zeros(3, int), "3": np.zeros(3, int)}
+        named.fetch_blocking(connector, message, only=[3, 1], into=by_name)
+        assert [array[0] for array in by_name.values()] == [1, 3]
+
+    def test_a_sequence_goes_in_the_order_that_is_named(self, connector, make_connector):
+        with named.expect_blocking(make_connector(), [(3, int)] * 4, transfers=2) as offer:
+            named.push_blocking(connector, offer.message(), self.ALIKE[2:], only=[0, 3])
+            named.push_blocking(connector, offer.message(), self.ALIKE[:2], only=[2, 1])
+            offer.wait_blocking(DEADLINE)
+            assert [array[0] for array in offer.arrays] == [2, 1, 0, 3]
+
+    def test_tied_arrays(self, connector, offered, make_connector):
+        whole = np.arange(1000)
+        tied = {"embedding": whole, "head": whole, "other": np.ones(3)}
+        message = offered(tied)
+        same(tied, named.fetch_blocking(connector, message))
+        assert connector.stats()["ended"]["read"]["bytes"] == 8024
+        mine = np.zeros(1000, int)
+        into = {"embedding": mine, "head": mine, "other": np.zeros(3)}
+        same(tied, named.fetch_blocking(connector, message, into=into))
+        with pytest.raises(nc.ArgumentError, match=r"'embedding'.*'head'.* in common"):
+            named.fetch_blocking(connector, message, into=into | {"head": np.zeros(1000, int)})
+        with pytest.raises(nc.ArgumentError, match="one array for two names"):
+            named.fetch_blocking(
+                connector,
+                offered({"embedding": whole, "head": whole + 1, "other": np.ones(3)}),
+                into=into,
+            )
+        mine[:] = 0
+        with named.expect_blocking(make_connector(), into) as offer:
+            with pytest.raises(nc.ArgumentError, match="in common"):
+                named.push_blocking(connector, offer.message(), tied | {"head": whole + 1})
+            named.push_blocking(connector, offer.message(), tied)
+            offer.wait_blocking(DEADLINE)
+            same(tied, offer.arrays)
+
+    def test_overlapping_views_into(self, connector, offered):
+        whole = np.arange(1000)
+        message = offered({"a": whole[:600], "b": whole[400:]})
+        with pytest.raises(nc.ArgumentError, match=r"into\['a'\] and into\['b'\] have bytes"):
+            named.fetch_blocking(
+                connector, message, into={"a": np.zeros(600, int), "b": np.zeros(600, int)}
+            )
+
+    def test_names_that_a_mapping_has_too(self, connector):
+        for arrays in (
+            {"a.b": np.ones(1), "a": {"b": {"c": np.ones(1)}}},
+            {"a": {"b": np.ones(1)}, "a.b": {"c": np.ones(1)}},
+        ):
+            with pytest.raises(nc.ArgumentError, match="two things"):
+                named.offer_blocking(connector, arrays)
+
+
+class Exported:
+    """An object whose memory is another's, as it says it is."""
+
+    def __init__(self, array, **said):
+        self.array, self.said = array, said
+
+    def __getattr__(self, name):
+        if name in self.said:
+            return self.said[name]
+        if name in ("__array_interface__", "__dlpack__", "__dlpack_device__", "dtype", "shape"):
+            return getattr(self.array, name)
+        raise AttributeError(name)
 
 
 class TestOffers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -13,6 +14,13 @@ Indices = NDArray[np.int64]
 
 WARM_UP = 20
 """Rounds of `Base.pairs` that make the connection, and fill caches."""
+
+
+def touched(size: int) -> Bytes:
+    """Return memory whose pages exist."""
+    block = np.empty(size, np.uint8)
+    block[::4096] = 0
+    return block
 
 
 class Base(ABC):
@@ -27,6 +35,9 @@ class Base(ABC):
 
     prepares = False
     """Whether one transfer can be posted again: `prepare` and `repost`."""
+
+    _rooms: tuple[bytes, list[tuple[Bytes, Any]]] | None = None
+    """Memory for named arrays: their manifest; for each, its bytes and what keeps it registered."""
 
     async def open(self, name: str) -> None:  # noqa: B027, nor to start
         """Start. `name` is unique among the processes of a run."""
@@ -58,6 +69,36 @@ class Base(ABC):
     ) -> None:
         """Fetch blocks into blocks of registered memory."""
         raise NotImplementedError
+
+    async def offer_arrays(self, arrays: dict[str, Any]) -> tuple[Any, bytes]:
+        """Offer named arrays; return a handle, and the message. Here: with a manifest by hand."""
+        said = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
+        manifest = json.dumps(said).encode()
+        handle, message = await self.offer(
+            [array.reshape(-1).view(np.uint8) for array in arrays.values()]
+        )
+        return handle, len(manifest).to_bytes(4, "little") + manifest + message
+
+    async def fetch_arrays(self, message: bytes) -> dict[str, Any]:
+        """Fetch named arrays. Here: into memory that is kept, and registered where that exists."""
+        end = 4 + int.from_bytes(message[:4], "little")
+        manifest = message[4:end]
+        if self._rooms is None or self._rooms[0] != manifest:
+            rooms = []
+            for _, kind, shape in json.loads(manifest):
+                room = touched(int(np.prod(shape)) * np.dtype(kind).itemsize)
+                rooms.append((room, self.register(room)))
+            self._rooms = manifest, rooms
+        buffers = [room for room, _ in self._rooms[1]]
+        await self.fetch(message[end:], buffers)
+        return {
+            name: room.view(kind).reshape(shape)
+            for (name, kind, shape), room in zip(json.loads(manifest), buffers, strict=True)
+        }
+
+    def forget_arrays(self) -> None:
+        """Let go of memory that is kept for named arrays."""
+        self._rooms = None
 
     def prepare(self, message: bytes, buffers: list[Bytes]) -> Any:
         """Prepare a transfer that can be posted again and again; return a handle."""

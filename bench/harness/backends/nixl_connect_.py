@@ -14,7 +14,15 @@ import nixl_connect
 from harness.backends.base import WARM_UP, Base, Bytes, Indices
 from harness.backends.stages import Stages
 from harness.memory import Memory, mark, verify
-from nixl_connect import Blocks, Connector, Descriptor, RdmaMetadata, SerializedDescriptor
+from nixl_connect import (
+    Blocks,
+    Connector,
+    Descriptor,
+    HostPool,
+    RdmaMetadata,
+    SerializedDescriptor,
+)
+from nixl_connect.arrays import fetch, offer
 
 
 class Backend(Base):
@@ -27,6 +35,7 @@ class Backend(Base):
     async def open(self, name: str) -> None:
         """Make a connector."""
         self._connector = Connector(name)
+        self._pool: HostPool | None = None
 
     def register(self, buffer: Bytes) -> Any:
         """Register with the connector."""
@@ -48,6 +57,24 @@ class Backend(Base):
         metadata = RdmaMetadata.model_validate_json(message)
         operation = await self._connector.begin_read(metadata, [Descriptor(b) for b in buffers])
         await operation.wait_for_completion()
+
+    async def offer_arrays(self, arrays: dict[str, Any]) -> tuple[Any, bytes]:
+        """Offer them by name."""
+        offered = await offer(self._connector, arrays)
+        return offered.operation, offered.message().encode()
+
+    async def fetch_arrays(self, message: bytes) -> dict[str, Any]:
+        """Fetch them into a pool."""
+        if self._pool is None:
+            self._pool = HostPool(self._connector, max_bytes=2 << 30)
+        arrays: dict[str, Any] = await fetch(self._connector, message, pool=self._pool)
+        return arrays
+
+    def forget_arrays(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     async def offer_blocks(self, memory: Bytes, size: int, indices: Indices) -> tuple[Any, bytes]:
         """Make a readable operation of them, its metadata in the binary form."""

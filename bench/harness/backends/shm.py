@@ -52,7 +52,7 @@ class Backend(Base):
         key = next(self._keys).to_bytes(8, "little")
         told = self._offers[key] = asyncio.get_running_loop().create_future()
         message = pickle.dumps((segment.memory.name, start, kept, self._address, key))
-        return _Offer(told, segment), message
+        return Offered(told, segment), message
 
     async def told(self, handle: Any) -> None:
         """Wait for the datagram; remove the segment, unless it stays."""
@@ -99,9 +99,11 @@ class Backend(Base):
 
 
 @dataclass
-class _Offer:
+class Offered:
+    """What waits for its datagram, and keeps its segment."""
+
     told: asyncio.Future[None]
-    segment: _Segment
+    segment: _Segment | None
 
 
 class _Segment:
