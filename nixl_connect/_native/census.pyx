@@ -1,6 +1,6 @@
 """Which operations there are, and what became of those that ended: for statistics and reports."""
 
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -88,8 +88,17 @@ cdef list tallies_of(Census* seen):
     ]
 
 
-cdef tuple _describe(Record* record):
-    """Describe an operation. Without the lock: what may change meanwhile is atomic or a number."""
+cdef struct Seen:
+    # An operation, and of what changes under the lock how it was there.
+    Record* record
+    uint64_t done
+    uint64_t failed
+    int64_t deadline
+
+
+cdef tuple _describe(Seen* seen):
+    """Describe an operation. Without the lock: what else may change meanwhile is atomic."""
+    cdef Record* record = seen.record
     return (
         record.id,
         record.kind,
@@ -97,10 +106,10 @@ cdef tuple _describe(Record* record):
         record.nbytes,
         record.exposed,
         record.transfers,
-        record.done,
-        record.failed,
+        seen.done,
+        seen.failed,
         record.begun / 1e9,
-        float("inf") if record.deadline == INT64_MAX else record.deadline / 1e9,
+        float("inf") if seen.deadline == INT64_MAX else seen.deadline / 1e9,
         "" if record.peer is NULL else name_of(record.peer).decode("utf-8", "replace"),
     )
 
@@ -133,26 +142,26 @@ cdef list operations_of(
     cdef Record* record
     cdef size_t count = 0
     cdef size_t i
-    cdef Record** held
+    cdef Seen* held
     # Nothing of Python may happen under the lock: a finalizer may come, which takes it too.
     pthread_mutex_lock(lock)
     record = census.oldest
     while record is not NULL and record.begun < before and count < most:
         count += 1
         record = record.younger
-    held = <Record**>malloc(max(count, 1) * sizeof(Record*))
+    held = <Seen*>malloc(max(count, 1) * sizeof(Seen))
     if held is not NULL:
         record = census.oldest
         for i in range(count):
             retain_record(record)
-            held[i] = record
+            held[i] = Seen(record, record.done, record.failed, record.deadline)
             record = record.younger
     pthread_mutex_unlock(lock)
     if held is NULL:
         raise MemoryError
     try:
-        return [_describe(held[i]) for i in range(count)]
+        return [_describe(&held[i]) for i in range(count)]
     finally:
         for i in range(count):
-            release_record(held[i])
+            release_record(held[i].record)
         free(held)
