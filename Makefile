@@ -149,6 +149,9 @@ house: ## draw the floors of the packages anew
 bench-steady: $(INSTALLED) $(TEST_READY) ## ten minutes of an idle pair: processor time and memory
 	PYTHONPATH=bench $(BIN)/python -m harness.steady $(ARGS)
 
+bench-ray: $(INSTALLED) $(TEST_READY) ## results of Ray actors, beside Ray's object store and its NIXL transport
+	PYTHONPATH=bench $(BIN)/python -m harness.rays
+
 bench-hot: $(INSTALLED) $(TEST_READY) ## measure the hot paths, and compare them with the baseline
 	$(BIN)/pytest bench --benchmark-only --check-baseline $(ARGS)
 

@@ -135,7 +135,7 @@ class Connector(Opener):
         return cuda.is_available()
 
     async def initialize(self) -> None:
-        """Do nothing: kept for programs that call it."""
+        """Do nothing: kept for programs that call it. `open` starts NIXL."""
 
     # --- operations ---------------------------------------------------------------------------
 
@@ -547,6 +547,37 @@ class Connector(Opener):
         return [] if connection is None else peers(connection._engine)
 
     # --- opening and closing ------------------------------------------------------------------
+
+    async def open(self: _Self) -> _Self:  # noqa: PYI019
+        """Start NIXL now, rather than with the first operation, which then takes no longer.
+
+        Idempotent. Takes some tenths of a second, on another thread: the event loop goes on.
+
+        Returns
+        -------
+        Connector
+            Itself.
+
+        Raises
+        ------
+        LibraryError
+            NIXL's library cannot be loaded. Also an ImportError.
+        BackendError
+            NIXL cannot start the agent or a transport. Also a RuntimeError.
+        ClosedError
+            The connector is closed. Also a RuntimeError.
+        """
+        await self._create_connection()
+        return self
+
+    def open_blocking(self: _Self) -> _Self:  # noqa: PYI019
+        """Start NIXL now: the blocking form of `open`."""
+        self._open()
+        return self
+
+    async def warmup(self) -> None:
+        """Start NIXL now: `open`, by the name that ``dynamo.nixl_connect`` has for it."""
+        await self._create_connection()
 
     async def close(self) -> None:
         """Cancel what has not ended, drain transfers in flight, and release everything. Idempotent.

@@ -26,10 +26,20 @@ _PACKAGES: dict[str, list[list[str]]] = {
         ["msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
         ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.6.1"],
     ],
+    # The next release of the reference, for the comparison of names alone.
+    "dynamo_next": [
+        ["torch==2.13.0", "pydantic>=2.10.6,<=2.13.5", "numpy"],
+        ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.7.0.dev20261026"],
+    ],
     # For the tests of the transport, which torch is not to be needed for.
     "ray": [
         ["ray==2.60.0", "numpy", "jax", "msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
         ["--no-deps", "nixl-cu12==1.5.1"],
+    ],
+    # What is measured beside it has torch.
+    "ray_torch": [
+        ["ray==2.60.0", "torch==2.13.0", "numpy", "msgspec"],
+        ["--no-deps", "nixl==1.5.1", "nixl-cu12==1.5.1"],
     ],
     "zmq_": [["pyzmq==27.3.0", "numpy"]],
     "safetensors_": [["safetensors==0.8.0", "numpy"]],

@@ -9,12 +9,19 @@ from nixl_connect._native.ordinary import Ordinary
 from nixl_connect.checks import count, instance
 from nixl_connect.engine.engine import Engine
 from nixl_connect.engine.options import Options
-from nixl_connect.errors import ArgumentTypeError, AuthenticationError
+from nixl_connect.errors import ArgumentTypeError, AuthenticationError, MetadataError
 from nixl_connect.memory.registrar import AbstractConnection, AbstractConnector
-from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
+from nixl_connect.wire.codec import (
+    decode_nixl_metadata,
+    parse_nixl_metadata,
+    read_nixl_metadata,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+# As `Connector` has it by default.
+_MOST_DECODED = 4 * 1024 * 1024
 
 
 class Opener(AbstractConnector):
@@ -125,6 +132,33 @@ class Remote:
         connection._engine.meet(described, nixl_metadata)
         self._connection = connection
         self._name = described.agent
+
+    @staticmethod
+    def decode_metadata(nixl_metadata: bytes | str) -> bytes:
+        """Return NIXL's metadata from its wire form, without looking into it or at a peer.
+
+        Parameters
+        ----------
+        nixl_metadata : bytes or str
+            `RdmaMetadata.nixl_metadata`: ``b64:`` and base64, or hexadecimal. Bytes are returned as
+            they are.
+
+        Raises
+        ------
+        ArgumentTypeError
+            It is neither. Also a TypeError.
+        MetadataError
+            It is empty, malformed, or of more than 4 MiB. Also a ValueError.
+        """
+        if not isinstance(nixl_metadata, (bytes, str)):
+            raise ArgumentTypeError(
+                f"nixl_metadata must be bytes or str, not {type(nixl_metadata).__name__}"
+            )
+        if not nixl_metadata:
+            raise MetadataError("nixl_metadata must not be empty")
+        if isinstance(nixl_metadata, bytes):
+            return nixl_metadata
+        return decode_nixl_metadata(nixl_metadata, _MOST_DECODED)
 
     @classmethod
     def _known(cls, connection: Connection, name: str) -> Remote:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,11 +63,55 @@ def test_a_connector():
     assert one.hostname
     assert isinstance(one.is_cuda_available, bool)
     assert asyncio.run(one.initialize()) is None
+    assert one._connection is None
     assert one.stats() == {}
     with one:
         pass
     with pytest.raises(nc.ClosedError):
         one.create_readable_blocking(nc.Descriptor(b"abc"))
+
+
+def test_opening(make_connector):
+    one, two, three = (make_connector() for _ in range(3))
+    assert asyncio.run(one.open()) is one
+    assert two.open_blocking() is two
+    assert asyncio.run(three.warmup()) is None
+    for connector in (one, two, three):
+        opened = connector._connection
+        assert connector.stats()["operations"]["started"] == 0
+        assert connector.open_blocking()._connection is opened
+        assert asyncio.run(connector.open())._connection is opened
+        connector.close_blocking()
+        for again in (connector.open_blocking, lambda it=connector: asyncio.run(it.open())):
+            with pytest.raises(nc.ClosedError):
+                again()
+
+
+def test_many_open_at_once(make_connector):
+    connector = make_connector()
+
+    async def main():
+        await asyncio.gather(*(connector.open() for _ in range(20)), connector.warmup())
+
+    asyncio.run(main())
+    with ThreadPoolExecutor(8) as threads:
+        found = {
+            one._connection for one in threads.map(lambda _: connector.open_blocking(), "x" * 20)
+        }
+    assert len(found) == 1
+
+
+def test_decoded_metadata(connector):
+    with connector.create_readable_blocking(nc.Descriptor(b"abc")) as offered:
+        for hex_encode in (False, True):
+            plain = nc.Remote.decode_metadata(offered.metadata(hex_encode).nixl_metadata)
+            assert connector.name.encode() in plain
+            assert nc.Remote.decode_metadata(plain) is plain
+    for wrong in ("", b"", "b64:xx", "zz", "b64:" + "A" * 20_000_000):
+        with pytest.raises(nc.MetadataError):
+            nc.Remote.decode_metadata(wrong)
+    with pytest.raises(nc.ArgumentTypeError):
+        nc.Remote.decode_metadata(None)
 
 
 def test_a_connection(connector):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import environment_of
 
 HERE = Path(__file__).parents[1]
 PAGE = HERE.parent / "docs" / "howto" / "migrating.md"
@@ -93,8 +94,11 @@ def differences(theirs, ours):
 
 
 @pytest.mark.timeout(1200)
-def test_interface(pythons):
-    theirs, ours = walked(pythons["dynamo"], "dynamo"), walked(sys.executable, "nixl_connect")
+@pytest.mark.parametrize("release", ["dynamo", "dynamo_next"])
+def test_interface(release):
+    """Beside the release that this library follows, and beside the next one."""
+    python = environment_of(release)
+    theirs, ours = walked(python, "dynamo"), walked(sys.executable, "nixl_connect")
     assert len(theirs) >= 17
     assert sum(len(kind["members"]) for kind in theirs.values()) > 90
     told = {name for row in rows() for name in named(row[0])}

@@ -58,6 +58,10 @@ async def coroutines_of_a_connector(
     async with connector as entered:
         assert_type(entered, nc.Connector)
     await connector.initialize()
+    await connector.warmup()
+    assert_type(await connector.open(), nc.Connector)
+    assert_type(connector.open_blocking(), nc.Connector)
+    assert_type(nc.Remote.decode_metadata("b64:"), bytes)
     assert_type(await connector.create_readable(memory), nc.ReadableOperation)
     assert_type(await connector.create_writable([memory], timeout=1), nc.WritableOperation)
     assert_type(await connector.begin_read(metadata, memory), nc.ReadOperation)
