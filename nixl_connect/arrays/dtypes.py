@@ -40,6 +40,7 @@ _OF_ML_DTYPES: dict[str, int] = {
     ),
 }
 """Bytes of an item: those of less than eight bits have a byte each in NumPy."""
+_SIZES: dict[str, int] = _OF_ML_DTYPES | {name: kind.itemsize for name, kind in _PLAIN.items()}
 _OF_SAFETENSORS: dict[str, str] = {
     "BOOL": "bool",
     "I8": "int8",
@@ -150,6 +151,8 @@ def decoded(named: Named) -> np.dtype[Any]:
     LibraryError
         It is one of ml_dtypes, which is missing.
     """
+    if type(named) is str and named in _PLAIN:
+        return _PLAIN[named]
     return _decoded(named, [_MOST_FIELDS], 0)
 
 
@@ -233,8 +236,8 @@ def _of_ml_dtypes(name: str) -> np.dtype[Any]:
 
 def itemsize(named: Named) -> int:
     """Return the bytes of an item. Raises as `decoded`, but needs no ml_dtypes for its types."""
-    if isinstance(named, str) and named in _OF_ML_DTYPES:
-        return _OF_ML_DTYPES[named]
+    if type(named) is str and named in _SIZES:
+        return _SIZES[named]
     return decoded(named).itemsize
 
 

@@ -286,6 +286,9 @@ def _runs(given: list[Given]) -> Iterator[tuple[list[int], int, int]]:
         if it.descriptor is not None:
             groups.setdefault(_root(it.array), []).append(i)
     for group in groups.values():
+        if len(group) == 1:
+            yield group, *_bounds(given[group[0]])
+            continue
         group.sort(key=lambda i: _bounds(given[i]))
         run: list[int] = []
         start = end = 0
@@ -305,7 +308,7 @@ def _region(run: list[Given], start: int, end: int) -> Descriptor:
     for it in run:
         whole = it.descriptor
         assert whole is not None
-        if (whole.ptr, whole.size) == (start, end - start):
+        if whole.ptr == start and whole.size == end - start:
             return whole
     assert run[0].descriptor is not None
     return Descriptor((start, end - start, run[0].descriptor.device, [it.array for it in run]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterable
@@ -383,6 +384,7 @@ def _rounded(size: int) -> int:
     return -(-size // _LINE) * _LINE
 
 
+@functools.cache
 def _half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
