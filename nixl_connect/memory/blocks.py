@@ -70,19 +70,18 @@ class Blocks:
             raise ArgumentError(f"block_size is {block_size}, but the memory has {size} bytes")
         if isinstance(indices, (list, tuple)):
             indices = _packed(indices)
+        count = (size - self._block_size) // self._stride + 1
         try:
             self._regions = Regions.of_blocks(
                 self._descriptor.ptr,
                 self._stride,
                 self._block_size,
                 self._descriptor.device.id,
-                (size - self._block_size) // self._stride + 1,
+                count,
                 indices,
             )
-        except ValueError as error:
-            raise ArgumentError(str(error)) from None
-        except OverflowError:
-            raise ArgumentError("indices: one leaves 64 bits") from None
+        except (ValueError, OverflowError) as error:
+            raise ArgumentError(_fault(indices, count) or str(error)) from None
         except (TypeError, BufferError):
             raise ArgumentTypeError(
                 f"indices must be a range, an array of integers or a list of them, "
@@ -141,6 +140,20 @@ def _positive(name: str, value: int) -> int:
     if not 0 < number < 1 << 63:
         raise ArgumentError(f"{name} must be 1 or more, not {number}")
     return number
+
+
+def _fault(indices: Any, count: int) -> str:
+    """Return what is wrong with indices, if it is their number or one of them."""
+    try:
+        values = indices if isinstance(indices, range) else memoryview(indices)
+        if not len(values):
+            return "indices must not be empty"
+        wrong = ((i, x) for i, x in enumerate(values) if not 0 <= x < count)
+        for i, x in wrong:
+            return f"indices[{i}] is {x}, but there are {count} blocks, 0 to {count - 1}"
+    except (TypeError, ValueError, NotImplementedError):
+        pass
+    return ""
 
 
 def _packed(indices: Sequence[int]) -> array[int]:

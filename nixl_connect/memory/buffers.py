@@ -34,6 +34,10 @@ _DLPACK_VERSION = (1, 1)
 _MOST_DIMENSIONS = 65  # more than any array has
 
 
+class _NoDataError(ArgumentTypeError, ArgumentError):
+    """None in the place of data: a wrong type, as 3 is; to ``dynamo.nixl_connect`` a ValueError."""
+
+
 class Memory(NamedTuple):
     """A region of memory and what keeps it alive."""
 
@@ -90,7 +94,7 @@ def locate(data: Any, stream: Any = None) -> Memory:
 
 def _located(data: Any, stream: Any) -> Memory:
     if data is None:
-        raise ArgumentError(f"data must be {_ACCEPTED}, not None")
+        raise _NoDataError(f"data must be {_ACCEPTED}, not None")
     handle = None if stream is None else cuda.stream_handle(stream)
     memory = (
         _locate_tuple(data, handle) if isinstance(data, tuple) else _locate_object(data, handle)

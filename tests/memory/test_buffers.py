@@ -221,10 +221,13 @@ def test_no_memory(data):
     refused(data, TypeError, "data must be")
 
 
-def test_none():
-    with pytest.raises((TypeError, ValueError), match="None") as caught:
+@pytest.mark.parametrize(
+    "error", [TypeError, ValueError, nc.ArgumentTypeError, nc.ArgumentError, nc.NixlConnectError]
+)
+def test_none(error):
+    """A wrong type, as any other; and what the reference raises."""
+    with pytest.raises(error, match="None"):
         Descriptor(None)
-    assert isinstance(caught.value, nc.NixlConnectError)
 
 
 # --- how long -------------------------------------------------------------------------------------
