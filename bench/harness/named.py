@@ -57,6 +57,7 @@ class Named:
     async def active(side: Side, rounds: int, count: int, size: int) -> Samples:
         """Fetch."""
         expected = {name: (a.shape, a.dtype) for name, a in arrays_of(count, size).items()}
+        first, last = next(iter(expected)), next(reversed(expected))
         fetched = []
         for number in range(rounds):
             message = await side.link.receive()
@@ -65,8 +66,8 @@ class Named:
             fetched.append(time.monotonic() - began)
             if {name: (a.shape, a.dtype) for name, a in arrays.items()} != expected:
                 raise AssertionError("other arrays")
-            ends = [array.reshape(-1).view(np.uint8) for array in arrays.values()]
-            if any(end[i] != number % 251 + 1 for end in (ends[0], ends[-1]) for i in (0, -1)):
+            ends = [arrays[name].reshape(-1).view(np.uint8) for name in (first, last)]
+            if any(end[i] != number % 251 + 1 for end in ends for i in (0, -1)):
                 raise AssertionError(f"round {number}: wrong bytes")
             del arrays, ends
         side.backend.forget_arrays()

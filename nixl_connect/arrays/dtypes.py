@@ -27,6 +27,8 @@ _PLAIN: dict[str, np.dtype[Any]] = {
         *("float16", "float32", "float64", "complex64", "complex128"),
     )
 }
+_NUMBERED: dict[int, str] = {np.dtype(code).num: np.dtype(code).name for code in "?bhilqBHILQefdFD"}
+"""Of NumPy's own types in this machine's byte order: by their numbers, which is quick."""
 _OF_ML_DTYPES: dict[str, int] = {
     "bfloat16": 2,
     **dict.fromkeys(
@@ -134,7 +136,8 @@ def encoded(dtype: Any) -> Named:
         It cannot be sent: Python objects, or items that differ between machines.
     """
     if isinstance(dtype, np.dtype):
-        return _encoded(dtype)
+        name = _NUMBERED.get(dtype.num)
+        return name if name is not None and dtype.isnative else _encoded(dtype)
     name = str(dtype).removeprefix("torch.")
     if name in _PLAIN or name in _OF_ML_DTYPES:
         return name

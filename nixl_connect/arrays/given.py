@@ -82,18 +82,19 @@ def collected(
     ArgumentError
         There are none, or an array cannot be transferred as it is.
     """
-    given = []
-    for path, array in _walk(arrays, what):
-        name = f"{what}[{'.'.join(path)!r:.80}]"
-        try:
+    given: list[Given] = []
+    path: list[str] = []
+    walked = list(_walk(arrays, what))
+    try:
+        for path, array in walked:
             "".join(path).encode()
             given.append(_given(path, array, copy=copy, specs=specs))
-        except UnicodeEncodeError:
-            raise ArgumentError(f"{name}: the name is no text") from None
-        except ArgumentTypeError as error:
-            raise ArgumentTypeError(f"{name}: {error}") from None
-        except ArgumentError as error:
-            raise ArgumentError(f"{name}: {error}") from None
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{_named_in(what, path)}: the name is no text") from None
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{_named_in(what, path)}: {error}") from None
+    except ArgumentError as error:
+        raise ArgumentError(f"{_named_in(what, path)}: {error}") from None
     if not given:
         raise ArgumentError(f"{what} must not be empty")
     try:
@@ -101,6 +102,10 @@ def collected(
     except MetadataError as error:
         raise ArgumentError(str(error)) from None
     return given
+
+
+def _named_in(what: str, path: list[str]) -> str:
+    return f"{what}[{'.'.join(path)!r:.80}]"
 
 
 def is_sequence(arrays: Any) -> bool:
@@ -140,6 +145,8 @@ def _named(
 def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
     if isinstance(array, tuple) and specs:
         array = _made(array)
+    if type(array) is np.ndarray and array.flags.c_contiguous:
+        return _plain(path, array)
     kind, shape, strides, address = _described(array)
     item = itemsize(kind)
     size = math.prod(shape) * item
@@ -161,6 +168,16 @@ def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
                 f"{type(array).__name__} has its items otherwise in memory than it shows them to "
                 "NumPy; give numpy.asarray() of it"
             )
+    return given
+
+
+def _plain(path: list[str], array: np.ndarray[Any, Any]) -> Given:
+    """Do the same for an array as nearly all are."""
+    given = Given(path, array, encoded(array.dtype), list(array.shape), "C")
+    if len(given.shape) > MOST_DIMENSIONS:
+        raise ArgumentError(f"it has {len(given.shape)} dimensions, more than {MOST_DIMENSIONS}")
+    if array.size:
+        given.descriptor = Descriptor(array)
     return given
 
 
@@ -267,6 +284,8 @@ def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], lis
     """
     if written:
         refuse_written(given)
+    if len(given) == 1 and given[0].descriptor is not None:
+        return [given[0].descriptor], [given[0].entry(0, 0)]
     made: list[Descriptor] = []
     entries = {i: it.entry(0, 0) for i, it in enumerate(given) if it.descriptor is None}
     for run, start, end in _runs(given):

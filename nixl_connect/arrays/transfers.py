@@ -222,7 +222,7 @@ class Fetching(Moving):
         self._device = HOST if device is None else _device(device)
         if pool is not None:
             instance("pool", pool, HostPool)
-        if sum(x is not None for x in (into, pool, device)) > 1:
+        if (into is not None) + (pool is not None) + (device is not None) > 1:
             raise ArgumentError("into, pool and device exclude each other")
         self._arrays: list[Any] = [None] * len(self.picked)
         self._pieces: list[_Piece] = []

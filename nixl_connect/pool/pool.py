@@ -95,9 +95,12 @@ class HostPool:
             The pool is closed, or of the process that this one was forked from. Also a
             RuntimeError.
         """
+        search = _Search(self._slabs, nbytes, timeout)
+        lease = search.at_once()
+        if lease is not None:
+            return lease
         import asyncio  # late: see `loops`
 
-        search = _Search(self._slabs, nbytes, timeout)
         waiter = TaskWaiter(search.block, asyncio.get_running_loop())
         try:
             search.begin(waiter)
@@ -115,6 +118,9 @@ class HostPool:
     def acquire_blocking(self, nbytes: int, timeout: float | None = None) -> Lease:
         """Lease a block: the blocking form of `acquire`."""
         search = _Search(self._slabs, nbytes, timeout)
+        lease = search.at_once()
+        if lease is not None:
+            return lease
         waiter = ThreadWaiter(search.block)
         try:
             search.begin(waiter)
@@ -175,6 +181,10 @@ class _Search:
         self._until = None if self._timeout is None else time.monotonic() + self._timeout
         self._waiter: Waiter | None = None
         self._has_waited = False
+
+    def at_once(self) -> Lease | None:
+        """Return a block if there is one for which nobody waits."""
+        return self._slabs.at_once(self.block, self._nbytes)
 
     def begin(self, waiter: Waiter) -> None:
         """Get in line."""

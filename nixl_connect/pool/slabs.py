@@ -77,6 +77,16 @@ class Slabs:
                 "children only, or start processes with multiprocessing's 'spawn' or 'forkserver'"
             )
 
+    def at_once(self, block: int, nbytes: int) -> Lease | None:
+        """Return a lease where one is free and nobody is in any line; else None: get in line."""
+        self.refuse_after_fork()
+        with self._lock:
+            if not self._closed and not self._growing and not any(self._lines.values()):
+                for slab in self._slabs.get(block, ()):
+                    if slab.free:
+                        return self._leased(slab, slab.free.pop(), nbytes)
+        return None
+
     def join(self, waiter: Waiter) -> None:
         """Put somebody at the end of its line. To be called before it looks."""
         self.refuse_after_fork()
@@ -162,6 +172,9 @@ class Slabs:
                 break
         else:
             return None
+        return self._leased(slab, offset, nbytes)
+
+    def _leased(self, slab: Slab, offset: int, nbytes: int) -> Lease:
         memory = Block(slab.memory, offset, nbytes)
         # When nobody refers to it any more: neither lease, nor descriptor, nor operation.
         weakref.finalize(memory, self._put, slab, offset).atexit = False
