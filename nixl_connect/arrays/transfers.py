@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import mmap
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -37,6 +38,8 @@ Names: TypeAlias = "str | int | Iterable[str | int]"
 _MOST_ARRAYS = 65_536
 _LINE = 64
 """Bytes, of a cache line: each piece of new memory begins at one, or `_Piece.lead` behind it."""
+_PAGE = mmap.PAGESIZE
+_LARGE = 1 << 16
 _ALIGNED = 16
 """Bytes: no type of items asks for more."""
 
@@ -226,6 +229,8 @@ class Fetching(Moving):
             raise ArgumentError("into, pool and device exclude each other")
         self._arrays: list[Any] = [None] * len(self.picked)
         self._pieces: list[_Piece] = []
+        self._places: list[int] = []
+        """Where each piece is in a lease."""
         self.leased: int = 0
         """Bytes of the pool that it takes."""
         if into is not None:
@@ -236,8 +241,11 @@ class Fetching(Moving):
         if total > most:
             raise MetadataError(f"arrays: {total} bytes to fetch, more than max_bytes: {most}")
         if pool is not None:
-            # A lease is aligned at a page.
-            self.leased = sum(_rounded(piece.lead + piece.size) for piece in self._pieces)
+            self._places, self.leased = self._packed(paged=True)
+            places, least = self._packed(paged=False)
+            # A lease is a power of two, which a few bytes more may double.
+            if (self.leased - 1).bit_length() > (least - 1).bit_length():
+                self._places, self.leased = places, least
 
     def _fill(self, into: Any) -> None:
         given = collected(into, "into")
@@ -270,19 +278,34 @@ class Fetching(Moving):
             pieces.append(_Piece(region, start, end - start, members, lead))
         return pieces
 
+    def _packed(self, *, paged: bool) -> tuple[list[int], int]:
+        """Return where in a lease, which begins at a page, each piece goes, and where they end.
+
+        With `paged`, large ones are as far from the last page's border as at the peer: the kernel,
+        which copies page by page within a host, then copies each page at once.
+        """
+        places, end = [], 0
+        for piece in self._pieces:
+            lead, step = piece.lead, _LINE
+            if paged and piece.size >= _LARGE:
+                lead = (self._read.rows[piece.region][0] + piece.start) % _PAGE
+                step = _PAGE
+            place = -(-end // step) * step + lead
+            places.append(place)
+            end = place + piece.size
+        return places, end
+
     def patience(self, timeout: float | None) -> float:
         """Return for how many seconds to wait for a lease."""
         return self._connector._options.timeout if timeout is None else timeout
 
     def lay(self, lease: Lease | None) -> None:
         """Make the arrays, in memory of the pool if there is a lease of it."""
-        place = 0
-        for piece in self._pieces:
+        for i, piece in enumerate(self._pieces):
             if lease is not None:
-                place += piece.lead
+                place = self._places[i]
                 self.descriptors.append(lease.descriptor.slice(place, piece.size))
                 self._view(piece, lease.view, place)
-                place += _rounded(piece.lead + piece.size) - piece.lead
             elif self._device.kind is DeviceKind.CUDA:
                 self._on_device(piece)
             elif len(piece.members) == 1:
@@ -378,10 +401,6 @@ def _some(names: list[str]) -> str:
     if not names:
         return "none"
     return ", ".join(f"{name!r:.80}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _rounded(size: int) -> int:
-    return -(-size // _LINE) * _LINE
 
 
 @functools.cache

@@ -185,6 +185,19 @@ class TestFetch:
             assert all((array == 1).all() for array in got.values())
             del got
 
+    def test_large_arrays_lie_in_pages_as_at_the_peer(self, connector, offered):
+        """Within a host the kernel copies page by page; otherwise two copies for each."""
+        whole = np.ones(1 << 20, np.uint8)
+        arrays = {str(i): whole[i * 200_000 : i * 200_000 + 100_000 + i] for i in range(4)}
+        message = offered(arrays)
+        with nc.HostPool(connector, max_bytes=1 << 20, slab_bytes=1 << 20) as pool:
+            got = named.fetch_blocking(connector, message, pool=pool)
+            for name, array in arrays.items():
+                assert got[name].ctypes.data % 4096 == array.ctypes.data % 4096
+            same(arrays, got)
+            del got, array
+            gc.collect()
+
     def test_all_is_aligned_as_it_was(self, connector, offered):
         whole = np.zeros(4096, np.uint8)
         start = (4 - whole.ctypes.data) % 64
