@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nixl_connect.arrays import Offer, offer_blocking
-from nixl_connect.arrays.transfers import Fetching
+from nixl_connect.arrays.fetching import Fetching
 from nixl_connect.connector import Connector
 from nixl_connect.errors import ArgumentError, LibraryError, NixlConnectError, WaitTimeoutError
 

@@ -22,7 +22,7 @@ import numpy as np
 import nixl_connect as nc
 from nixl_connect import arrays
 from nixl_connect._native.packing import Regions
-from nixl_connect.arrays.transfers import Fetching
+from nixl_connect.arrays.fetching import Fetching
 from nixl_connect.memory.tables import FEW, RowDescriptors
 from nixl_connect.wire.codec import parse_nixl_metadata, read_nixl_metadata
 

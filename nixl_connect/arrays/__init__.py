@@ -5,8 +5,9 @@ arrays. Or the one expects arrays, and the other pushes them. Needs nothing but 
 CuPy, JAX and torch, and the types of ml_dtypes, are taken where these are installed.
 """
 
+from nixl_connect.arrays.fetching import fetch, fetch_blocking
 from nixl_connect.arrays.offers import Offer, expect, expect_blocking, offer, offer_blocking
-from nixl_connect.arrays.transfers import fetch, fetch_blocking, push, push_blocking
+from nixl_connect.arrays.pushing import push, push_blocking
 
 __all__ = [
     "Offer",

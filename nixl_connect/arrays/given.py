@@ -366,3 +366,12 @@ def _root(array: Any) -> int:
     if isinstance(root, memoryview):
         root = root.obj
     return id(root)
+
+
+def turned(given: Given, order: str) -> Given:
+    """Return a copy of an array of NumPy in another order; what is no such array as it is."""
+    if not isinstance(given.array, np.ndarray):
+        return given
+    (copied,) = collected({"x": np.array(given.array, order="F" if order == "F" else "C")})
+    copied.path = given.path
+    return copied
