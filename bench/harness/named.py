@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from harness.backends.base import touched
-
-if TYPE_CHECKING:
-    from harness.workloads import Samples, Side
+from harness.work import Samples, Side
 
 _SMALL = 1024
 

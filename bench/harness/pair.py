@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import link
-from harness.workloads import WORKLOADS, Samples
+from harness.work import Samples
+from harness.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
 # NumPy's threads for linear algebra spin when they start.

@@ -19,7 +19,8 @@ from typing import Any
 
 from harness.backends.base import Base
 from harness.link import Link
-from harness.workloads import WORKLOADS, Side, cpu
+from harness.work import Side
+from harness.workloads import WORKLOADS, cpu
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

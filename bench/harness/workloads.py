@@ -15,21 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.base import Base, Bytes, touched
+from harness.backends.base import Bytes, touched
 from harness.link import Link
 from harness.memory import Memory, mark, verify
 from harness.named import Named
-
-Samples = dict[str, list[float]]
-
-
-class Side:
-    """One process of a pair: its backend, and its links to the other side."""
-
-    def __init__(self, backend: Base, links: list[Link]) -> None:
-        self.backend = backend
-        self.links = links
-        self.link = links[0]
+from harness.work import Samples, Side
 
 
 class Cycle:

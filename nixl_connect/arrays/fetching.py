@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import mmap
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ from nixl_connect.arrays.manifest import Entry, structure
 from nixl_connect.arrays.moving import MOST_ARRAYS, Moving, Names
 from nixl_connect.checks import count, instance
 from nixl_connect.connector import Connector
+from nixl_connect.engine.options import memory_of_machine
 from nixl_connect.errors import ArgumentError, LibraryError, MetadataError
 from nixl_connect.memory.descriptor import Descriptor
 from nixl_connect.memory.device import HOST, Device, DeviceKind
@@ -61,7 +60,7 @@ class Fetching(Moving):
         max_arrays: int = MOST_ARRAYS,
     ) -> None:
         super().__init__(connector, message, OperationKind.READ, only, max_arrays)
-        most = _half_of_memory() if max_bytes is None else count("max_bytes", max_bytes)
+        most = memory_of_machine() // 2 if max_bytes is None else count("max_bytes", max_bytes)
         self._device = HOST if device is None else _device(device)
         if pool is not None:
             instance("pool", pool, HostPool)
@@ -202,11 +201,6 @@ class Fetching(Moving):
     def result(self) -> Any:
         """Return the arrays, structured as the peer gave them."""
         return structure(self.picked, self._arrays, sequence=self._read.sequence)
-
-
-@functools.cache
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _device(device: Any) -> Device:

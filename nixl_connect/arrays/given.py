@@ -13,6 +13,7 @@ import numpy as np
 from nixl_connect.arrays.dtypes import Named, decoded, encoded, itemsize, specified
 from nixl_connect.arrays.manifest import MOST_DIMENSIONS, MOST_NESTED, Entry, check_paths
 from nixl_connect.errors import ArgumentError, ArgumentTypeError, MetadataError
+from nixl_connect.memory.buffers import order_of
 from nixl_connect.memory.descriptor import Descriptor
 
 Arrays: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
@@ -152,7 +153,7 @@ def _given(path: list[str], array: Any, *, copy: bool, specs: bool) -> Given:
     size = math.prod(shape) * item
     if len(shape) > MOST_DIMENSIONS:
         raise ArgumentError(f"it has {len(shape)} dimensions, more than {MOST_DIMENSIONS}")
-    order = order_of(shape, strides, item) if size else "C"
+    order = order_of(shape, strides, item) if size and strides is not None else "C"
     if not order:
         if not copy:
             raise ArgumentError(
@@ -179,21 +180,6 @@ def _plain(path: list[str], array: np.ndarray[Any, Any]) -> Given:
     if array.size:
         given.descriptor = Descriptor(array)
     return given
-
-
-def order_of(shape: Sequence[int], strides: Sequence[int] | None, item: int) -> str:
-    """Return C or F if items follow each other without a gap in that order, else nothing."""
-    if strides is None:
-        return "C"
-    for order, step in (("C", -1), ("F", 1)):
-        expected = item
-        for extent, stride in zip(shape[::step], strides[::step], strict=True):
-            if extent != 1 and stride != expected:
-                break
-            expected *= extent
-        else:
-            return order
-    return ""
 
 
 def _described(array: Any) -> tuple[Named, list[int], Sequence[int] | None, int | None]:

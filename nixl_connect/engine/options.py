@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -35,7 +36,8 @@ def worker_name(value: str | None) -> str:
     return value
 
 
-def _memory_of_machine() -> int:
+@functools.cache
+def memory_of_machine() -> int:
     """Return the machine's memory, bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -74,7 +76,7 @@ class Options:
         self.max_metadata_bytes: int = number("max_metadata_bytes")
         self.max_peer_regions: int = number("max_peer_regions")
         self.max_quarantine_bytes: int = (
-            _memory_of_machine() // 4
+            memory_of_machine() // 4
             if given["max_quarantine_bytes"] is None
             else min(number("max_quarantine_bytes"), _MOST)
         )

@@ -148,11 +148,11 @@ def _fault(indices: Any, count: int) -> str:
         values = indices if isinstance(indices, range) else memoryview(indices)
         if not len(values):
             return "indices must not be empty"
-        wrong = ((i, x) for i, x in enumerate(values) if not 0 <= x < count)
-        for i, x in wrong:
-            return f"indices[{i}] is {x}, but there are {count} blocks, 0 to {count - 1}"
+        for i, x in enumerate(values):
+            if not 0 <= x < count:
+                return f"indices[{i}] is {x}, but there are {count} blocks, 0 to {count - 1}"
     except (TypeError, ValueError, NotImplementedError):
-        pass
+        pass  # no such list of integers, which the error itself says
     return ""
 
 

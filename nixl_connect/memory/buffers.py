@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from operator import index
 from typing import Any, NamedTuple
 
@@ -252,7 +253,7 @@ def _locate_torch(data: Any, torch: Any) -> Memory:
     item = data.element_size()
     shape = tuple(data.shape)
     strides = tuple(item * stride for stride in data.stride())
-    if data.numel() and not _is_dense(shape, strides, item):
+    if data.numel() and not order_of(shape, strides, item):
         raise _sparse(data, shape, strides)
     size = data.numel() * item
     storage = data.untyped_storage()
@@ -374,7 +375,7 @@ def _read_interface(data: Any, interface: dict[str, Any]) -> Memory:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"data: malformed array interface: {error}") from None
-    if size and strides is not None and not _is_dense(shape, strides, item):
+    if size and strides is not None and not order_of(shape, strides, item):
         raise _sparse(data, shape, strides)
     return Memory(pointer, size, HOST, readonly, data, (data, interface), bare=True)
 
@@ -400,14 +401,17 @@ def _has_objects(fields: Any) -> bool:
     return False
 
 
-def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...], item: int) -> bool:
-    """Whether the items follow each other without a gap, in C or Fortran order."""
-    for step in (-1, 1):
+def order_of(shape: Sequence[int], strides: Sequence[int], item: int) -> str:
+    """Return C or F if items follow each other without a gap in that order, else nothing.
+
+    C where both are so. Strides and `item` are in bytes.
+    """
+    for order, step in (("C", -1), ("F", 1)):
         expected = item
         for extent, stride in zip(shape[::step], strides[::step], strict=True):
             if extent != 1 and stride != expected:
                 break
             expected *= extent
         else:
-            return True
-    return False
+            return order
+    return ""
