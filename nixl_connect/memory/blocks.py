@@ -146,7 +146,7 @@ def _fault(indices: Any, count: int) -> str:
     """Return what is wrong with indices, if it is their number or one of them."""
     try:
         values = indices if isinstance(indices, range) else memoryview(indices)
-        if not len(values):
+        if not values:
             return "indices must not be empty"
         for i, x in enumerate(values):
             if not 0 <= x < count:
