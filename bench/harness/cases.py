@@ -99,8 +99,8 @@ def cases(*, quick: bool) -> list[Case]:
              ("floor", "nixl_connect", "nixl"), turns=turns),
         Case("arrays 1 of 8 B", "named", {"rounds": 200, "count": 1, "size": 8}, NAMED,
              turns=2 * turns),
-        Case("arrays 300 of 534 MiB", "named", {"rounds": 4, "count": 300, "size": 534 * MiB},
-             NAMED, turns=turns),
+        Case("arrays 300 of 534 MiB", "named", {"rounds": 3, "count": 300, "size": 534 * MiB},
+             NAMED, turns=2 * turns),
         Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),
         *(
             Case(f"idle {count}", "idle", {"seconds": 2.0 if quick else 5.0, "pending": count},

@@ -27,7 +27,7 @@ def arrays_of(count: int, size: int) -> dict[str, Any]:
 
 
 class Named:
-    """The same arrays each round, one operation at a time.
+    """The same arrays each round, one operation at a time, after one that is not counted.
 
     Figures: ``offer`` (with the message made), ``fetch`` (message at hand to arrays at hand),
     ``cycle`` (all of it, until the passive side knows).
@@ -39,7 +39,7 @@ class Named:
         arrays = arrays_of(count, size)
         ends = [array.reshape(-1).view(np.uint8) for array in arrays.values()]
         offered, cycles = [], []
-        for number in range(rounds):
+        for number in range(rounds + 1):
             for end in (ends[0], ends[-1]):
                 end[0] = end[-1] = number % 251 + 1
             began = time.monotonic()
@@ -49,7 +49,7 @@ class Named:
             await side.backend.told(handle)
             cycles.append(time.monotonic() - began)
         side.backend.forget_arrays()
-        return {"offer": offered, "cycle": cycles}
+        return {"offer": offered[1:], "cycle": cycles[1:]}
 
     @staticmethod
     async def active(side: Side, rounds: int, count: int, size: int) -> Samples:
@@ -57,7 +57,7 @@ class Named:
         expected = {name: (a.shape, a.dtype) for name, a in arrays_of(count, size).items()}
         first, last = next(iter(expected)), next(reversed(expected))
         fetched = []
-        for number in range(rounds):
+        for number in range(rounds + 1):
             message = await side.link.receive()
             began = time.monotonic()
             arrays = await side.backend.fetch_arrays(message)
@@ -69,7 +69,7 @@ class Named:
                 raise AssertionError(f"round {number}: wrong bytes")
             del arrays, ends
         side.backend.forget_arrays()
-        return {"fetch": fetched}
+        return {"fetch": fetched[1:]}
 
     @staticmethod
     def combine(passive: Samples, active: Samples) -> Samples:

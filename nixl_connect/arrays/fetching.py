@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +46,7 @@ class _Piece(NamedTuple):
 
 
 class Fetching(Moving):
-    """A fetch: `lay` says where its arrays come, `result` returns them."""
+    """A fetch: `lay` says where its arrays come, `result` makes them."""
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class Fetching(Moving):
         self._pieces: list[_Piece] = []
         self._places: list[int] = []
         """Where each piece is in a lease."""
+        self._rooms: list[tuple[_Piece, Any, int]] = []
+        """Pieces whose arrays are not made yet: their memory, and where they are in it."""
         self.leased: int = 0
         """Bytes of the pool that it takes."""
         if into is not None:
@@ -81,10 +84,11 @@ class Fetching(Moving):
             raise MetadataError(f"arrays: {total} bytes to fetch, more than max_bytes: {most}")
         if pool is not None:
             self._places, self.leased = self._packed(paged=True)
-            places, least = self._packed(paged=False)
             # A lease is a power of two, which a few bytes more may double.
-            if (self.leased - 1).bit_length() > (least - 1).bit_length():
-                self._places, self.leased = places, least
+            if (self.leased - 1).bit_length() > (total - 1).bit_length():
+                places, least = self._packed(paged=False)
+                if (self.leased - 1).bit_length() > (least - 1).bit_length():
+                    self._places, self.leased = places, least
 
     def _fill(self, into: Any) -> None:
         given = collected(into, "into")
@@ -97,7 +101,8 @@ class Fetching(Moving):
         """Return the bytes to move: what lies side by side at the peer is moved as one."""
         held = []
         for i, entry in enumerate(self.picked):
-            size = entry.nbytes
+            # Raises before anything is moved, if there is no such type here.
+            size = math.prod(entry.shape) * decoded(entry.type).itemsize
             if size:
                 held.append((entry.region, entry.offset, entry.offset + size, i))
         held.sort()
@@ -139,42 +144,26 @@ class Fetching(Moving):
         return self._connector._options.timeout if timeout is None else timeout
 
     def lay(self, lease: Lease | None) -> None:
-        """Make the arrays, in memory of the pool if there is a lease of it."""
+        """Take the memory: of the pool, if there is a lease of it."""
+        view = None if lease is None else lease.view
         for i, piece in enumerate(self._pieces):
             if lease is not None:
                 place = self._places[i]
                 self.descriptors.append(lease.descriptor.slice(place, piece.size))
-                self._view(piece, lease.view, place)
+                self._rooms.append((piece, view, place))
             elif self._device.kind is DeviceKind.CUDA:
                 self._on_device(piece)
             elif len(piece.members) == 1:
-                entry = self.picked[piece.members[0]]
-                array = _empty(entry)
-                self._arrays[piece.members[0]] = array
+                self._arrays[piece.members[0]] = array = _empty(self.picked[piece.members[0]])
                 self.descriptors.append(Descriptor(array))
             else:
                 room = _room(piece.size, piece.lead)
                 self.descriptors.append(Descriptor(room))
-                self._view(piece, room, 0)
-        for i, entry in enumerate(self.picked):
-            if self._arrays[i] is None:
-                self._arrays[i] = self._without_bytes(entry)
+                self._rooms.append((piece, room, 0))
         if not self.descriptors:
             self.nothing()
         elif self._pieces:
             self._cut([(piece.region, piece.start, piece.size) for piece in self._pieces])
-
-    def _view(self, piece: _Piece, room: Any, place: int) -> None:
-        """Make the arrays of a piece in memory that is there."""
-        for i in piece.members:
-            entry = self.picked[i]
-            self._arrays[i] = np.ndarray(
-                tuple(entry.shape),
-                decoded(entry.type),
-                buffer=room,
-                offset=place + entry.offset - piece.start,
-                order="F" if entry.order == "F" else "C",
-            )
 
     def _on_device(self, piece: _Piece) -> None:
         cupy = _cupy()
@@ -199,7 +188,23 @@ class Fetching(Moving):
             return cupy.empty(tuple(entry.shape), decoded(entry.type), order=entry.order)
 
     def result(self) -> Any:
-        """Return the arrays, structured as the peer gave them."""
+        """Return the arrays, structured as the peer gave them.
+
+        May be called once the transfer has begun: hundreds take a while, in which bytes move.
+        """
+        for piece, room, place in self._rooms:
+            for i in piece.members:
+                entry = self.picked[i]
+                self._arrays[i] = np.ndarray(
+                    tuple(entry.shape),
+                    decoded(entry.type),
+                    buffer=room,
+                    offset=place + entry.offset - piece.start,
+                    order="F" if entry.order == "F" else "C",
+                )
+        for i, entry in enumerate(self.picked):
+            if self._arrays[i] is None:
+                self._arrays[i] = self._without_bytes(entry)
         return structure(self.picked, self._arrays, sequence=self._read.sequence)
 
 
@@ -318,8 +323,9 @@ async def fetch(
         plan.metadata, plan.descriptors, timeout=timeout, parts=plan.parts
     )
     with operation:
+        arrays = plan.result()
         await operation.wait_for_completion()
-    return plan.result()
+    return arrays
 
 
 def fetch_blocking(
@@ -354,5 +360,6 @@ def fetch_blocking(
         plan.metadata, plan.descriptors, timeout=timeout, parts=plan.parts
     )
     with operation:
+        arrays = plan.result()
         operation.wait_for_completion_blocking()
-    return plan.result()
+    return arrays

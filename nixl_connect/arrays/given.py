@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 
 from nixl_connect.arrays.dtypes import Named, decoded, encoded, itemsize, specified
@@ -20,35 +21,20 @@ Arrays: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 """Arrays by name, where a value may be such a mapping again; or a sequence of arrays."""
 
 
-class Given:
-    """One array.
+class Given(msgspec.Struct, eq=False):
+    """One array."""
 
-    Parameters
-    ----------
-    path : list of str
-        Its name, one part for each nested mapping.
-    array : object
-        The array, or a copy of it.
-    kind : str or list
-        The type of its items, as messages name it.
-    shape : list of int
-        Its shape.
-    order : str
-        ``"C"``, or ``"F"`` where it is in Fortran order alone.
-    """
-
-    __slots__ = ("array", "descriptor", "kind", "order", "path", "shape")
-
-    def __init__(
-        self, path: list[str], array: Any, kind: Named, shape: list[int], order: str
-    ) -> None:
-        self.path: list[str] = path
-        self.array: Any = array
-        self.kind: Named = kind
-        self.shape: list[int] = shape
-        self.order: str = order
-        self.descriptor: Descriptor | None = None
-        """Its bytes, if it has any."""
+    path: list[str]
+    """Its name, one part for each nested mapping."""
+    array: Any
+    """The array, or a copy of it."""
+    kind: Named
+    """The type of its items, as messages name it."""
+    shape: list[int]
+    order: str
+    """C, or F where it is in Fortran order alone."""
+    descriptor: Descriptor | None = None
+    """Its bytes, if it has any."""
 
     @property
     def name(self) -> str:
@@ -273,43 +259,45 @@ def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], lis
     if len(given) == 1 and given[0].descriptor is not None:
         return [given[0].descriptor], [given[0].entry(0, 0)]
     made: list[Descriptor] = []
-    entries = {i: it.entry(0, 0) for i, it in enumerate(given) if it.descriptor is None}
+    places = [(0, 0)] * len(given)
     for run, start, end in _runs(given):
         for i in run:
-            entries[i] = given[i].entry(len(made), _bounds(given[i])[0] - start)
+            descriptor = given[i].descriptor
+            assert descriptor is not None
+            places[i] = len(made), descriptor.ptr - start
         made.append(_region([given[i] for i in run], start, end))
     if not made:
         # There are no bytes at all, but there is something to complete.
         made.append(Descriptor(bytearray(1)))
-    return made, [entries[i] for i in range(len(given))]
+    return made, [it.entry(*place) for it, place in zip(given, places, strict=True)]
 
 
-def _runs(given: list[Given]) -> Iterator[tuple[list[int], int, int]]:
-    """Yield which arrays go together, and from where to where they are."""
-    groups: dict[int, list[int]] = {}
-    for i, it in enumerate(given):
-        if it.descriptor is not None:
-            groups.setdefault(_root(it.array), []).append(i)
-    for group in groups.values():
-        if len(group) == 1:
-            yield group, *_bounds(given[group[0]])
-            continue
-        group.sort(key=lambda i: _bounds(given[i]))
-        run: list[int] = []
-        start = end = 0
-        for i in group:
-            first, last = _bounds(given[i])
-            if run and first > end:
-                yield run, start, end
-                run = []
-            if not run:
-                start = end = first
+def _runs(given: list[Given]) -> list[tuple[list[int], int, int]]:
+    """Return which arrays go together, and from where to where they are: in the order given."""
+    held = sorted(
+        (it.descriptor.ptr, it.descriptor.ptr + it.descriptor.size, i)
+        for i, it in enumerate(given)
+        if it.descriptor is not None
+    )
+    runs: list[tuple[list[int], int, int]] = []
+    run: list[int] = []
+    start = end = 0
+    for first, last, i in held:
+        if run and first <= end and _root(given[i].array) == _root(given[run[-1]].array):
             run.append(i)
             end = max(end, last)
-        yield run, start, end
+            continue
+        if run:
+            runs.append((run, start, end))
+        run, start, end = [i], first, last
+    if run:
+        runs.append((run, start, end))
+    runs.sort()
+    return runs
 
 
 def _region(run: list[Given], start: int, end: int) -> Descriptor:
+    """Return the bytes of arrays that lie side by side."""
     for it in run:
         whole = it.descriptor
         assert whole is not None

@@ -38,7 +38,7 @@ MOST_NESTED = 16
 MOST_DIMENSIONS = 32
 
 
-class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """One array of a message."""
 
     path: list[str]
@@ -191,14 +191,13 @@ class Message:
             size = _size_of(entry)
             number = entry.region
             if not 0 <= number < len(rows):
-                raise MetadataError(
-                    f"arrays: {entry.name[:80]!r} is in region {number} of {len(rows)}"
-                )
+                raise _malformed(entry, f"is in region {number} of {len(rows)}")
             whole = rows[number][1]
             if not 0 <= entry.offset <= whole - size:
-                raise MetadataError(
-                    f"arrays: {entry.name[:80]!r}, {size} bytes from {entry.offset} on, is not "
-                    f"within the {whole} bytes of region {number}"
+                raise _malformed(
+                    entry,
+                    f"({size} bytes from {entry.offset} on) is not within the {whole} bytes of "
+                    f"region {number}",
                 )
         check_paths(entry.path for entry in self.entries)
         if self.sequence and any(x.path != [str(i)] for i, x in enumerate(self.entries)):
@@ -214,23 +213,26 @@ def _rows_of(metadata: RdmaMetadata) -> Regions | list[tuple[int, int]]:
 
 def _size_of(entry: Entry) -> int:
     """Return the bytes of an array, once its description is known to be sound."""
-    name = entry.name[:80]
     if entry.order not in ("C", "F"):
-        raise MetadataError(f"arrays: {name!r} is in order {entry.order[:80]!r}, not C or F")
+        raise _malformed(entry, f"is in order {entry.order[:80]!r}, not C or F")
     if len(entry.shape) > MOST_DIMENSIONS:
-        raise MetadataError(f"arrays: {name!r} has {len(entry.shape)} dimensions")
-    if any(extent < 0 for extent in entry.shape):
-        raise MetadataError(f"arrays: {name!r} has an impossible shape")
+        raise _malformed(entry, f"has {len(entry.shape)} dimensions")
     try:
-        item = itemsize(entry.type)
+        size = least = itemsize(entry.type)
     except LibraryError:
         raise
     except ArgumentError as error:
-        raise MetadataError(f"arrays: {name!r}: {error}") from None
-    # NumPy multiplies the other extents too where one is 0.
-    if item * math.prod(extent or 1 for extent in entry.shape) >= 1 << 62:
-        raise MetadataError(f"arrays: {name!r} has an impossible shape")
-    return item * math.prod(entry.shape)
+        raise _malformed(entry, f"has {error}") from None
+    for extent in entry.shape:
+        size *= extent
+        least *= extent or 1  # NumPy multiplies the others too where one is 0
+        if extent < 0 or least >= 1 << 62:
+            raise _malformed(entry, "has an impossible shape")
+    return size
+
+
+def _malformed(entry: Entry, fault: str) -> MetadataError:
+    return MetadataError(f"arrays: {entry.name[:80]!r} {fault}")
 
 
 def check_paths(paths: Iterable[list[str]]) -> None:
@@ -239,12 +241,15 @@ def check_paths(paths: Iterable[list[str]]) -> None:
     above: set[str] = set()
     number = 0
     for path in paths:
+        number += 1
+        if len(path) == 1 and len(path[0]) <= MOST_NAME:  # as nearly all are
+            joined.add(path[0])
+            continue
         if not 0 < len(path) <= MOST_NESTED or sum(map(len, path)) > MOST_NAME:
             raise MetadataError(
                 f"arrays: the name of an array has 1 to {MOST_NESTED} parts and at most "
                 f"{MOST_NAME} characters, not {len(path)} and {sum(map(len, path))}"
             )
-        number += 1
         joined.add(".".join(path))
         above.update(".".join(path[:i]) for i in range(1, len(path)))
     if len(joined) < number or not joined.isdisjoint(above):
