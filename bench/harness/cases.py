@@ -101,6 +101,7 @@ def cases(*, quick: bool) -> list[Case]:
              turns=2 * turns),
         Case("arrays 300 of 534 MiB", "named", {"rounds": 3, "count": 300, "size": 534 * MiB},
              NAMED, turns=2 * turns),
+        Case("once", "once", {"rounds": 4 if quick else 8}, ("nixl_connect", "nixl"), turns=2),
         Case("stall", "stall", {"rounds": 5, "size": 256 * MiB}, without_floor, turns=2, slow=1),
         *(
             Case(f"idle {count}", "idle", {"seconds": 2.0 if quick else 5.0, "pending": count},

@@ -19,6 +19,7 @@ from harness.backends.base import Bytes, touched
 from harness.link import Link
 from harness.memory import Memory, mark, verify
 from harness.named import Named
+from harness.once import Once
 from harness.work import Samples, Side
 
 
@@ -435,4 +436,5 @@ WORKLOADS: dict[str, Any] = {
     "alone": Alone,
     "pair": OneProcess,
     "named": Named,
+    "once": Once,
 }

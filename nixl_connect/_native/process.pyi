@@ -12,11 +12,30 @@ main thread, is a handler of the interpreter's, the default or nothing at all, a
 
 UCX logs to standard output, which is the program's. What it has to say goes to standard error from
 the moment it is loaded, unless the variable UCX_LOG_FILE says where.
+
+What UCX's libraries read from the environment, they read when they are loaded. `Variable` is for
+that moment: neither the program nor its children are to see it.
 """
 
 class Quiet:
     """Has signals wait in a ``with`` block, and passes over the threads that are started there."""
 
+    def __enter__(self) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+class Variable:
+    """Has a variable in the environment in a ``with`` block, unless it has been there before.
+
+    Once per process and variable: each takes some memory for good. Holds the GIL where it changes
+    something, as the interpreter does where it changes the environment.
+
+    Parameters
+    ----------
+    name, value : bytes
+        The variable, and what it is to be.
+    """
+
+    def __new__(cls, name: bytes, value: bytes) -> Variable: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *exception: object) -> None: ...
 

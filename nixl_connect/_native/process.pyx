@@ -11,6 +11,9 @@ main thread, is a handler of the interpreter's, the default or nothing at all, a
 
 UCX logs to standard output, which is the program's. What it has to say goes to standard error from
 the moment it is loaded, unless the variable UCX_LOG_FILE says where.
+
+What UCX's libraries read from the environment, they read when they are loaded. `Variable` is for
+that moment: neither the program nor its children are to see it.
 """
 
 from nixl_connect._native.posix cimport SIG_SETMASK, pthread_sigmask, sigset_t
@@ -187,6 +190,31 @@ cdef extern from *:
         return started;
     }
 
+    /* --- the environment ----------------------------------------------------------------- */
+
+    /* Add a variable, NAME=value, which the caller keeps alive; return 0, or -1 without memory.
+
+       Threads that hold no lock may be reading the environment, so its array is neither changed nor
+       freed, as setenv(3) would: another one takes its place, with the variable last. It stays
+       for good, as do the few bytes of it: whoever removes the variable only moves its end. */
+    static int nc_add_variable(char *assignment)
+    {
+        static char **added;    /* the last, for those who look for what is lost */
+        size_t count = 0;
+
+        while (environ != NULL && environ[count] != NULL)
+            count++;
+        added = malloc((count + 2) * sizeof *added);
+        if (added == NULL)
+            return -1;
+        if (count)
+            memcpy(added, environ, count * sizeof *added);
+        added[count] = assignment;
+        added[count + 1] = NULL;
+        __atomic_store_n(&environ, added, __ATOMIC_RELEASE);
+        return 0;
+    }
+
     /* --- both ---------------------------------------------------------------------------- */
 
     static void nc_keep(nc_kept *kept)
@@ -218,6 +246,11 @@ cdef extern from *:
     void nc_keep(Kept* kept) nogil
     void nc_put_back(const Kept* kept) nogil
     int nc_spare_threads(int count) nogil
+    int nc_add_variable(char* assignment)
+
+cdef extern from "<stdlib.h>" nogil:
+    char* getenv(const char* name)
+    int unsetenv(const char* name)
 
 
 cdef void keep(Kept* kept) noexcept nogil:
@@ -240,6 +273,41 @@ cdef class Quiet:
 
     def __exit__(self, *exception: object) -> None:
         pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+
+
+cdef class Variable:
+    """Has a variable in the environment in a ``with`` block, unless it has been there before.
+
+    Once per process and variable: each takes some memory for good. Holds the GIL where it changes
+    something, as the interpreter does where it changes the environment.
+
+    Parameters
+    ----------
+    name, value : bytes
+        The variable, and what it is to be.
+    """
+
+    cdef bytes name
+    cdef bytes assignment
+    cdef bint is_set
+
+    def __cinit__(self, bytes name not None, bytes value not None):
+        self.name = name
+        self.assignment = name + b"=" + value
+
+    def __enter__(self) -> None:
+        if getenv(self.name) is NULL:
+            _kept.append(self.assignment)  # for who looked it up, and has a pointer to it
+            if nc_add_variable(self.assignment):
+                raise MemoryError("environment")
+            self.is_set = True
+
+    def __exit__(self, *exception: object) -> None:
+        if self.is_set:
+            unsetenv(self.name)
+
+
+cdef list _kept = []
 
 
 def spare_threads(count: int) -> int:

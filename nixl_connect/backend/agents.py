@@ -12,7 +12,7 @@ from nixl_connect._native import envelope
 from nixl_connect._native.agent import Agent, AgentForkedError
 from nixl_connect._native.capi import NativeError, status_name
 from nixl_connect._native.envelope import Envelope
-from nixl_connect.backend import shared_memory, threads
+from nixl_connect.backend import hooks, shared_memory, threads
 from nixl_connect.backend.files import require_files
 from nixl_connect.backend.inheritance import keep_from_children
 from nixl_connect.backend.library import Library
@@ -107,7 +107,8 @@ def _made(name: str, plugins: Plugins) -> Agent:
             "fork; start processes with multiprocessing's 'spawn' or 'forkserver'"
         ) from None
     for plugin in plugins:
-        with contextlib.suppress(NativeError):  # then starting it fails, too
+        # Without a plugin starting it fails, too.
+        with contextlib.suppress(NativeError), hooks.left_out_if_needless():
             agent.load_plugin(plugin)
     return agent
 

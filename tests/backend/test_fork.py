@@ -204,8 +204,12 @@ def test_forks_while_connectors_open_and_close():
         def check():
             for fd, path in files().items():
                 if fd not in before and path.startswith("socket:"):
-                    # The C library asks the kernel for addresses on one of its own.
-                    assert socket.socket(fileno=fd).family == socket.AF_NETLINK
+                    # The C library asks the kernel for addresses, and for the numbers of
+                    # interfaces, on sockets of its own.
+                    one = socket.socket(fileno=fd)
+                    theirs = (socket.AF_NETLINK, None), (socket.AF_UNIX, "")
+                    named = one.getsockname() if one.family == socket.AF_UNIX else None
+                    assert (one.family, named) in theirs
                 elif fd not in before:
                     assert "eventpoll" not in path
 

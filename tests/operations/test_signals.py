@@ -44,7 +44,7 @@ def test_a_handler_or_finalizer_that_uses_the_connector(points, work, step):
     run = run_python(str(HERE / "reentered.py"), points, work, step)
     told = re.search(r"points=(\d+).* served=(\d+)", run.stdout)
     assert told is not None
-    assert int(told[1]) > 10
+    assert int(told[1]) > 5  # a registration makes some ten objects
     assert int(told[2]) > 20
 
 

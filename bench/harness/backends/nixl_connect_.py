@@ -33,8 +33,8 @@ class Backend(Base):
     prepares = True
 
     async def open(self, name: str) -> None:
-        """Make a connector."""
-        self._connector = Connector(name)
+        """Open a connector."""
+        self._connector = await Connector(name).open()
         self._pool: HostPool | None = None
 
     def register(self, buffer: Bytes) -> Any:
