@@ -1,4 +1,4 @@
-"""What a process pays once: the first connector, the first contact, memory that is registered first.
+"""What a process pays once: its first connector, first contact, first registration of memory.
 
 As a program, ``python -m harness.once BACKEND ROLE SOCKET``, it is such a process: its lines and
 messages go over a socket that it inherits.
@@ -115,10 +115,9 @@ async def _active(backend: Base, link: Link) -> None:
         await other.open(f"once-other-{os.getpid()}")
     memory = touched(_LARGE)
     with taken("register"):
-        kept = backend.register(memory)
-    del kept
+        backend.register(memory)
     with taken("again"):
-        kept = backend.register(memory)
+        backend.register(memory)
     for number, figure in enumerate(("contact", "next")):
         message, buffer = await link.receive(), touched(8)
         with taken(figure):

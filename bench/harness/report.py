@@ -110,6 +110,8 @@ _LEGEND = """- `create`: to offer memory, and make the message that says so.
 - `arrays`: dictionaries of named arrays, by `nixl_connect.arrays` into a pool. `plain`, `nixl`,
   `ucxx`, `zmq` and `shm` send a manifest made by hand, and receive into memory that is kept (and
   registered where that exists); `pickle5` and `safetensors` make new arrays each time, as they do.
+- `once`: in new processes. The first connector or agent (`open`), and a `second`; the first
+  `contact` with a peer, a read of 8 bytes, and the `next`; to `register` 256 MiB, and `again`.
 - `idle`: processor time per second, with nothing pending and with one operation.
 - In brackets: the 99th percentile or, of fewer than 100 samples, how many there were.
 - CPU: processor time of each side for a sample, user + system.

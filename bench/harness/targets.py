@@ -381,6 +381,7 @@ _TARGETS = (
         "longest stall of a loop as a process begins its first operation, least of nine",
         "10 ms",
         _first,
-        "Python that the opening thread runs, in turns of 5 ms.",
+        "Python that the opening thread runs, in turns of 5 ms; and, where there is an RDMA device "
+        "or a GPU, what UCX does to memory functions (decision record 37).",
     ),
 )
