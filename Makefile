@@ -176,7 +176,7 @@ test-lowest: $(BUILD_READY) ## the core of the tests with the lowest versions, o
 	@$(WITH_SETTINGS) $(BIN)/python tools/package.py lowest
 
 # The groups and extras that are installed together; those of CUDA 13 contradict those of CUDA 12.
-LOCKED_EXTRAS := cu12 cu13 cuda12 cli prometheus pydantic ray
+LOCKED_EXTRAS := cu12 cu13 cuda12 cli plot prometheus pydantic ray
 lock: $(UV_READY) ## write lock.txt anew, with the newest versions
 	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make lock" --output-file lock.txt pyproject.toml \

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import themes
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "nixl_connect"
 DRAWING = ROOT / "docs" / "explanation" / "house.svg"
@@ -118,6 +120,7 @@ def drawing() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {high}" role="img"',
         ' font-family="sans-serif" font-size="14" text-anchor="middle" fill="#222">',
         "<title>The rooms of nixl_connect, floor by floor</title>",
+        themes.style(),
         f'<rect width="{_WIDE}" height="{high}" fill="#fff"/>',
     ]
     for height, names in enumerate(reversed(house)):

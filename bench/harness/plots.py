@@ -23,13 +23,21 @@ _LABELS = {
     "shm": "shared memory, copied in and out",
 }
 _COLOURS = dict(zip(ALL, plt.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
+_DARK = (
+    "@media (prefers-color-scheme:dark){svg{fill:#e8e8e8}"
+    '[style*="fill: #ffffff"]{fill:#131416!important}'
+    '[style*="stroke: #000000"]{stroke:#c4c4c4!important}'
+    '[style*="stroke: #b0b0b0"]{stroke:#5a5a5a!important}}'
+)
+"""For who reads in a dark theme."""
 # No dates or random names in the file: it is kept in the repository.
 mpl.rcParams["svg.hashsalt"] = "nixl_connect"
 
 
 def draw(path: Path, measured: Measurement) -> None:
     """Write the picture."""
-    figure, (latency, throughput, pending) = plt.subplots(1, 3, figsize=(16, 5))
+    # As wide as a page: what is written is then as large as on it.
+    figure, ((latency, throughput), (pending, legend)) = plt.subplots(2, 2, figsize=(8.5, 7.5))
     for subject in ALL:
         points = _points(measured, "size ", subject, "read")
         if points:
@@ -45,10 +53,14 @@ def draw(path: Path, measured: Measurement) -> None:
     _axes(throughput, "Throughput of one read at a time", "bytes", "GB/s")
     _axes(pending, "Cost of an 8-byte operation, whole cycle", "operations at once", "us")
     handles, labels = throughput.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    legend.legend(handles, labels, loc="center", frameon=False)
+    legend.axis("off")
+    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+    # matplotlib writes colours as styles; what has none is black.
+    drawing = path.read_text()
+    path.write_text(drawing.replace(" <defs>", f" <style>{_DARK}</style>\n <defs>", 1))
 
 
 def _points(

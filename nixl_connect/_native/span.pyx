@@ -74,6 +74,8 @@ cdef class Span:
         cdef object view
         try:
             if PyObject_IS_GC(data):
+                if type(data) is not memoryview and hasattr(type(data), "mask"):
+                    return False  # which may be one of NumPy's
                 view = PyMemoryView_FromObject(data)
                 buffer = PyMemoryView_GET_BUFFER(view)
             else:

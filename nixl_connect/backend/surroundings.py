@@ -58,7 +58,7 @@ def _why_no_configuration() -> str:
             reason = getattr(error, "strerror", None) or error
             return (
                 f"NIXL looks for its configuration in {path}, and this process may not ({reason}): "
-                f"set HOME to a folder of this user, or {_CONFIGURED}=/dev/null"
+                f"set HOME to a folder of this user, or `export {_CONFIGURED}=/dev/null`"
             )
         return _why_not_toml(path)
     return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import selectors
 import signal
 import subprocess
@@ -39,7 +40,9 @@ _TAIL_BYTES = 2000
 class _Child:
     """One process and the ends of its pipes."""
 
-    def __init__(self, name: str, module: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, module: str, environment: Mapping[str, str], user: pwd.struct_passwd | None
+    ) -> None:
         self.name = name
         self.unread = b""
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
@@ -52,7 +55,14 @@ class _Child:
                 env={**os.environ, **environment},
                 # A Ctrl-C is for the parent, which then ends its children in order.
                 start_new_session=True,
+                **_credentials(user),
             )
+        except OSError as error:
+            self.errors.close()
+            raise ChildError(
+                f"process {name} cannot be started{'' if user is None else f' as {user.pw_name}'}: "
+                f"{sys.executable}: {error.strerror}"
+            ) from None
         except BaseException:
             self.errors.close()
             raise
@@ -75,11 +85,26 @@ class _Child:
         """Return the error of a child that ended before its work did."""
         code = self.process.wait(_KILLED_WITHIN)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        last = self.errors.read().decode(errors="replace").strip()
+        last = self.last_words()
         return ChildError(
-            f"process {self.name} {how}" + (f"; its last words:\n{last}" if last else "")
+            f"process {self.name} {how}" + (f"; its last words:\n{last}" if last else ""), log=last
         )
+
+    def last_words(self) -> str:
+        """Return the last that the process wrote to its standard error."""
+        # Not by reading on: the process, if it lives, writes where this file is at.
+        number = self.errors.fileno()
+        size = os.fstat(number).st_size
+        last = os.pread(number, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        return last.decode(errors="replace").strip()
+
+
+def _credentials(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Return what makes a new process another user's."""
+    if user is None:
+        return {}
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups, "cwd": "/"}
 
 
 class Children:
@@ -89,7 +114,13 @@ class Children:
         self._children: dict[str, _Child] = {}
         self._selector = selectors.DefaultSelector()
 
-    def start(self, name: str, module: str, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        name: str,
+        module: str,
+        environment: Mapping[str, str] | None = None,
+        user: pwd.struct_passwd | None = None,
+    ) -> None:
         """Start a process.
 
         Parameters
@@ -100,8 +131,15 @@ class Children:
             Module whose ``main()`` it runs.
         environment : mapping of str to str, optional
             Variables to add to those of this process.
+        user : struct_passwd, optional
+            Whose process it is; by default this one's user's. Only root can choose.
+
+        Raises
+        ------
+        ChildError
+            It cannot be started.
         """
-        child = _Child(name, module, environment or {})
+        child = _Child(name, module, environment or {}, user)
         self._children[name] = child
         self._selector.register(child.stdout, selectors.EVENT_READ, child)
 
@@ -151,6 +189,7 @@ class Children:
             f"process {child.name}: {message['text']}",
             kind=message["kind"],
             reason=message["text"],
+            log=child.last_words(),
         )
 
     def finish(self, timeout: float) -> None:

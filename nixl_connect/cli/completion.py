@@ -17,6 +17,7 @@ _EPILOG = """\
 examples:
   eval "$(nixl-connect completion bash)"     in ~/.bashrc
   eval "$(nixl-connect completion zsh)"      in ~/.zshrc, after compinit
+  nixl-connect completion fish > ~/.config/fish/completions/nixl-connect.fish
 
 exit status: 0 success; 2 shtab is not installed
 """
@@ -31,7 +32,7 @@ def add(commands: Any, whole: argparse.ArgumentParser) -> None:
         name="completion",
         help="print a completion script for a shell",
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     parser.set_defaults(run=partial(_run, whole), json=False)
 
 

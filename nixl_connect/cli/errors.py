@@ -38,12 +38,15 @@ class ChildError(CommandError):
         Name of the error in the child; empty if the child could not tell.
     reason : str
         Its text, without the name of the child.
+    log : str
+        The last that the child wrote to its standard error, where NIXL and UCX log.
     """
 
-    def __init__(self, text: str, *, kind: str = "", reason: str = "") -> None:
+    def __init__(self, text: str, *, kind: str = "", reason: str = "", log: str = "") -> None:
         super().__init__(text)
         self.kind = kind
         self.reason: str = reason or text
+        self.log = log
 
 
 def require_extra(*names: str) -> None:

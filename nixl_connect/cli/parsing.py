@@ -10,7 +10,12 @@ from nixl_connect.cli import text
 
 _LONGEST = 1e9
 # How shtab is told that an argument is a file.
-_FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+_FILE = {
+    "bash": "_shtab_compgen_files",
+    "zsh": "_files",
+    "fish": "(__fish_complete_path (commandline -ct))",
+    "tcsh": "f",
+}
 
 
 def teach(

@@ -22,6 +22,7 @@ _ACCEPTED = (
     "__dlpack__, (array, device), (pointer, size), (pointer, size, device) or "
     "(pointer, size, device, owner)"
 )
+_NO_MASK = "data: a masked array cannot be transferred: give its data and its mask as two arrays"
 _NO_OBJECTS = "data: an array of Python objects cannot be transferred"
 _ADDRESSES = 1 << 64
 # A type string of NumPy: byte order, kind, bytes of an item (characters for U), unit of time.
@@ -195,6 +196,9 @@ def _device(value: Any) -> Device:
 
 
 def _locate_object(data: Any, stream: int | None, device: Device | None = None) -> Memory:
+    # Another thread may be importing it.
+    if isinstance(data, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())):
+        raise ArgumentError(_NO_MASK)
     try:
         view = memoryview(data)
     except (TypeError, ValueError, BufferError, NotImplementedError) as error:
@@ -274,7 +278,7 @@ def _locate_cuda_interface(data: Any, interface: dict[str, Any], device: Device 
     Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
     """
     if interface.get("mask") is not None:
-        raise ArgumentError("data: a masked array cannot be transferred")
+        raise ArgumentError(_NO_MASK)
     memory = _read_interface(data, interface)
     stream = interface.get("stream")
     if stream is not None:

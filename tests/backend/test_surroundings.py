@@ -94,7 +94,9 @@ def test_a_home_that_may_not_be_entered(no_entry, as_user):
     text = run(as_user, HOME=str(no_entry))
     assert text.startswith("BackendError: NIXL cannot start the agent ")
     assert f"{no_entry}/.nixl.cfg, and this process may not (Permission denied)" in text
-    assert text.endswith("set HOME to a folder of this user, or NIXL_CONFIG_FILE=/dev/null")
+    assert text.endswith(
+        "set HOME to a folder of this user, or `export NIXL_CONFIG_FILE=/dev/null`"
+    )
 
 
 def test_and_what_that_says_helps(no_entry, as_user):

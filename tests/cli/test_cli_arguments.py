@@ -82,6 +82,22 @@ def complete(*words):
     return set(run.stdout.split())
 
 
+def test_fish_gets_every_option():
+    run = subprocess.run(
+        [sys.executable, "-c", MAIN, "completion", "fish"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    lines = [line for line in run.stdout.splitlines() if line.startswith("complete ")]
+    assert all("-c nixl-connect" in line for line in lines)
+    for name, parser in NAMED.items():
+        for option in options({name: parser}[name]):
+            assert any(f"-l {option[2:]}" in line for line in lines), (name, option)
+    assert sum("__fish_complete_path" in line for line in lines) >= 2  # --plot and --key-file
+
+
 def test_bash_completes():
     assert complete("nixl-connect", "d") == {"demo", "doctor"}
     assert complete("nixl-connect", "perf", "") >= {"server", "client"}

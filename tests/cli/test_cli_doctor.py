@@ -1,10 +1,13 @@
 """The doctor: what it finds here, what it says when something is missing, and what it advises."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from commands import finished
+from processes import opened
 
 from nixl_connect.cli.doctor import advice as doctor_advice
 from nixl_connect.cli.doctor import system as doctor_system
@@ -21,9 +24,11 @@ CODE = (
 def doctor(tmp_path):
     """Run the doctor; return its exit status and output."""
 
-    def run(*arguments, **environment):
-        command = [sys.executable, "-c", CODE, "doctor", *arguments]
+    def run(*arguments, prefix=(), errors=False, **environment):
+        command = [*prefix, sys.executable, "-c", CODE, "doctor", *arguments]
         status, out, err = finished(command, tmp_path, **environment)
+        if errors:
+            return status, out, err
         assert err == ""
         return status, out
 
@@ -39,6 +44,7 @@ def test_doctor_tells_and_tries(doctor):
         "host",
         "nixl",
         "ucx",
+        "process",
         "shared_memory",
         "permissions",
         "huge_pages",
@@ -103,6 +109,12 @@ def test_doctor_with_a_transport_that_cannot_start(doctor):
     report = json.loads(out)
     assert report["nixl"]["found"]
     assert "cannot start the transport 'UCX'" in report["nixl"]["error"]
+    assert "UCX" in report["nixl"]["log"]
+    _, out = doctor(UCX_TLS="cma")
+    assert (
+        f"logged          {report['nixl']['log'].splitlines()[0][:20]}" not in out
+    )  # times differ
+    assert "\n  logged          [" in out
     assert any("UCX_TLS=cma limits" in sentence for sentence in report["advice"])
 
 
@@ -116,14 +128,22 @@ def _findings(**changes):
     }
     findings = {
         "host": {"cpus": 8},
-        "nixl": {"error": None},
+        "nixl": {"error": None, "signals": []},
+        "process": {"variables": {}, "open_files": {"soft": 1 << 20, "hard": None}},
+        "self_test": {
+            "passed": True,
+            "user": None,
+            "connector_files": 50,
+            "peer_files": 10,
+            "lanes": {"rma": ["cma/memory"]},
+        },
         "ucx": {
             "settings": {},
             "transports": [
                 {"transport": name, "device": ""} for name in ("cma", "tcp", "rc_mlx5", "cuda_ipc")
             ],
         },
-        "shared_memory": {"free_bytes": 1 << 34},
+        "shared_memory": {"free_bytes": 1 << 34, "is_writable": True},
         "permissions": {"yama_ptrace_scope": 1, "cap_sys_ptrace": True, "memlock_bytes": None},
         "rdma": {"ports": [port], "nodes": ["uverbs0"]},
         "gpus": {"models": ["H100"], "nodes": [], "cuda_python": True, "usable": True},
@@ -145,7 +165,20 @@ ADVICE = [
     ({"permissions": {"memlock_bytes": 65536}}, "ulimit -l"),
     ({"gpus": {"cuda_python": False}}, "no cuda-python"),
     ({"gpus": {"usable": False}}, "CUDA does not start"),
+    ({"rdma": {"ports": [{"state": "1: DOWN"}]}}, "No port"),
+    ({"shared_memory": {"is_writable": False}}, "can make no files in /dev/shm"),
+    ({"nixl": {"signals": ["SIGHUP"]}}, "taken SIGHUP"),
+    ({"process": {"open_files": {"soft": 200, "hard": 4096}}}, "room for 15 peers"),
+    ({"process": {"variables": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}}, "UCX_TLS=tcp"),
+    ({"process": {"variables": {"NIXL_TELEMETRY_ENABLE": "y"}}}, "note every transfer"),
+    ({"process": {"variables": {"NIXL_TELEMETRY_ENABLE": "n"}}}, None),
+    ({"process": {"variables": {"NIXL_LOG_LEVEL": "TRACE"}}}, "NIXL_LOG_LEVEL=TRACE"),
+    ({"process": {"variables": {"UCX_LOG_LEVEL": "warn"}}}, None),
+    ({"self_test": {"user": "alice", "lanes": {"rma": ["tcp/lo"]}}}, "sudo -u alice"),
+    ({"self_test": {"user": "alice"}}, None),
 ]
+# Nothing that is typed cures these.
+WITHOUT_COMMAND = ("no RDMA device",)
 
 
 @pytest.mark.parametrize(("changes", "words"), ADVICE)
@@ -153,6 +186,100 @@ def test_advice(changes, words):
     advice = doctor_advice.advise(_findings(**changes))
     assert len(advice) == (words is not None)
     assert all(words in sentence for sentence in advice)
+    assert all("`" in sentence for sentence in advice)
+
+
+def under(program, *arguments):
+    """Return a command that runs a program of the shell, and in its place the one that follows."""
+    return [*arguments, "sh", "-c", f'{program} && exec "$@"', "sh"]
+
+
+def test_doctor_with_few_files(doctor):
+    """What is needed is counted, and the self-test runs under the limit of its caller."""
+    status, out = doctor("--json", prefix=under("ulimit -n 256"))
+    assert status == 0
+    report = json.loads(out)
+    assert report["process"]["open_files"]["soft"] == 256
+    test = report["self_test"]
+    assert test["connector_files"] > 10
+    assert test["peer_files"] > 2
+    room = (256 - test["connector_files"]) // test["peer_files"]
+    assert any(f"room for {room} peers" in sentence for sentence in report["advice"]) == (room < 32)
+    status, out = doctor(prefix=under("ulimit -n 40"))
+    assert status == 1
+    assert "raise the limit (ulimit -n)" in " ".join(out.split())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+def test_doctor_without_shared_memory(doctor):
+    mount = "mount -t tmpfs -o ro,size=64m none /dev/shm"
+    status, out = doctor("--json", prefix=under(mount, "unshare", "-m"))
+    assert status == 0
+    report = json.loads(out)
+    assert not report["shared_memory"]["is_writable"]
+    assert "can make no files in /dev/shm" in report["advice"][0]
+
+
+def test_doctor_with_a_home_that_cannot_be_entered(doctor, tmp_path):
+    home = tmp_path / "home"
+    home.symlink_to(home)
+    status, out = doctor("--json", HOME=str(home))
+    assert status == 1
+    report = json.loads(out)
+    assert report["process"]["home"] == {
+        "path": str(home),
+        "configuration": str(home / ".nixl.cfg"),
+        "is_reachable": False,
+    }
+    assert f"{home}/.nixl.cfg" in report["advice"][0]
+    assert "`export NIXL_CONFIG_FILE=/dev/null`" in report["advice"][0]
+    status, out = doctor(HOME=str(home), NIXL_CONFIG_FILE="/dev/null")
+    assert status == 0
+    assert "which cannot be entered" not in out
+
+
+def test_doctor_with_telemetry(doctor, tmp_path):
+    told = {"NIXL_TELEMETRY_ENABLE": "y", "NIXL_TELEMETRY_DIR": str(tmp_path)}
+    status, out = doctor("--json", **told)
+    assert status == 0
+    report = json.loads(out)
+    assert report["process"]["variables"].items() >= told.items()
+    assert f"in a file of {tmp_path}" in report["advice"][0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_doctor_as_another_user(doctor, tmp_path):
+    """The second process is that user's, for which the interpreter has to be within reach."""
+    hidden = next(
+        (
+            path
+            for path in reversed(Path(sys.executable).resolve().parents)
+            if not path.stat().st_mode & 1
+        ),
+        None,
+    )
+    program = "true"
+    if hidden is not None:
+        program = f"""
+            mount -t tmpfs none /mnt && mkdir /mnt/kept && mount --rbind {hidden} /mnt/kept &&
+            mount -t tmpfs -o mode=755 none {hidden} &&
+            for kept in /mnt/kept/*/ /mnt/kept/.[!.]*/; do
+                test -d "$kept" || continue
+                name={hidden}/$(basename "$kept")
+                mkdir "$name" && mount --rbind "$kept" "$name" || exit 99
+            done"""
+    opened(tmp_path)
+    status, out = doctor("--json", "--as", "nobody", prefix=under(program, "unshare", "-m"))
+    assert status == 0
+    report = json.loads(out)
+    assert report["self_test"]["user"] == "nobody"
+    assert "sudo -u nobody" in " ".join(report["advice"])
+
+
+def test_doctor_as_nobody_at_all(doctor):
+    status, _, err = doctor("--as", "no-such-user", errors=True)
+    assert status == 2
+    assert "--as" in err
 
 
 def test_another_machine(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """``nixl-connect perf``: a server, clients of it, and what it refuses."""
 
 import contextlib
+import datetime
 import json
 import re
 import signal
@@ -34,7 +35,9 @@ def test_figures(serve):
     status, out, err = client("--port", port, "--json", "--sizes", sizes, environment=odd)
     assert status == 0, err
     assert "UCX" in err
-    rows = json.loads(out)["rows"]
+    report = json.loads(out)
+    assert {"cma", "tcp"} <= set(report["transports"])
+    rows = report["rows"]
     assert [(row["direction"], row["bytes"]) for row in rows] == [
         (direction, size) for direction in ("read", "write") for size in (1, 102_400, 16 << 20)
     ]
@@ -55,15 +58,32 @@ def test_a_table(serve):
     assert re.search(r"write +8 B +\d+ .*/s", out)
     assert re.search(r"write +4 KiB +\d+ .*/s", out)
     assert " read " not in out
+    assert re.search(r"^UCX used .*tcp", out, re.MULTILINE)
 
 
 def test_a_picture(serve, tmp_path):
     pytest.importorskip("matplotlib")
     _, port = serve()
     path = tmp_path / "link.svg"
-    status, _, err = client("--port", port, "--sizes", "8,4KiB", "--plot", str(path))
-    assert status == 0, err
-    assert "svg" in ElementTree.parse(path).getroot().tag
+    with_text = {"MPLCONFIGDIR": str(tmp_path)}
+    (tmp_path / "matplotlibrc").write_text("svg.fonttype: none\n")
+    for sizes, shown in (
+        ("8,4KiB", {"8 B", "4 KiB"}),
+        ("64KiB", {"64 KiB"}),
+        (",".join(str(8 << i) for i in range(24)), {"8 B", "1 MiB"}),
+    ):
+        arguments = ("--port", port, "--sizes", sizes, "--plot", str(path))
+        status, _, err = client(*arguments, environment=with_text)
+        assert status == 0, err
+        root = ElementTree.parse(path).getroot()
+        assert "svg" in root.tag
+        texts = ["".join(item.itertext()) for item in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert shown <= set(texts)
+        assert sum(" us" in text or " ms" in text for text in texts) >= 1
+        assert sum(text.endswith("/s") for text in texts) >= 1
+        title = "\n".join(texts)
+        for part in ("127.0.0.1", f"{datetime.date.today():%Y-%m-%d}", "NIXL 1.", "UCX by cma"):
+            assert part in title
     status, _, err = client("--port", port, "--plot", str(tmp_path / "link.doc"))
     assert (status, err[:22]) == (2, "nixl-connect: --plot: ")
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import NamedTuple
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+sys.path.append(str(DOCS.parent / "tools"))
+import themes  # noqa: E402
+
 DRAWINGS = sorted(DOCS.rglob("*.svg"))
 BY_HAND = sorted((DOCS / "explanation").glob("*.svg"))
 
@@ -26,6 +30,7 @@ _DRAWN = {
     "path",
     "polyline",
     "rect",
+    "style",
     "svg",
     "text",
     "title",
@@ -98,7 +103,7 @@ def test_a_page_shows_it_and_says_what_it_is(path):
 @pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.name)
 def test_it_needs_nothing_else(path):
     text = path.read_text()
-    assert not re.search(r"<script|<style|<image|<foreignObject|@import|\bon\w+=", text)
+    assert not re.search(r"<script|<image|<foreignObject|@import|\bon\w+=", text)
     # The name of a namespace is no link.
     assert not re.search(r"(?<!xmlns=\")https?://", text)
 
@@ -116,6 +121,47 @@ def test_it_has_a_title_and_a_white_ground(path):
     assert ground.get("fill") == "#fff"
     assert (float(ground.attrib["width"]), float(ground.attrib["height"])) == (width, height)
     assert {element.tag.removeprefix(_SVG) for element in root.iter()} <= _DRAWN
+
+
+@pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.name)
+def test_it_follows_a_dark_theme(path):
+    drawing = path.read_text()
+    assert themes.themed(drawing) == drawing
+    plain = re.sub(r"<style>.*?</style>", "", drawing, flags=re.DOTALL)
+    assert set(re.findall(r"#[0-9a-f]{3,8}\b", plain)) <= themes.DARK.keys()
+
+
+def luminance(colour: str) -> float:
+    """Return how bright a colour is, by WCAG 2."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours, by WCAG 2."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+GROUNDS = [colour for colour in themes.DARK if luminance(colour) > 0.8]
+TEXTS = ["#111", "#222", "#444", "#555", "#666"]
+# On no box.
+COLOURED = ["#2e7d32", "#a33"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_can_be_read(theme):
+    """Of what is written, 4.5 of contrast on any ground that there is."""
+    shown = (lambda colour: colour) if theme == "light" else themes.DARK.__getitem__
+    assert len(GROUNDS) == 7
+    assert [
+        (text, ground)
+        for text in TEXTS + COLOURED
+        for ground in (GROUNDS if text in TEXTS else ["#fff"])
+        if contrast(shown(text), shown(ground)) < 4.5
+    ] == []
 
 
 @pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.name)

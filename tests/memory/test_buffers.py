@@ -100,7 +100,6 @@ ARRAYS = {
     "structured, names with an O": np.zeros(3, OFFSET),
     "structured, nested": np.zeros(3, [("a", OFFSET, (2,))]),
     "record": np.zeros(3, OFFSET).view(np.recarray),
-    "masked": np.ma.zeros(3),
     "memmap-like view": np.frombuffer(bytearray(64), np.uint16, 8, 16),
     # NumPy exports these over its array interface alone.
     "datetime64": np.zeros(3, "M8[ns]"),
@@ -176,6 +175,30 @@ def test_numpy_not_contiguous(dtype, cut):
 def test_python_objects(data):
     """Pointers of this process, to a peer."""
     refused(data, ValueError, "data")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.ma.zeros(3),
+        np.ma.masked_array([1, 2], [True, False]),
+        np.ma.masked_array([1, 2], [True, False])[1:],
+        np.ma.zeros(3, "M8[s]"),
+        (np.ma.zeros(3), "cpu"),
+    ],
+    ids=["none masked", "one masked", "a view", "dates", "with a device"],
+)
+def test_masked(data):
+    """What arrived would not say which items count."""
+    refused(data, ValueError, "masked")
+
+
+def test_an_exporter_with_another_mask():
+    class Sprite(np.ndarray):
+        mask = "what covers it"
+
+    sprite = np.zeros(3, np.uint8).view(Sprite)
+    assert Descriptor(sprite).size == 3
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ def objects(lab):
     nc.Descriptor(np.array([object()]))
 
 
+@provokes(
+    "ArgumentError: data: a masked array cannot be transferred: give its data and its mask as two "
+    "arrays"
+)
+def masked(lab):
+    nc.Descriptor(np.ma.zeros(3))
+
+
 @provokes("ArgumentError: data: the device is given as …, but the array is on …")
 def another_device(lab):
     nc.Descriptor((np.zeros(3), "cuda:0"))

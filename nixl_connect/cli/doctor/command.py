@@ -6,14 +6,15 @@ import argparse
 import contextlib
 import json
 import os
+import pwd
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from nixl_connect._version import __version__
 from nixl_connect.cli.children import Children
-from nixl_connect.cli.doctor import advice, selftest, system, ucx, view
-from nixl_connect.cli.errors import ChildError
+from nixl_connect.cli.doctor import advice, process, selftest, system, view
+from nixl_connect.cli.errors import ChildError, CommandError
 
 _PROBE = "nixl_connect.cli.doctor.probe"
 _TIMEOUT = 60.0
@@ -22,12 +23,23 @@ _TIMEOUT = 60.0
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; return 0 if the self-test passed."""
     with _patience():
-        report = examine()
+        report = examine(_user(arguments.user))
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
         print("\n".join(view.lines(report)))
     return 0 if report["self_test"]["passed"] else 1
+
+
+def _user(name: str | None) -> pwd.struct_passwd | None:
+    if name is None:
+        return None
+    if os.geteuid() != 0:
+        raise CommandError("--as: only root can start a process of another user", status=2)
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise CommandError(f"--as: there is no user {name!r}", status=2) from None
 
 
 @contextlib.contextmanager
@@ -43,13 +55,18 @@ def _patience() -> Iterator[None]:
         print("\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def examine() -> dict[str, Any]:
+def examine(user: pwd.struct_passwd | None = None) -> dict[str, Any]:
     """Return all findings. The keys are stable: programs read them.
+
+    Parameters
+    ----------
+    user : struct_passwd, optional
+        Who the second process of the self-test is of, if not of this one's user.
 
     Returns
     -------
     dict
-        ``version``, ``host``, ``nixl``, ``ucx``, ``shared_memory``, ``permissions``,
+        ``version``, ``host``, ``nixl``, ``ucx``, ``process``, ``shared_memory``, ``permissions``,
         ``huge_pages``, ``network``, ``rdma``, ``gpus``, ``self_test`` and ``advice``, a list of
         sentences.
     """
@@ -57,6 +74,11 @@ def examine() -> dict[str, Any]:
         "version": __version__,
         "host": system.host(),
         **_probe(),
+        "process": {
+            "variables": process.variables(),
+            "home": process.home(),
+            "open_files": process.open_files(),
+        },
         "shared_memory": system.shared_memory(),
         "permissions": system.permissions(),
         "huge_pages": system.huge_pages(),
@@ -65,9 +87,10 @@ def examine() -> dict[str, Any]:
     }
     report["gpus"] = {**system.gpus(), "usable": report.pop("cuda_available")}
     if report["nixl"]["error"] is None:
-        report["self_test"] = selftest.self_test()
+        report["self_test"] = selftest.self_test(user)
     else:
-        report["self_test"] = {"passed": False, "error": "not run: NIXL does not start"}
+        report["self_test"] = {"passed": False, "error": "not run: NIXL does not start", "log": ""}
+    report["self_test"]["user"] = None if user is None else user.pw_name
     report["advice"] = advice.advise(report)
     return report
 
@@ -80,12 +103,16 @@ def _probe() -> dict[str, Any]:
         "source": None,
         "version": None,
         "plugins": [],
+        "signals": [],
         "error": None,
+        "log": "",
     }
     transport: dict[str, Any] = {
         "path": None,
         "version": None,
-        "settings": ucx.settings(),
+        "settings": {
+            name: value for name, value in process.variables().items() if name.startswith("UCX_")
+        },
         "transports": [],
         "error": None,
     }
@@ -111,4 +138,5 @@ def _probe() -> dict[str, Any]:
             children.finish(_TIMEOUT)
     except ChildError as error:
         failing["error"] = error.reason
+        nixl["log"] = error.log
     return {"nixl": nixl, "ucx": transport, "cuda_available": cuda_available}

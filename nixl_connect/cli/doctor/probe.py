@@ -8,7 +8,7 @@ from __future__ import annotations
 import nixl_connect as nc
 from nixl_connect.backend import library
 from nixl_connect.cli.child import Parent, run
-from nixl_connect.cli.doctor import ucx
+from nixl_connect.cli.doctor import process, ucx
 
 
 def main() -> None:
@@ -19,8 +19,14 @@ def main() -> None:
 def _work(parent: Parent) -> None:
     parent.report("library", **library.load()._asdict())
     connector = nc.Connector()
+    before = process.caught_signals()
     with connector:
-        parent.report("plugins", plugins=connector._open()._engine.plugins())
+        plugins = connector._open()._engine.plugins()
+        parent.report(
+            "plugins",
+            plugins=plugins,
+            signals=process.signal_names(process.caught_signals() - before),
+        )
         path = ucx.find_loaded()
         if path is not None:
             parent.report("ucx", path=path, **ucx.inspect(path))

@@ -6,18 +6,21 @@ Needs NumPy and nothing of the extra; metadata travels through the parent.
 from __future__ import annotations
 
 import hashlib
+import pwd
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import nixl_connect as nc
+from nixl_connect.cli import lanes
 from nixl_connect.cli.child import Parent, run
 from nixl_connect.cli.children import Children
-from nixl_connect.cli.doctor import ucx
+from nixl_connect.cli.doctor.process import count_open_files
 from nixl_connect.cli.errors import ChildError
 
 SMALL_BYTES = 8
@@ -30,26 +33,43 @@ _PATIENCE = 2 * _TIMEOUT
 _PROCESS = "nixl_connect.cli.doctor.selftest"
 
 
-def self_test() -> dict[str, Any]:
+def self_test(user: pwd.struct_passwd | None = None) -> dict[str, Any]:
     """Run the test and return what it measured.
+
+    Parameters
+    ----------
+    user : struct_passwd, optional
+        Who the process that reads and writes is of, if not of this one's user.
 
     Returns
     -------
     dict
-        ``passed``, ``error`` (None or a text), and where it passed the measurements: sizes in
-        bytes, durations in seconds, rates in bytes per second, and ``lanes`` as UCX reports them.
+        ``passed``, ``error`` (None or a text), ``log`` (what a process that failed wrote last), and
+        where it passed the measurements: sizes in bytes, durations in seconds, rates in bytes per
+        second, open files, and ``lanes`` as UCX reports them.
     """
     with tempfile.TemporaryDirectory() as logs:
+        if user is not None:
+            Path(logs).chmod(0o1777)
         try:
             with Children() as children:
-                for name in ("owner", "mover"):
-                    children.start(name, _PROCESS, ucx.log_environment(logs))
+                for name, whose in (("owner", None), ("mover", user)):
+                    environment = lanes.log_environment(logs)
+                    if whose is not None:
+                        environment |= {"HOME": whose.pw_dir, "USER": whose.pw_name}
+                    children.start(name, _PROCESS, environment, whose)
                     children.send(name, role=name)
                 measured = _relay(children)
                 children.finish(_PATIENCE)
         except ChildError as error:
-            return {"passed": False, "error": str(error)}
-        return {"passed": True, "error": None, **measured, "lanes": ucx.used_lanes(logs)}
+            return {"passed": False, "error": str(error), "log": error.log}
+        return {
+            "passed": True,
+            "error": None,
+            "log": "",
+            **measured,
+            "lanes": lanes.used_lanes(logs),
+        }
 
 
 def _relay(children: Children) -> dict[str, Any]:
@@ -127,7 +147,10 @@ def _own(parent: Parent) -> None:
 
 
 def _move(parent: Parent) -> None:
+    before = count_open_files()
     with nc.Connector(timeout=_TIMEOUT, quarantine=0) as connector:
+        connector.open_blocking()
+        opened = count_open_files()
         small, small_descriptor = _buffer(SMALL_BYTES)
         large, large_descriptor = _buffer(LARGE_BYTES)
         source, source_descriptor = _buffer(LARGE_BYTES, seed=3)
@@ -155,6 +178,8 @@ def _move(parent: Parent) -> None:
             large=[digest for _, digest in large_reads],
             written=_digest(source),
             measured={
+                "connector_files": opened - before,
+                "peer_files": count_open_files() - opened,
                 "first_contact_seconds": small_reads[0][0],
                 "small_bytes": SMALL_BYTES,
                 "small_read_seconds": statistics.median(taken for taken, _ in small_reads[1:]),

@@ -66,13 +66,14 @@ def _container() -> str | None:
 
 
 def shared_memory() -> dict[str, Any]:
-    """Return size and free space of /dev/shm, in bytes."""
+    """Return size and free space of /dev/shm, in bytes, and whether files can be made there."""
     path = ROOT / "dev/shm"
     usage = shutil.disk_usage(path) if path.is_dir() else None
     return {
         "path": str(path),
         "size_bytes": usage.total if usage else None,
         "free_bytes": usage.free if usage else None,
+        "is_writable": path.is_dir() and os.access(path, os.W_OK | os.X_OK),
     }
 
 

@@ -1,4 +1,4 @@
-"""UCX, the library under NIXL's transport of the same name: what it can use here, and what it used.
+"""UCX, the library under NIXL's transport of the same name: what it can use here.
 
 Runs in a child process only: it calls a library by its public C interface, at a version that is
 whatever NIXL brought.
@@ -21,8 +21,6 @@ _UCP_FEATURE_AM = 64
 _PARAMS_WORDS = 64
 
 _RESOURCE = re.compile(r"^#\s+resource\s+\d+\s*:.*\s(\w+)/(\S+)\s*$", re.MULTILINE)
-_LANES = re.compile(r"UCX\s+INFO\s+\S+ (?:intra-node|inter-node) cfg#\d+ (.+)$", re.MULTILINE)
-_LANE = re.compile(r"(\w+)\(([^)]*)\)")
 
 
 def find_loaded() -> str | None:
@@ -83,33 +81,3 @@ def _print_context(ucp: ctypes.CDLL, file_name: str) -> None:
         libc.fclose(stream)
     finally:
         ucp.ucp_cleanup(context)
-
-
-def log_environment(folder: str) -> dict[str, str]:
-    """Return variables that have UCX log its choices into files of `folder`."""
-    return {"UCX_LOG_LEVEL": "info", "UCX_LOG_FILE": f"{folder}/ucx.%p.log"}
-
-
-def used_lanes(folder: str) -> dict[str, list[str]]:
-    """Return what UCX chose to reach the peer, by its log: purpose to transports and devices.
-
-    Purposes are UCX's: ``rma`` is direct access, ``rma_am`` access that the peer's processor
-    serves, ``am`` messages and bulk data, ``ka`` watching whether the peer is alive.
-    """
-    lanes: dict[str, list[str]] = {}
-    for file in sorted(Path(folder).glob("ucx.*.log")):
-        for line in _LANES.findall(file.read_text(errors="replace")):
-            for purpose, chosen in _LANE.findall(line):
-                known = lanes.setdefault(purpose, [])
-                known += [item for item in chosen.split() if item not in known]
-    return lanes
-
-
-def settings() -> dict[str, str]:
-    """Return the variables of the user that change what UCX does."""
-    own = {("UCX_LOG_FILE", "stderr")}  # set by the command itself
-    return {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name.startswith("UCX_") and (name, value) not in own
-    }

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nixl_connect.cli.lanes import DIRECT, used_transports
 from nixl_connect.cli.text import format_bytes, format_seconds
 
 _LABEL = 16
@@ -21,6 +22,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield _line("processors", host["cpus"])
     yield _line("container", host["container"] or "none recognised")
     yield from _nixl(report["nixl"], report["ucx"])
+    yield from _process(report)
     yield from _machine(report)
     yield from _gpus(report["gpus"])
     yield from _self_test(report["self_test"])
@@ -55,8 +57,11 @@ def _nixl(nixl: dict[str, Any], ucx: dict[str, Any]) -> Iterator[str]:
         yield _line("found by", nixl["source"])
         yield _line("version", nixl["version"] or "unknown")
         yield _line("plugins", _listed(nixl["plugins"]))
+        if nixl["signals"]:
+            yield _line("signals taken", " ".join(nixl["signals"]))
     else:
         yield _line("library", "NOT FOUND; see the advice")
+    yield from _logged(nixl["log"])
     by_transport: dict[str, list[str]] = {}
     for item in ucx["transports"]:
         by_transport.setdefault(item["transport"], []).append(item["device"])
@@ -66,9 +71,34 @@ def _nixl(nixl: dict[str, Any], ucx: dict[str, Any]) -> Iterator[str]:
     yield _line(
         "transports", _listed(f"{name} ({' '.join(at)})" for name, at in by_transport.items())
     )
-    yield _line("settings", _listed(f"{name}={value}" for name, value in ucx["settings"].items()))
     if ucx["error"]:
         yield _line("problem", ucx["error"])
+
+
+def _logged(log: str) -> Iterator[str]:
+    """Yield what a process wrote before it failed, a line for each."""
+    for number, text in enumerate(log.splitlines()):
+        yield _line("" if number else "logged", text)
+
+
+def _process(report: dict[str, Any]) -> Iterator[str]:
+    process, test = report["process"], report["self_test"]
+    home, files = process["home"], process["open_files"]
+    yield ""
+    yield "process"
+    yield _line("variables", _listed(f"{k}={v}" for k, v in process["variables"].items()))
+    yield _line(
+        "home",
+        f"{home['path'] or 'not set'}{'' if home['is_reachable'] else ', which cannot be entered'}",
+    )
+    limits = " of ".join("unlimited" if files[k] is None else str(files[k]) for k in files)
+    used = ""
+    if test["passed"]:
+        used = (
+            f"; a connector took {test['connector_files']}, "
+            f"a peer on this machine {test['peer_files']}"
+        )
+    yield _line("open files", f"{limits}{used}")
 
 
 def _machine(report: dict[str, Any]) -> Iterator[str]:
@@ -86,6 +116,7 @@ def _machine(report: dict[str, Any]) -> Iterator[str]:
         else (
             f"{shared['path']}: {format_bytes(shared['free_bytes'])} free "
             f"of {format_bytes(shared['size_bytes'])}"
+            f"{'' if shared['is_writable'] else ', cannot be written'}"
         ),
     )
     scope = permissions["yama_ptrace_scope"]
@@ -142,8 +173,8 @@ def _gpus(gpus: dict[str, Any]) -> Iterator[str]:
 
 def _path(lanes: dict[str, list[str]]) -> str:
     """Return how large copies between the two processes went."""
-    used = {item.partition("/")[0] for chosen in lanes.values() for item in chosen}
-    direct = sorted(used & {"cma", "knem", "xpmem"})
+    used = used_transports(lanes)
+    direct = sorted(used & DIRECT)
     if direct:
         return f"direct, from process to process ({' '.join(direct)})"
     return f"over {' '.join(sorted(used - {'self'}))}" if used else "unknown"
@@ -151,9 +182,11 @@ def _path(lanes: dict[str, list[str]]) -> str:
 
 def _self_test(test: dict[str, Any]) -> Iterator[str]:
     yield ""
-    yield "self-test, two processes of this machine"
+    whose = f", the second as {test['user']}" if test["user"] else ""
+    yield f"self-test, two processes of this machine{whose}"
     if not test["passed"]:
-        yield _line("FAILED", test["error"])
+        yield _line("FAILED", test["error"].partition("\n")[0].removesuffix("; its last words:"))
+        yield from _logged(test["log"])
         return
     yield _line("passed", "all that was read and written agrees by SHA-256")
     yield _line("first contact", format_seconds(test["first_contact_seconds"]))

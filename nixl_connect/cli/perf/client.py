@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nixl_connect import Connector, Descriptor, NixlConnectError, RdmaMetadata
-from nixl_connect.backend import library
+from nixl_connect.cli import lanes
 from nixl_connect.cli.errors import CommandError, failure
 from nixl_connect.cli.perf.common import LONGEST_LINE, Row, pattern, proof, read_key
 from nixl_connect.cli.text import format_bytes
@@ -29,13 +29,13 @@ _WARM, _LEAST = 3, 5
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print it."""
     from nixl_connect.cli import terminal
-    from nixl_connect.cli.perf import view
+    from nixl_connect.cli.perf import picture, view
 
     key = read_key(arguments.key_file)
-    plot = view.plotter(arguments.plot)
+    plot = picture.plotter(arguments.plot)
     try:
-        library.load()  # before a server is asked for
         with (
+            lanes.logged() as used,
             Server(arguments.host, arguments.port, arguments.timeout, key) as server,
             Connector(keys=key, timeout=arguments.timeout) as connector,
         ):
@@ -52,15 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
             with terminal.progress("connecting", len(sizes) * len(directions)) as advance:
                 plan = [(direction, size) for direction in directions for size in sizes]
                 rows = _measure(server, connector, plan, arguments.seconds, advance)
+            transports = sorted(lanes.used_transports(used()))
     except NixlConnectError as error:
         raise failure(error) from None
     if arguments.json:
-        view.print_json(rows, arguments.host, arguments.port)
+        view.print_json(rows, arguments.host, arguments.port, transports)
     else:
-        view.print_table(rows)
+        view.print_table(rows, transports)
     if plot is not None:
         try:
-            plot(rows)
+            plot(rows, arguments.host, transports)
         except CommandError as error:
             error.is_shown = True  # the figures are, and JSON is one document
             raise
