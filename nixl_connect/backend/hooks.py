@@ -25,7 +25,7 @@ _DEVICES = (
     *("dev/nvidia*", "dev/dxg", "dev/kfd", "dev/dri/*"),
     *("dev/xpmem", "dev/knem"),
 )
-_loaded = False
+_left_out = False
 
 
 def are_needed() -> bool:
@@ -38,13 +38,18 @@ def are_needed() -> bool:
         return True  # who may not look does not know
 
 
+def are_left_out() -> bool:
+    """Whether UCX was loaded without them."""
+    return _left_out
+
+
 def left_out_if_needless() -> contextlib.AbstractContextManager[None]:
     """Have UCX, if it is loaded in the ``with`` block, set no hooks where nothing needs them.
 
     It reads that from the environment as it is loaded, once per process.
     """
-    global _loaded  # noqa: PLW0603
-    if _loaded or are_needed():
+    global _left_out  # noqa: PLW0603
+    if _left_out or are_needed():
         return contextlib.nullcontext()
-    _loaded = True
+    _left_out = True
     return Variable(_MODE, b"none")

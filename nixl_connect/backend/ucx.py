@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nixl_connect.backend import hooks
+
 _OPTION = b"engine_config"
 # UCX waits for a TCP connection where it is asked for one: a host that does not answer, which may
 # take minutes to give up on, would hold up every other peer.
 _DEFAULTS = {b"TCP_CONN_NB": b"y"}
+# A cache of registrations that UCX would look for, and say that it does not have.
+_WITHOUT_HOOKS = {b"RCACHE_ENABLE": b"n"}
 
 
 def settings_of(parameters: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -38,4 +42,5 @@ def with_defaults(plugin: bytes, parameters: Mapping[bytes, bytes]) -> dict[byte
     """Return a transport's options with what this package sets for UCX, unless the user does."""
     if plugin != b"UCX":
         return dict(parameters)
-    return with_settings(parameters, _DEFAULTS | settings_of(parameters))
+    defaults = _DEFAULTS | (_WITHOUT_HOOKS if hooks.are_left_out() else {})
+    return with_settings(parameters, defaults | settings_of(parameters))

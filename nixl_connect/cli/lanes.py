@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import sys
@@ -15,7 +16,8 @@ from nixl_connect.backend import library
 DIRECT = frozenset({"cma", "knem", "xpmem"})
 """Transports that copy from process to process."""
 _LANES = re.compile(r"UCX\s+INFO\s+\S+ (?:intra-node|inter-node) cfg#\d+ (.+)$", re.MULTILINE)
-_NO_NEWS = re.compile(r"\bUCX\s+INFO\b|^\s*$")
+# What UCX logs when nobody asks it to.
+_NEWS = re.compile(r"\bUCX\s+(?:WARN|ERROR|FATAL)\b")
 _LANE = re.compile(r"(\w+)\(([^)]*)\)")
 
 
@@ -32,16 +34,26 @@ def logged() -> Iterator[Callable[[], dict[str, list[str]]]]:
     the end.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for name, value in log_environment(folder).items():
-            os.environ.setdefault(name, value)
+        # The command itself has UCX log to standard error, if the user says nothing.
+        if (
+            os.environ.get("UCX_LOG_FILE", "stderr") == "stderr"
+            and "UCX_LOG_LEVEL" not in os.environ
+        ):
+            os.environ |= log_environment(folder)
         try:
             library.load()
             yield lambda: used_lanes(folder)
         finally:
+            _flush()
             for file in sorted(Path(folder).glob("ucx.*.log")):
                 for line in file.read_text(errors="replace").splitlines():
-                    if _NO_NEWS.search(line) is None:
+                    if _NEWS.search(line) is not None:
                         print(line, file=sys.stderr)
+
+
+def _flush() -> None:
+    """Have what UCX has logged in this process so far be in its file."""
+    ctypes.CDLL(None).fflush(None)
 
 
 def used_transports(lanes: dict[str, list[str]]) -> set[str]:
@@ -60,6 +72,7 @@ def used_lanes(folder: str) -> dict[str, list[str]]:
     Purposes are UCX's: ``rma`` is direct access, ``rma_am`` access that the peer's processor
     serves, ``am`` messages and bulk data, ``ka`` watching whether the peer is alive.
     """
+    _flush()
     lanes: dict[str, list[str]] = {}
     for file in sorted(Path(folder).glob("ucx.*.log")):
         for line in _LANES.findall(file.read_text(errors="replace")):

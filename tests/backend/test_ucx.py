@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixl_connect.backend import ucx
+from nixl_connect.backend import hooks, ucx
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,18 @@ from nixl_connect.backend import ucx
         ({b"engine_config": b"A=b=c,nothing"}, {b"engine_config": b"TCP_CONN_NB=y,A=b=c"}),
     ],
 )
-def test_defaults_come_before_what_the_user_says(given, handed):
+def test_defaults_come_before_what_the_user_says(monkeypatch, given, handed):
+    monkeypatch.setattr(hooks, "_left_out", False)
     before = dict(given)
     assert ucx.with_defaults(b"UCX", given) == handed
     assert given == before
+
+
+def test_without_hooks_there_is_no_cache(monkeypatch):
+    monkeypatch.setattr(hooks, "_left_out", True)
+    assert ucx.with_defaults(b"UCX", {}) == {b"engine_config": b"TCP_CONN_NB=y,RCACHE_ENABLE=n"}
+    given = {b"engine_config": b"RCACHE_ENABLE=y"}
+    assert ucx.with_defaults(b"UCX", given) == {b"engine_config": b"TCP_CONN_NB=y,RCACHE_ENABLE=y"}
 
 
 def test_other_transports_are_left_alone():

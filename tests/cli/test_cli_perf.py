@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import pytest
 from commands import COMMAND, DEADLINE, client
 
+from nixl_connect.cli.perf import picture
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -61,6 +63,16 @@ def test_a_table(serve):
     assert re.search(r"^UCX used .*tcp", out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("low", [1e-9, 3.3e-6, 0.02, 7.0])
+@pytest.mark.parametrize("factor", [1, 1.3, 40, 1e5])
+def test_ticks(low, factor):
+    low, high = low / picture._ROOM, low * factor * picture._ROOM
+    assert 2 <= len(picture.decimal_ticks(low, high)) <= 9
+    assert 2 <= len(picture.binary_ticks(low * 1e9, high * 1e9)) <= 8
+    for ticks in (picture.decimal_ticks, picture.binary_ticks):
+        assert all(low <= tick <= high for tick in ticks(low, high))
+
+
 def test_a_picture(serve, tmp_path):
     pytest.importorskip("matplotlib")
     _, port = serve()
@@ -70,7 +82,7 @@ def test_a_picture(serve, tmp_path):
     for sizes, shown in (
         ("8,4KiB", {"8 B", "4 KiB"}),
         ("64KiB", {"64 KiB"}),
-        (",".join(str(8 << i) for i in range(24)), {"8 B", "1 MiB"}),
+        (",".join(str(8 << i) for i in range(22)), {"8 B", "2 MiB"}),
     ):
         arguments = ("--port", port, "--sizes", sizes, "--plot", str(path))
         status, _, err = client(*arguments, environment=with_text)

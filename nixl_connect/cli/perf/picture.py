@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nixl_connect._version import __version__
 from nixl_connect.backend import library
@@ -16,9 +17,9 @@ from nixl_connect.cli.text import format_bytes, format_seconds
 Draw: TypeAlias = "Callable[[list[Row], str, list[str]], None]"
 """Draws rows, that came from a host, by some transports."""
 
-# Ticks between powers of ten, where there are few of those.
-_BETWEEN = (1.0, 2.0, 5.0)
-_MOST_SIZES = 8
+_MOST_TICKS = 8
+# By which an axis goes beyond what is on it: so figures that hardly differ have two ticks, too.
+_ROOM = 2.5
 
 
 def plotter(path: Path | None) -> Draw | None:
@@ -46,8 +47,8 @@ def plotter(path: Path | None) -> Draw | None:
 
     def draw(rows: list[Row], host: str, transports: list[str]) -> None:
         latency, throughput = figure.subplots(1, 2)
-        _panel(latency, "Median latency", rows, lambda row: row.median, format_seconds)
-        _panel(throughput, "Throughput", rows, lambda row: row.throughput, _rate)
+        _panel(latency, rows, _LATENCY)
+        _panel(throughput, rows, _THROUGHPUT)
         figure.suptitle(_title(host, transports), fontsize="small")
         try:
             figure.savefig(path, format=path.suffix[1:].lower())
@@ -72,39 +73,52 @@ def _title(host: str, transports: list[str]) -> str:
     )
 
 
-def _panel(
-    axes: Any,
-    title: str,
-    rows: list[Row],
-    figure_of: Callable[[Row], float],
-    shown: Callable[[float], str],
-) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+def _panel(axes: Any, rows: list[Row], drawn: _Drawn) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     for direction in dict.fromkeys(row.direction for row in rows):
         mine = [row for row in rows if row.direction == direction]
-        axes.plot(
-            [row.nbytes for row in mine],
-            [figure_of(row) for row in mine],
-            "o-",
-            ms=4,
-            label=direction,
-        )
-    axes.set(title=title, xlabel="size of a transfer", xscale="log", yscale="log")
+        figures = [drawn.figure_of(row) for row in mine]
+        axes.plot([row.nbytes for row in mine], figures, "o-", markersize=4, label=direction)
+    axes.set(title=drawn.title, xlabel="size of a transfer", xscale="log", yscale="log")
     sizes = sorted({row.nbytes for row in rows})
-    values = [figure_of(row) for row in rows]
-    # One size, or figures that hardly differ, would leave an axis without a tick.
-    axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
-    low, high = min(values), max(values)
-    spread = max(1.5, (high / low) ** 0.05)
-    axes.set_ylim(low / spread, high * spread)
-    axes.xaxis.set_major_locator(FixedLocator(sizes[:: -(-len(sizes) // _MOST_SIZES)]))
+    axes.set_xlim(sizes[0] / _ROOM, sizes[-1] * _ROOM)
+    every = -(-len(sizes) // _MOST_TICKS)
+    axes.xaxis.set_major_locator(FixedLocator(sizes[::every]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
     axes.tick_params("x", rotation=30)
-    between = _BETWEEN if high / low < 1000 else _BETWEEN[:1]
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=between))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
+    values = [drawn.figure_of(row) for row in rows]
+    low, high = min(values) / _ROOM, max(values) * _ROOM
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(FixedLocator(drawn.ticks(low, high)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: drawn.shown(value)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
+
+
+def decimal_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two: 1, 2 and 5 of a power of ten, or its powers alone."""
+    powers = [10.0**n for n in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    fine = [x * power for power in powers for x in (1, 2, 5) if low <= x * power <= high]
+    return fine if len(fine) <= _MOST_TICKS else [x for x in powers if low <= x <= high]
+
+
+def binary_ticks(low: float, high: float) -> list[float]:
+    """Return powers of two between two numbers, as far apart as there is room for."""
+    found = [2.0**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    return found[:: -(-len(found) // _MOST_TICKS)]
+
+
+class _Drawn(NamedTuple):
+    """What one panel shows."""
+
+    title: str
+    figure_of: Callable[[Row], float]
+    shown: Callable[[float], str]
+    ticks: Callable[[float, float], list[float]]
+
+
+_LATENCY = _Drawn("Median latency", lambda row: row.median, format_seconds, decimal_ticks)
+_THROUGHPUT = _Drawn("Throughput", lambda row: row.throughput, _rate, binary_ticks)
