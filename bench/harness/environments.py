@@ -26,10 +26,12 @@ _PACKAGES: dict[str, list[list[str]]] = {
         ["msgspec", "pytest>=9", "pytest-timeout", "hypothesis"],
         ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.6.1"],
     ],
-    # The next release of the reference, for the comparison of names alone.
+    # The next release of the reference, whose names are compared, and what Dynamo builds on it.
     "dynamo_next": [
-        ["torch==2.13.0", "pydantic>=2.10.6,<=2.13.5", "numpy"],
+        ["torch==2.13.0", "pydantic>=2.10.6,<=2.13.5", "numpy", "msgspec"],
+        ["aiohttp", "packaging", "pillow", "pyyaml", "redis", "safetensors"],
         ["--no-deps", "nixl-cu12==1.5.1", "ai-dynamo-runtime==1.7.0.dev20261026"],
+        ["--no-deps", "ai-dynamo==1.7.0.dev20261026"],
     ],
     # For the tests of the transport, which torch is not to be needed for.
     "ray": [
