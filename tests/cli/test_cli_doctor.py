@@ -3,10 +3,10 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 from commands import finished
+from containers import after, opened_up
 from processes import opened
 
 from nixl_connect.cli.doctor import advice as doctor_advice
@@ -189,14 +189,9 @@ def test_advice(changes, words):
     assert all("`" in sentence for sentence in advice)
 
 
-def under(program, *arguments):
-    """Return a command that runs a program of the shell, and in its place the one that follows."""
-    return [*arguments, "sh", "-c", f'{program} && exec "$@"', "sh"]
-
-
 def test_doctor_with_few_files(doctor):
     """What is needed is counted, and the self-test runs under the limit of its caller."""
-    status, out = doctor("--json", prefix=under("ulimit -n 256"))
+    status, out = doctor("--json", prefix=after("ulimit -n 256"))
     assert status == 0
     report = json.loads(out)
     assert report["process"]["open_files"]["soft"] == 256
@@ -205,7 +200,7 @@ def test_doctor_with_few_files(doctor):
     assert test["peer_files"] > 2
     room = (256 - test["connector_files"]) // test["peer_files"]
     assert any(f"room for {room} peers" in sentence for sentence in report["advice"]) == (room < 32)
-    status, out = doctor(prefix=under("ulimit -n 40"))
+    status, out = doctor(prefix=after("ulimit -n 40"))
     assert status == 1
     assert "raise the limit (ulimit -n)" in " ".join(out.split())
 
@@ -213,7 +208,7 @@ def test_doctor_with_few_files(doctor):
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
 def test_doctor_without_shared_memory(doctor):
     mount = "mount -t tmpfs -o ro,size=64m none /dev/shm"
-    status, out = doctor("--json", prefix=under(mount, "unshare", "-m"))
+    status, out = doctor("--json", prefix=after(mount, "unshare", "-m"))
     assert status == 0
     report = json.loads(out)
     assert not report["shared_memory"]["is_writable"]
@@ -250,26 +245,8 @@ def test_doctor_with_telemetry(doctor, tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 def test_doctor_as_another_user(doctor, tmp_path):
     """The second process is that user's, for which the interpreter has to be within reach."""
-    hidden = next(
-        (
-            path
-            for path in reversed(Path(sys.executable).resolve().parents)
-            if not path.stat().st_mode & 1
-        ),
-        None,
-    )
-    program = "true"
-    if hidden is not None:
-        program = f"""
-            mount -t tmpfs none /mnt && mkdir /mnt/kept && mount --rbind {hidden} /mnt/kept &&
-            mount -t tmpfs -o mode=755 none {hidden} &&
-            for kept in /mnt/kept/*/ /mnt/kept/.[!.]*/; do
-                test -d "$kept" || continue
-                name={hidden}/$(basename "$kept")
-                mkdir "$name" && mount --rbind "$kept" "$name" || exit 99
-            done"""
     opened(tmp_path)
-    status, out = doctor("--json", "--as", "nobody", prefix=under(program, "unshare", "-m"))
+    status, out = doctor("--json", "--as", "nobody", prefix=after(opened_up(), "unshare", "-m"))
     assert status == 0
     report = json.loads(out)
     assert report["self_test"]["user"] == "nobody"
