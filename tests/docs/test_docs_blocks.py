@@ -4,6 +4,7 @@ Python is run by test_docs.py, programs and commands by the tests that this file
 """
 
 import ast
+import codeop
 import inspect
 import re
 import shlex
@@ -59,6 +60,41 @@ def test_every_fence_is_seen():
 def test_python(block):
     """It runs in test_docs.py, whose pages are these; here it is parsed."""
     compile(block.text, str(block), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_says_where_its_await_works(page):
+    """At its top, if it stands outside of a function; what is pasted line by line is understood.
+
+    Before Python 3.13 a blank line ends a compound statement there, and nothing else does.
+    """
+    found = [block for block in blocks(page, "python") if block.program is None]
+    bare = [block for block in found if _awaits(ast.parse(block.text))]
+    if bare:
+        above = " ".join("\n".join(page.read_text().split("\n")[: bare[0].line]).split())
+        assert "into `python -m asyncio`, where `await` needs no function" in above
+    for block in found:
+        compiler = codeop.CommandCompiler()
+        compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        typed: list[str] = []
+        for number, line in enumerate([*block.text.split("\n"), ""]):
+            typed.append(line)
+            try:
+                if compiler("\n".join(typed)) is not None:
+                    typed = []
+            except SyntaxError as error:
+                pytest.fail(f"{block.page}:{block.line + number}: {error.msg}")
+
+
+def _awaits(tree: ast.Module) -> bool:
+    """Whether something is awaited outside of a function."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return any(
+        isinstance(node, (ast.Await, ast.AsyncWith, ast.AsyncFor))
+        for statement in tree.body
+        if not isinstance(statement, functions)
+        for node in ast.walk(statement)
+    )
 
 
 @pytest.mark.parametrize(
