@@ -39,10 +39,11 @@ def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableT
         why = "stopped, or of another version"
         parts.append(Text(f"no answer from {who} that makes sense: {why}", "yellow"))
     if figures:
-        parts += [Text(), _connectors(figures), *_more(len(figures) - _MOST_CONNECTORS)]
-        parts += [Text(), _holdings(figures)]
+        more = _more(len(figures) - _MOST_CONNECTORS)
+        parts += [*_titled("since the last update"), _connectors(figures), *more]
+        parts += [*_titled("since it was opened, and memory that it keeps"), _holdings(figures)]
     parts += _peers(figures)
-    parts += [Text(), *_operations(figures, stuck)]
+    parts += _operations(figures, stuck)
     return Group(*parts)
 
 
@@ -77,12 +78,17 @@ def _many(count: int, one: str, more: str) -> str:
     return f"{count} {one if count == 1 else more}"
 
 
+def _titled(text: str) -> list[RenderableType]:
+    """Return what stands above a table."""
+    return [Text(), Text(text, "dim")]
+
+
 def _connectors(figures: list[Figures]) -> RenderableType:
     """Return what they do."""
     table = terminal.table(
-        "process", "connector", "ops/s", "failed/s", "moved", "by peers", "median", "p99",
-        "operations",
-        left=("process", "connector", "operations"),
+        "process", "connector", "done/s", "failed/s", "it moves", "peers move", "half within",
+        "99% within", "operations now",
+        left=("process", "connector", "operations now"),
     )  # fmt: skip
     for item in figures[:_MOST_CONNECTORS]:
         rates = item.rates
@@ -113,8 +119,8 @@ def _connectors(figures: list[Figures]) -> RenderableType:
 def _holdings(figures: list[Figures]) -> RenderableType:
     """Return what they hold."""
     table = terminal.table(
-        "process", "connector", "complete", "cancelled", "errored", "registered", "held",
-        "quarantined", "peers", "reloads",
+        "process", "connector", "completed", "cancelled", "failed", "registered", "in use",
+        "in quarantine", "peers", "reconnected",
         left=("process", "connector"),
     )  # fmt: skip
     for item in figures[:_MOST_CONNECTORS]:
@@ -142,8 +148,9 @@ def _holdings(figures: list[Figures]) -> RenderableType:
 def _peers(figures: list[Figures]) -> list[RenderableType]:
     """Return whom they know, if anybody."""
     table = terminal.table(
-        "peer", "process", "of", "in flight", "regions", "idle", left=("peer", "process", "of")
-    )
+        "peer", "process", "connector", "transfers now", "regions known", "idle for",
+        left=("peer", "process", "connector"),
+    )  # fmt: skip
     rows = [(peer, item) for item in figures for peer in item.peers]
     rows.sort(key=lambda row: (row[0]["idle"], row[0]["name"]))
     for peer, item in rows[:_MOST]:
@@ -155,7 +162,9 @@ def _peers(figures: list[Figures]) -> list[RenderableType]:
             str(peer["regions"]),
             format_seconds(peer["idle"]) if peer["idle"] else "",
         )
-    return [Text(), table, *_more(len(rows) - _MOST)] if rows else []
+    if not rows:
+        return []
+    return [*_titled("peers to read from and write to"), table, *_more(len(rows) - _MOST)]
 
 
 def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
@@ -166,12 +175,11 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
         for operation in item.operations
         if operation["age"] >= stuck
     ]
-    title = f"no operation is older than {stuck:g} s"
     if not rows:
-        return [Text(title, "dim")]
+        return _titled(f"no operation is older than {stuck:g} s")
     rows.sort(key=lambda row: -row[0]["age"])
     table = terminal.table(
-        "stuck", "operation", "bytes", "phase", "left", "peer", "process", "connector",
+        "age", "operation", "bytes", "phase", "deadline in", "peer", "process", "connector",
         left=("operation", "phase", "peer", "process", "connector"),
     )  # fmt: skip
     for operation, item in rows[:_MOST]:
@@ -186,7 +194,8 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
             str(item.pid),
             item.name,
         )
-    return [table, *_more(len(rows) - _MOST)]
+    title = _titled(f"operations that are older than {stuck:g} s")
+    return [*title, table, *_more(len(rows) - _MOST)]
 
 
 def _phase(operation: dict[str, Any]) -> str:
