@@ -3,7 +3,8 @@
 #   PYTHON=python3.12       the interpreter that a new environment is made with
 #   NIXL=cu13               the NIXL wheel to use: cu12 (default) or cu13
 #   NIXL_CONNECT_DEBUG=1    a build with line tracing and live-object counts, not optimised
-#   SANITIZE=address        or thread: a build with GCC's sanitizers, and tests under them
+#   SANITIZE=address        or thread: a build with GCC's sanitizers, and tests under them;
+#                           or fuzzer: with Clang's, for fuzz-guided
 #   LOCK=                   the newest of what is installed, not the versions of lock.txt
 #   ARGS="-k read -x"       passed on to pytest, the demo and the benchmarks
 
@@ -31,6 +32,13 @@ UNDER_address = LD_PRELOAD="$(call gcc_file,libasan.so) $(call gcc_file,libstdc+
 UNDER_thread = LD_PRELOAD="$(call gcc_file,libtsan.so) $(call gcc_file,libstdc++.so)" \
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1:intercept_tls_get_addr=0:exitcode=66 \
 	UCX_MEM_EVENTS=n
+# Clang has libFuzzer's coverage; atheris brings its runtime, with AddressSanitizer's.
+UNDER_fuzzer = LD_PRELOAD="$$($(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
+	$(call gcc_file,libstdc++.so)" ASAN_OPTIONS=detect_leaks=0
+ifeq ($(SANITIZE),fuzzer)
+export CC := clang
+export LDSHARED := clang -shared
+endif
 
 BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
@@ -104,6 +112,12 @@ instructions: $(INSTALLED) $(TEST_READY) ## instructions of an offer and its rea
 
 fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 	HOSTILE_MESSAGES=1000000 $(BIN)/pytest -s tests/wire/test_hostile.py $(ARGS)
+
+fuzz-guided: $(INSTALLED) $(TEST_READY) ## by coverage; of the native code too with SANITIZE=fuzzer; EACH=60 seconds
+	@$(UV) pip install --quiet --group fuzz
+	for target in $$($(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/targets.py); do \
+		$(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(or $(EACH),60) \
+			|| exit 1; done
 
 check: lint types stubs-check protocols-check ## linters, types, stubs and tables against what is built
 

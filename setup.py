@@ -7,7 +7,8 @@ here and nowhere else, so that no module can quietly differ from its neighbours.
 the C macro ``NIXL_CONNECT_DEBUG`` defined as 1 (0 otherwise). Each kind of build has directories of
 its own under ``build/``, so that changing from one to the other never mixes their files.
 ``NIXL_CONNECT_SANITIZE=address`` or ``thread`` builds with GCC's sanitizers, whose library then has
-to be preloaded: ``make test SANITIZE=address`` does it.
+to be preloaded: ``make test SANITIZE=address`` does it. With ``fuzzer`` Clang adds what libFuzzer
+looks at: ``make fuzz-guided SANITIZE=fuzzer``.
 """
 
 import os
@@ -46,6 +47,7 @@ SANITIZERS = {
     "": [],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "thread": ["-fsanitize=thread"],
+    "fuzzer": ["-fsanitize=fuzzer-no-link,address"],
 }[SANITIZE]
 if SANITIZERS:
     OPTIMISATION = ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS]

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Fuzz one target, guided by the coverage of Python's code: needs the package ``atheris``.
+"""Fuzz one target, guided by coverage: needs the package ``atheris``.
+
+Of the Python code; and of the native code where it was built for that (``make fuzz-guided
+SANITIZE=fuzzer``), which then finds stray accesses, too.
 
     tests/fuzz/fuzz.py envelope -max_total_time=60 [libFuzzer's options]
     tests/fuzz/fuzz.py envelope -merge=1

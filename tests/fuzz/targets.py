@@ -126,3 +126,6 @@ TARGETS = {
     "arrays": _target(_arrays),
     "device": _target(_device),
 }
+
+if __name__ == "__main__":
+    print(*TARGETS)
