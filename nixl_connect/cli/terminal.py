@@ -48,7 +48,8 @@ def table(*headers: str, left: tuple[str, ...] = ()) -> Table:
         # Where there is no room, text gives way to figures.
         is_text = header in left
         justify: Literal["left", "right"] = "left" if is_text else "right"
-        made.add_column(header, justify=justify, no_wrap=not is_text, overflow="fold")
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if is_text else "fold"
+        made.add_column(header, justify=justify, no_wrap=not is_text, overflow=overflow)
     return made
 
 

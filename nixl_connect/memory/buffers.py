@@ -239,7 +239,10 @@ def _locate_otherwise(
     if hasattr(type(data), "__dlpack__") and hasattr(type(data), "__dlpack_device__"):
         return _locate_dlpack(data, stream, refusal)
     if isinstance(refusal, TypeError):
-        raise ArgumentTypeError(f"data must be {_ACCEPTED}, not {type(data).__name__}") from None
+        kind = type(data).__name__
+        if isinstance(data, dict):
+            kind += "; nixl_connect.arrays.offer takes dictionaries of arrays"
+        raise ArgumentTypeError(f"data must be {_ACCEPTED}, not {kind}") from None
     raise _refused(data, refusal)
 
 

@@ -23,8 +23,9 @@ examples:
   nixl-connect top --json --count 1          for programs: one line, for one second
   nixl-connect top | cat                     one page, as plain text
 
-ops/s counts operations of all kinds; "moved" is what a connector read and wrote, "by peers" is
-what peers read from it and wrote to it; median and p99 are upper bounds for its reads and writes.
+done/s counts operations of all kinds; "it moves" is what a connector reads and writes, "peers move"
+is what peers read from it and write to it, by operations that have ended: not what peers move by
+prepared transfers. "half within" and "99% within" are upper bounds for its reads and writes.
 
 exit status: 0 success, also if ended by q or Ctrl-C; 1 no process to show; 2 it cannot run as asked
 """

@@ -86,8 +86,8 @@ def _titled(text: str) -> list[RenderableType]:
 def _connectors(figures: list[Figures]) -> RenderableType:
     """Return what they do."""
     table = terminal.table(
-        "process", "connector", "done/s", "failed/s", "it moves", "peers move", "half within",
-        "99% within", "operations now",
+        "process", "connector", "done/s", "failed/s", "it\nmoves", "peers\nmove", "half\nwithin",
+        "99%\nwithin", "operations now",
         left=("process", "connector", "operations now"),
     )  # fmt: skip
     for item in figures[:_MOST_CONNECTORS]:
@@ -119,8 +119,8 @@ def _connectors(figures: list[Figures]) -> RenderableType:
 def _holdings(figures: list[Figures]) -> RenderableType:
     """Return what they hold."""
     table = terminal.table(
-        "process", "connector", "completed", "cancelled", "failed", "registered", "in use",
-        "in quarantine", "peers", "reconnected",
+        "process", "connector", "done", "cancelled", "failed", "registered", "in use",
+        "in\nquarantine", "peers", "came\nback",
         left=("process", "connector"),
     )  # fmt: skip
     for item in figures[:_MOST_CONNECTORS]:
@@ -148,7 +148,7 @@ def _holdings(figures: list[Figures]) -> RenderableType:
 def _peers(figures: list[Figures]) -> list[RenderableType]:
     """Return whom they know, if anybody."""
     table = terminal.table(
-        "peer", "process", "connector", "transfers now", "regions known", "idle for",
+        "peer", "process", "connector", "transfers\nnow", "regions\nknown", "idle\nfor",
         left=("peer", "process", "connector"),
     )  # fmt: skip
     rows = [(peer, item) for item in figures for peer in item.peers]
@@ -179,7 +179,7 @@ def _operations(figures: list[Figures], stuck: float) -> list[RenderableType]:
         return _titled(f"no operation is older than {stuck:g} s")
     rows.sort(key=lambda row: -row[0]["age"])
     table = terminal.table(
-        "age", "operation", "bytes", "phase", "deadline in", "peer", "process", "connector",
+        "age", "operation", "bytes", "phase", "deadline\nin", "peer", "process", "connector",
         left=("operation", "phase", "peer", "process", "connector"),
     )  # fmt: skip
     for operation, item in rows[:_MOST]:
