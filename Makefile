@@ -115,7 +115,8 @@ fuzz: $(INSTALLED) $(TEST_READY) ## a million messages of mutated metadata
 
 fuzz-guided: $(INSTALLED) $(TEST_READY) ## by coverage; of the native code too with SANITIZE=fuzzer; EACH=60 seconds
 	@$(UV) pip install --quiet --group fuzz
-	for target in $$($(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/targets.py); do \
+	targets="$$($(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/targets.py)" && test -n "$$targets" && \
+	for target in $$targets; do \
 		$(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(or $(EACH),60) \
 			|| exit 1; done
 

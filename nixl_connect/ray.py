@@ -17,6 +17,7 @@ there. Needs Ray 2.60 or later, and no torch.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import threading
@@ -207,7 +208,10 @@ class _ArraysTransport(TensorTransportManager):
             )
         except NixlConnectError:
             raise _failed(obj_id) from None
-        request = _ArraysRequest(obj_id, plan.result(), operation)
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(operation)
+            request = _ArraysRequest(obj_id, plan.result(), operation)
+            undo.pop_all()
         with self._lock:
             self._requests[id(request)] = request
         return request

@@ -14,7 +14,8 @@ UCX logs to standard output, which is the program's. What it has to say goes to 
 the moment it is loaded, unless the variable UCX_LOG_FILE says where.
 
 What UCX's libraries read from the environment, they read when they are loaded. `Variable` is for
-that moment: neither the program nor its children are to see it.
+that moment. A child that is started within it inherits the variable, and native code that changes
+the environment at the same time, which nobody may do while others read it, may lose its change.
 """
 
 class Quiet:

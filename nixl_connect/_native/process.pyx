@@ -13,7 +13,8 @@ UCX logs to standard output, which is the program's. What it has to say goes to 
 the moment it is loaded, unless the variable UCX_LOG_FILE says where.
 
 What UCX's libraries read from the environment, they read when they are loaded. `Variable` is for
-that moment: neither the program nor its children are to see it.
+that moment. A child that is started within it inherits the variable, and native code that changes
+the environment at the same time, which nobody may do while others read it, may lose its change.
 """
 
 from nixl_connect._native.posix cimport SIG_SETMASK, pthread_sigmask, sigset_t
@@ -196,7 +197,9 @@ cdef extern from *:
 
        Threads that hold no lock may be reading the environment, so its array is neither changed nor
        freed, as setenv(3) would: another one takes its place, with the variable last. It stays
-       for good, as do the few bytes of it: whoever removes the variable only moves its end. */
+       for good, as do the few bytes of it: whoever removes the variable only moves its end. The C
+       library's lock of the environment cannot be had; the GIL keeps the interpreter's changes
+       away. */
     static int nc_add_variable(char *assignment)
     {
         static char **added;    /* the last, for those who look for what is lost */
@@ -303,7 +306,8 @@ cdef class Variable:
             self.is_set = True
 
     def __exit__(self, *exception: object) -> None:
-        if self.is_set:
+        # What the program itself has set meanwhile stays.
+        if self.is_set and getenv(self.name) == <char*>self.assignment + len(self.name) + 1:
             unsetenv(self.name)
 
 

@@ -105,6 +105,8 @@ class Fetching(Moving):
             size = math.prod(entry.shape) * decoded(entry.type).itemsize
             if size:
                 held.append((entry.region, entry.offset, entry.offset + size, i))
+            else:
+                self._arrays[i] = self._without_bytes(entry)
         held.sort()
         pieces: list[_Piece] = []
         rows = self._read.rows
@@ -202,9 +204,6 @@ class Fetching(Moving):
                     offset=place + entry.offset - piece.start,
                     order="F" if entry.order == "F" else "C",
                 )
-        for i, entry in enumerate(self.picked):
-            if self._arrays[i] is None:
-                self._arrays[i] = self._without_bytes(entry)
         return structure(self.picked, self._arrays, sequence=self._read.sequence)
 
 

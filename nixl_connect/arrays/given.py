@@ -245,7 +245,7 @@ def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], lis
     """Return the regions to offer, and which array is where in them.
 
     Views of one array (or, on the host, of one storage of torch) that lie side by side, or overlap,
-    are in one region.
+    are in one region, if nothing else lies between them.
 
     Parameters
     ----------
@@ -273,7 +273,10 @@ def regions(given: list[Given], *, written: bool) -> tuple[list[Descriptor], lis
 
 
 def _runs(given: list[Given]) -> list[tuple[list[int], int, int]]:
-    """Return which arrays go together, and from where to where they are: in the order given."""
+    """Return which arrays go together, and from where to where they are.
+
+    In the order given, as far as the array at the beginning of each goes.
+    """
     held = sorted(
         (it.descriptor.ptr, it.descriptor.ptr + it.descriptor.size, i)
         for i, it in enumerate(given)

@@ -106,9 +106,14 @@ def _made(name: str, plugins: Plugins) -> Agent:
             "NIXL was used before this process was forked, and its transports do not survive a "
             "fork; start processes with multiprocessing's 'spawn' or 'forkserver'"
         ) from None
-    for plugin in plugins:
+    for plugin, given in plugins.items():
+        loading = (
+            hooks.left_out_if_needless(settings_of(given))
+            if plugin == b"UCX"
+            else contextlib.nullcontext()
+        )
         # Without a plugin starting it fails, too.
-        with contextlib.suppress(NativeError), hooks.left_out_if_needless():
+        with contextlib.suppress(NativeError), loading:
             agent.load_plugin(plugin)
     return agent
 

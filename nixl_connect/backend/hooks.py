@@ -11,31 +11,55 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nixl_connect._native.process import Variable
 
 _MODE = b"UCX_MEM_MMAP_HOOK_MODE"
-# With either the user says what to do.
-_SET = ("UCX_MEM_MMAP_HOOK_MODE", "UCX_MEM_EVENTS")
+# With any of these the user says what to do: the cache is what the hooks are for.
+_SET = ("UCX_MEM_MMAP_HOOK_MODE", "UCX_MEM_EVENTS", "UCX_RCACHE_ENABLE")
+_CACHE = b"RCACHE_ENABLE"
 _ROOT = Path("/")
-# RDMA, NVIDIA's GPUs (of Windows' subsystem, too), AMD's and Intel's; modules that share memory.
+# Folders, and how the names of devices in them begin: RDMA, NVIDIA's GPUs (of Windows' subsystem,
+# too), AMD's and Intel's; modules that share memory.
 _DEVICES = (
-    *("sys/class/infiniband/*", "dev/infiniband/*"),
-    *("dev/nvidia*", "dev/dxg", "dev/kfd", "dev/dri/*"),
-    *("dev/xpmem", "dev/knem"),
+    ("sys/class/infiniband", ""),
+    ("dev/infiniband", ""),
+    ("proc/driver/nvidia", ""),
+    ("dev/dri", ""),
+    *(("dev", name) for name in ("nvidia", "dxg", "kfd", "xpmem", "knem")),
 )
 _left_out = False
 
 
-def are_needed() -> bool:
-    """Whether the hooks are for UCX to decide: there is a device, or the user said what to do."""
-    if any(name in os.environ for name in _SET):
+def are_needed(settings: Mapping[bytes, bytes]) -> bool:
+    """Whether the hooks are for UCX to decide: there is a device, or the user said what to do.
+
+    Parameters
+    ----------
+    settings : mapping of bytes to bytes
+        UCX's settings, without those of the environment.
+    """
+    if _CACHE in settings or any(name in os.environ for name in _SET):
         return True
+    return any(_may_have(folder, name) for folder, name in _DEVICES)
+
+
+def _may_have(folder: str, name: str) -> bool:
     try:
-        return any(True for pattern in _DEVICES for _ in _ROOT.glob(pattern))
+        return any(item.startswith(name) for item in os.listdir(_ROOT / folder))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError:
         return True  # who may not look does not know
+
+
+def _is_ucx_loaded() -> bool:
+    try:
+        return "/libucs" in Path("/proc/self/maps").read_text(errors="surrogateescape")
+    except OSError:
+        return True
 
 
 def are_left_out() -> bool:
@@ -43,13 +67,21 @@ def are_left_out() -> bool:
     return _left_out
 
 
-def left_out_if_needless() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def left_out_if_needless(settings: Mapping[bytes, bytes]) -> Iterator[None]:
     """Have UCX, if it is loaded in the ``with`` block, set no hooks where nothing needs them.
 
     It reads that from the environment as it is loaded, once per process.
+
+    Parameters
+    ----------
+    settings : mapping of bytes to bytes
+        UCX's settings, without those of the environment.
     """
     global _left_out  # noqa: PLW0603
-    if _left_out or are_needed():
-        return contextlib.nullcontext()
-    _left_out = True
-    return Variable(_MODE, b"none")
+    if _left_out or _is_ucx_loaded() or are_needed(settings):
+        yield
+        return
+    with Variable(_MODE, b"none"):
+        yield
+    _left_out = _is_ucx_loaded()

@@ -35,6 +35,8 @@ importlib.import_module(sys.argv[2]).main()
 """
 _KILLED_WITHIN = 10.0
 _TAIL_BYTES = 2000
+_LOG_BYTES = 1 << 20
+_HARMLESS = ("LC_", "UCX_", "NIXL_", "CUDA_", "NVIDIA_")
 
 
 class _Child:
@@ -48,11 +50,11 @@ class _Child:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, "\n".join(sys.path), module],
+                [sys.executable, *_flags(user), "-c", _BOOT, "\n".join(sys.path), module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
-                env={**os.environ, **environment},
+                env={**_inherited(user), **environment},
                 # A Ctrl-C is for the parent, which then ends its children in order.
                 start_new_session=True,
                 **_credentials(user),
@@ -87,16 +89,37 @@ class _Child:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         last = self.last_words()
         return ChildError(
-            f"process {self.name} {how}" + (f"; its last words:\n{last}" if last else ""), log=last
+            f"process {self.name} {how}" + (f"; its last words:\n{last}" if last else ""),
+            log=self.written(_LOG_BYTES),
         )
 
     def last_words(self) -> str:
         """Return the last that the process wrote to its standard error."""
+        return self.written(_TAIL_BYTES).strip()
+
+    def written(self, most: int) -> str:
+        """Return what the process wrote to its standard error, the last of it if that is much."""
         # Not by reading on: the process, if it lives, writes where this file is at.
         number = self.errors.fileno()
         size = os.fstat(number).st_size
-        last = os.pread(number, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-        return last.decode(errors="replace").strip()
+        return os.pread(number, most, max(0, size - most)).decode(errors="replace")
+
+
+def _inherited(user: pwd.struct_passwd | None) -> dict[str, str]:
+    """Return the variables of a new process: of another user's, no secret of this one's."""
+    if user is None:
+        return dict(os.environ)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_HARMLESS) or name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH")
+    }
+    return {**kept, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+
+
+def _flags(user: pwd.struct_passwd | None) -> list[str]:
+    """Return options of the interpreter: another user's own packages are none of ours."""
+    return [] if user is None else ["-s"]
 
 
 def _credentials(user: pwd.struct_passwd | None) -> dict[str, Any]:
@@ -189,8 +212,12 @@ class Children:
             f"process {child.name}: {message['text']}",
             kind=message["kind"],
             reason=message["text"],
-            log=child.last_words(),
+            log=child.written(_LOG_BYTES),
         )
+
+    def log(self, name: str) -> str:
+        """Return what a child wrote to its standard error."""
+        return self._children[name].written(_LOG_BYTES)
 
     def finish(self, timeout: float) -> None:
         """Tell all children to end, and see that they do.

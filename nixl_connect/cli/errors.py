@@ -38,6 +38,8 @@ class ChildError(CommandError):
         Name of the error in the child; empty if the child could not tell.
     reason : str
         Its text, without the name of the child.
+    headline : str
+        The text without what the child wrote last.
     log : str
         The last that the child wrote to its standard error, where NIXL and UCX log.
     """
@@ -46,6 +48,7 @@ class ChildError(CommandError):
         super().__init__(text)
         self.kind = kind
         self.reason: str = reason or text
+        self.headline: str = text.partition("; its last words:")[0]
         self.log = log
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from processes import run_python
 
+from nixl_connect.backend import hooks
+
 # The first bytes of memory functions before and after the first agent, and what became of the
 # environment.
 PROGRAM = """
@@ -46,6 +48,15 @@ print(json.dumps({
 """
 
 
+SAYS = ("UCX_MEM_MMAP_HOOK_MODE", "UCX_MEM_EVENTS", "UCX_RCACHE_ENABLE")
+
+
+@pytest.fixture(autouse=True)
+def nobody_says(monkeypatch):
+    for name in SAYS:
+        monkeypatch.delenv(name, raising=False)
+
+
 def told(*arguments: str, **variables: str) -> dict:
     done = run_python("-c", PROGRAM, *arguments, timeout=60, **variables)
     return json.loads(done.stdout.splitlines()[-1])
@@ -79,6 +90,8 @@ def test_a_device(machine, device):
         ("UCX_MEM_MMAP_HOOK_MODE", "none", False),
         ("UCX_MEM_EVENTS", "y", True),
         ("UCX_MEM_EVENTS", "n", False),
+        ("UCX_RCACHE_ENABLE", "y", True),
+        ("UCX_RCACHE_ENABLE", "n", True),
     ],
 )
 def test_the_user_says(machine, variable, value, hooked):
@@ -86,6 +99,52 @@ def test_the_user_says(machine, variable, value, hooked):
     assert bool(result["hooked"]) == hooked
     assert result["same"]
     assert result["set"] == (value if variable == "UCX_MEM_MMAP_HOOK_MODE" else "")
+
+
+LATER = """
+import ctypes, json, sys
+from pathlib import Path
+import nixl_connect as nc
+from nixl_connect.backend import hooks
+
+hooks._ROOT = Path(sys.argv[1])
+libc = ctypes.CDLL(None)
+address = ctypes.cast(libc.mmap, ctypes.c_void_p).value
+before = ctypes.string_at(address, 16)
+for backends in json.loads(sys.argv[2]):
+    try:
+        with nc.Connector("later", backends=backends) as connector:
+            connector.open_blocking()
+    except nc.BackendError as error:
+        assert "NOPE" in str(error)
+print(json.dumps([ctypes.string_at(address, 16) != before, hooks.are_left_out()]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("tried", "hooked"),
+    [
+        ([["NOPE"], ["UCX"]], False),
+        ([{"POSIX": {}, "UCX": {}}], False),
+        ([{"UCX": {"engine_config": "RCACHE_ENABLE=y"}}], True),
+    ],
+    ids=["after one that fails", "after another plugin", "with a cache that the program wants"],
+)
+def test_other_ways_to_begin(machine, tried, hooked):
+    done = run_python("-c", LATER, str(machine), json.dumps(tried), timeout=60)
+    assert json.loads(done.stdout.splitlines()[-1]) == [hooked, not hooked]
+
+
+def test_what_may_not_be_seen_may_be_there(machine, monkeypatch):
+    monkeypatch.setattr(hooks, "_ROOT", machine)
+    assert not hooks.are_needed({})
+    assert hooks.are_needed({b"RCACHE_ENABLE": b"n"})
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(hooks.os, "listdir", refuse)
+    assert hooks.are_needed({})
 
 
 VARIABLES = """
@@ -108,6 +167,9 @@ with Variable(b"THEIRS", b"2"):
 assert libc.getenv(b"THEIRS") is None
 assert libc.getenv(b"OURS") == b"3" and libc.getenv(b"LATER") == b"4"
 assert libc.getenv(b"GONE") is None
+with Variable(b"TAKEN", b"2"):
+    os.environ["TAKEN"] = "3"
+assert libc.getenv(b"TAKEN") == b"3"
 
 # Threads that read the environment meanwhile find what is there.
 done, wrong = threading.Event(), []

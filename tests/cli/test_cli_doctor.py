@@ -1,14 +1,14 @@
 """The doctor: what it finds here, what it says when something is missing, and what it advises."""
 
 import json
-import os
+import pwd
 import sys
 
 import pytest
 from commands import finished
-from containers import after, opened_up
-from processes import opened
+from containers import after, opened_up, require_root
 
+from nixl_connect.cli import children
 from nixl_connect.cli.doctor import advice as doctor_advice
 from nixl_connect.cli.doctor import system as doctor_system
 
@@ -111,9 +111,6 @@ def test_doctor_with_a_transport_that_cannot_start(doctor):
     assert "cannot start the transport 'UCX'" in report["nixl"]["error"]
     assert "UCX" in report["nixl"]["log"]
     _, out = doctor(UCX_TLS="cma")
-    assert (
-        f"logged          {report['nixl']['log'].splitlines()[0][:20]}" not in out
-    )  # times differ
     assert "\n  logged          [" in out
     assert any("UCX_TLS=cma limits" in sentence for sentence in report["advice"])
 
@@ -177,8 +174,6 @@ ADVICE = [
     ({"self_test": {"user": "alice", "lanes": {"rma": ["tcp/lo"]}}}, "sudo -u alice"),
     ({"self_test": {"user": "alice"}}, None),
 ]
-# Nothing that is typed cures these.
-WITHOUT_COMMAND = ("no RDMA device",)
 
 
 @pytest.mark.parametrize(("changes", "words"), ADVICE)
@@ -205,8 +200,8 @@ def test_doctor_with_few_files(doctor):
     assert "raise the limit (ulimit -n)" in " ".join(out.split())
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
 def test_doctor_without_shared_memory(doctor):
+    require_root()
     mount = "mount -t tmpfs -o ro,size=64m none /dev/shm"
     status, out = doctor("--json", prefix=after(mount, "unshare", "-m"))
     assert status == 0
@@ -242,15 +237,30 @@ def test_doctor_with_telemetry(doctor, tmp_path):
     assert f"in a file of {tmp_path}" in report["advice"][0]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 def test_doctor_as_another_user(doctor, tmp_path):
     """The second process is that user's, for which the interpreter has to be within reach."""
-    opened(tmp_path)
-    status, out = doctor("--json", "--as", "nobody", prefix=after(opened_up(), "unshare", "-m"))
+    require_root()
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    variables = {"TMPDIR": str(private), "A_SECRET": "of root's"}
+    prefix = after(opened_up(), "unshare", "-m")
+    status, out = doctor("--json", "--as", "nobody", prefix=prefix, **variables)
     assert status == 0
     report = json.loads(out)
     assert report["self_test"]["user"] == "nobody"
+    assert report["self_test"]["lanes"]
     assert "sudo -u nobody" in " ".join(report["advice"])
+
+
+def test_another_user_inherits_no_secrets(monkeypatch):
+    monkeypatch.setenv("A_SECRET", "of root's")
+    monkeypatch.setenv("UCX_TLS", "tcp")
+    user = pwd.getpwuid(0)
+    inherited = children._inherited(user)
+    assert "A_SECRET" not in inherited
+    assert inherited["UCX_TLS"] == "tcp"
+    assert (inherited["HOME"], inherited["LOGNAME"]) == (user.pw_dir, user.pw_name)
+    assert children._inherited(None)["A_SECRET"] == "of root's"
 
 
 def test_doctor_as_nobody_at_all(doctor):

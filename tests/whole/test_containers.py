@@ -15,17 +15,21 @@ from networks import Network, require_namespaces
 pytestmark = pytest.mark.timeout(120)
 OWN_PROCESSES = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 OWN_IPC = ["unshare", "--ipc"]
-DIRECT, OVER_TCP = ["cma", "tcp"], ["tcp"]
 
 
 @pytest.fixture(autouse=True)
-def root():
+def root(moved):
     containers.require_root()
+    if not moved([], []):
+        pytest.skip("UCX does not copy between processes here")
 
 
 @pytest.fixture
 def moved(serve):
-    """Return a function that reads and writes between two containers, and says which way."""
+    """Return a function that reads and writes between two containers.
+
+    It says whether UCX copied between their processes.
+    """
 
     def move(there, here, host="127.0.0.1", **environment):
         public = () if host == "127.0.0.1" else ("--public", "--host", host)
@@ -40,7 +44,7 @@ def moved(serve):
         assert [(row["direction"], row["bytes"]) for row in report["rows"]] == [
             *(("read", 8), ("read", 4 << 20), ("write", 8), ("write", 4 << 20)),
         ]
-        return report["transports"]
+        return "cma" in report["transports"]
 
     return move
 
@@ -65,21 +69,21 @@ def bridge():
 @pytest.mark.parametrize("own", [OWN_PROCESSES, OWN_IPC], ids=["processes", "IPC"])
 def test_namespaces_of_their_own(moved, own):
     """UCX takes processes of other namespaces for those of another machine."""
-    assert moved(own, own) == OVER_TCP
+    assert not moved(own, own)
 
 
 def test_a_pod_that_shares_its_processes(moved, pod):
-    assert moved(pod, pod) == DIRECT
+    assert moved(pod, pod)
 
 
 def test_a_bridge(moved, bridge):
     there, here = ([*prefix, *OWN_PROCESSES] for prefix in bridge)
-    assert moved(there, here, host="10.77.0.1") == OVER_TCP
+    assert not moved(there, here, host="10.77.0.1")
 
 
 def test_a_bridge_and_shared_processes(moved, bridge, pod):
     there, here = ([*prefix, *pod] for prefix in bridge)
-    assert moved(there, here, host="10.77.0.1") == DIRECT
+    assert moved(there, here, host="10.77.0.1")
 
 
 @pytest.mark.parametrize("who", ["both", "the one that moves", "the one that is read"])
@@ -87,25 +91,25 @@ def test_a_filter_of_system_calls(moved, who):
     """Found out by UCX before it relies on what is forbidden."""
     there = [] if who == "the one that moves" else containers.FILTERED
     here = [] if who == "the one that is read" else containers.FILTERED
-    assert moved(there, here) == OVER_TCP
+    assert not moved(there, here)
 
 
 @pytest.mark.parametrize("size", ["64m", "8m"])
 def test_little_shared_memory(moved, size):
     """64 MiB are what Docker gives; with 8 UCX does without."""
     prefix = containers.with_shared_memory(size)
-    assert moved(prefix, prefix) == DIRECT
+    assert moved(prefix, prefix)
 
 
 def test_a_user_without_rights_and_without_home(moved):
-    assert moved(containers.as_user(), containers.as_user()) == DIRECT
+    assert moved(containers.as_user(), containers.as_user())
 
 
 @pytest.mark.parametrize("there", ["another user", "root"])
 def test_two_users(moved, there):
     """Neither may look into the other's memory; nor does one listen to the other's doorbell."""
     prefix = [] if there == "root" else containers.as_user(containers.NOBODY - 1)
-    assert moved(prefix, containers.as_user()) == OVER_TCP
+    assert not moved(prefix, containers.as_user())
 
 
 def test_all_of_it_at_once(moved, bridge):
@@ -114,7 +118,7 @@ def test_all_of_it_at_once(moved, bridge):
         [*prefix, *containers.with_shared_memory("8m"), *OWN_PROCESSES, *containers.FILTERED]
         for prefix in bridge
     )
-    assert moved(there, here, host="10.77.0.1") == OVER_TCP
+    assert not moved(there, here, host="10.77.0.1")
 
 
 def test_that_the_filter_forbids():

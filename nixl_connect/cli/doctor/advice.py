@@ -40,7 +40,7 @@ def advise(report: dict[str, Any]) -> list[str]:
 def _failure(report: dict[str, Any]) -> Iterator[str]:
     test = report["self_test"]
     if not test["passed"]:
-        yield f"The self-test failed: {test['error'].partition(chr(10))[0]}"
+        yield f"The self-test failed: {test['error']}"
 
 
 def _settings(report: dict[str, Any]) -> Iterator[str]:
@@ -103,7 +103,8 @@ def _same_host(report: dict[str, Any]) -> Iterator[str]:
             "kernel.yama.ptrace_scope=0` or, in a container, `--cap-add SYS_PTRACE`."
         )
     test = report["self_test"]
-    if test["passed"] and test["user"] and not is_direct(test["lanes"]):
+    can_copy = "cma" in transports and test["passed"] and test["lanes"]
+    if can_copy and test["user"] and not is_direct(test["lanes"]):
         yield (
             f"Processes of this user and of {test['user']} do not copy from each other's memory: "
             "the kernel lets a process do so with those of its own user only. Run both as one, "

@@ -18,6 +18,7 @@ from nixl_connect.cli.errors import ChildError, CommandError
 
 _PROBE = "nixl_connect.cli.doctor.probe"
 _TIMEOUT = 60.0
+_LOG_LINES = 20
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,5 +139,5 @@ def _probe() -> dict[str, Any]:
             children.finish(_TIMEOUT)
     except ChildError as error:
         failing["error"] = error.reason
-        nixl["log"] = error.log
+        nixl["log"] = "\n".join(error.log.splitlines()[-_LOG_LINES:])
     return {"nixl": nixl, "ucx": transport, "cuda_available": cuda_available}

@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import pwd
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,28 +46,18 @@ def self_test(user: pwd.struct_passwd | None = None) -> dict[str, Any]:
         where it passed the measurements: sizes in bytes, durations in seconds, rates in bytes per
         second, open files, and ``lanes`` as UCX reports them.
     """
-    with tempfile.TemporaryDirectory() as logs:
-        if user is not None:
-            Path(logs).chmod(0o1777)
-        try:
-            with Children() as children:
-                for name, whose in (("owner", None), ("mover", user)):
-                    environment = lanes.log_environment(logs)
-                    if whose is not None:
-                        environment |= {"HOME": whose.pw_dir, "USER": whose.pw_name}
-                    children.start(name, _PROCESS, environment, whose)
-                    children.send(name, role=name)
-                measured = _relay(children)
-                children.finish(_PATIENCE)
-        except ChildError as error:
-            return {"passed": False, "error": str(error), "log": error.log}
-        return {
-            "passed": True,
-            "error": None,
-            "log": "",
-            **measured,
-            "lanes": lanes.used_lanes(logs),
-        }
+    try:
+        with Children() as children:
+            for name, whose in (("owner", None), ("mover", user)):
+                children.start(name, _PROCESS, lanes.TO_STANDARD_ERROR, whose)
+                children.send(name, role=name)
+            measured = _relay(children)
+            children.finish(_PATIENCE)
+            log = "".join(children.log(name) for name in ("owner", "mover"))
+    except ChildError as error:
+        return {"passed": False, "error": error.headline, "log": lanes.without_choices(error.log)}
+    used = lanes.used_lanes(log)
+    return {"passed": True, "error": None, "log": "", **measured, "lanes": used}
 
 
 def _relay(children: Children) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nixl_connect.cli.text import format_bytes, format_seconds
 
 _LABEL = 16
 _WIDTH = 96
+_LOG_LINES = 20
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
@@ -77,7 +78,7 @@ def _nixl(nixl: dict[str, Any], ucx: dict[str, Any]) -> Iterator[str]:
 
 def _logged(log: str) -> Iterator[str]:
     """Yield what a process wrote before it failed, a line for each."""
-    for number, text in enumerate(log.splitlines()):
+    for number, text in enumerate(log.splitlines()[-_LOG_LINES:]):
         yield _line("" if number else "logged", text)
 
 
@@ -185,7 +186,7 @@ def _self_test(test: dict[str, Any]) -> Iterator[str]:
     whose = f", the second as {test['user']}" if test["user"] else ""
     yield f"self-test, two processes of this machine{whose}"
     if not test["passed"]:
-        yield _line("FAILED", test["error"].partition("\n")[0].removesuffix("; its last words:"))
+        yield _line("FAILED", test["error"])
         yield from _logged(test["log"])
         return
     yield _line("passed", "all that was read and written agrees by SHA-256")

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     plot = picture.plotter(arguments.plot)
     try:
         with (
-            lanes.logged() as used,
+            lanes.logged() as log,
             Server(arguments.host, arguments.port, arguments.timeout, key) as server,
             Connector(keys=key, timeout=arguments.timeout) as connector,
         ):
@@ -50,9 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
             both = arguments.direction == "both"
             directions = ("read", "write") if both else (arguments.direction,)
             with terminal.progress("connecting", len(sizes) * len(directions)) as advance:
+
+                def advanced(step: float, text: str) -> None:
+                    advance(step, text)
+                    if log:
+                        log.tell()
+
                 plan = [(direction, size) for direction in directions for size in sizes]
-                rows = _measure(server, connector, plan, arguments.seconds, advance)
-            transports = sorted(lanes.used_transports(used()))
+                rows = _measure(server, connector, plan, arguments.seconds, advanced)
+            transports = sorted(lanes.used_transports(log.lanes())) if log else []
     except NixlConnectError as error:
         raise failure(error) from None
     if arguments.json:
