@@ -81,6 +81,15 @@ def test_doctor_follows_the_settings_of_ucx(doctor):
     assert any(sentence.startswith("UCX_TLS=tcp limits") for sentence in report["advice"])
 
 
+def test_signals_that_ucx_asks_for_are_the_programs(doctor):
+    """UCX would take those of faults; this library gives them back, and doctor looks."""
+    status, out = doctor("--json", UCX_HANDLE_ERRORS="bt,freeze", UCX_DEBUG_SIGNO="SIGUSR1")
+    assert status == 0
+    report = json.loads(out)
+    assert report["nixl"]["signals"] == []
+    assert report["process"]["variables"]["UCX_HANDLE_ERRORS"] == "bt,freeze"
+
+
 def test_doctor_in_words(doctor):
     status, out = doctor()
     assert status == 0
