@@ -30,7 +30,7 @@ examples:
   nixl-connect completion --help   set up a shell to complete arguments
 
 exit status: 0 success; 1 failure; 2 it cannot run as asked, or something is not installed, but for
-doctor, which is there to say so; 130 interrupted
+doctor, which is there to say so; 130 interrupted, but for top and perf server, which run until then
 """
 
 

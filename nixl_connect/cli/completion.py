@@ -18,6 +18,7 @@ examples:
   eval "$(nixl-connect completion bash)"     in ~/.bashrc
   eval "$(nixl-connect completion zsh)"      in ~/.zshrc, after compinit
   nixl-connect completion fish > ~/.config/fish/completions/nixl-connect.fish
+                                             in a folder that fish makes when it starts first
 
 exit status: 0 success; 2 shtab is not installed
 """

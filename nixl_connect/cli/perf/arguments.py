@@ -29,7 +29,7 @@ examples:
   UCX_TLS=tcp nixl-connect perf ...          on both sides: over TCP only
 
 exit status: 0 success; 1 failure, including wrong bytes; 2 it cannot run as asked, or something is
-not installed; 130 interrupted
+not installed; 130 interrupted, but for the server, which runs until then
 """
 
 _SERVER = """\

@@ -19,7 +19,7 @@ from nixl_connect.cli.top.figures import Figures, figures
 from nixl_connect.cli.top.source import Sources
 
 _NOBODY = (
-    "no process here tells what its connectors do; start one with NIXL_CONNECT_MONITOR=1 in its "
+    "{who} tells what its connectors do; start one with NIXL_CONNECT_MONITOR=1 in its "
     "environment, or have it call nixl_connect.monitor.serve()"
 )
 
@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what there is, until told to end."""
     sources = Sources(arguments.where)
     if not sources.read() and not sources.silent:
-        raise CommandError("; ".join([_NOBODY, *sources.refused]))
+        who = f"nothing at {arguments.where}" if arguments.where else "no process here"
+        raise CommandError("; ".join([_NOBODY.format(who=who), *sources.refused]))
     looks = _looks(sources)
     if not arguments.json and sys.stdout.isatty():
         _show(looks, sources, arguments)

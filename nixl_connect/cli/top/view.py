@@ -41,9 +41,11 @@ def page(figures: list[Figures], silent: list[int], stuck: float) -> RenderableT
     if figures:
         more = _more(len(figures) - _MOST_CONNECTORS)
         parts += [*_titled("since the last update"), _connectors(figures), *more]
+    # Before what a low terminal has no room for.
+    parts += _operations(figures, stuck)
+    if figures:
         parts += [*_titled("since it was opened, and memory that it keeps"), _holdings(figures)]
     parts += _peers(figures)
-    parts += _operations(figures, stuck)
     return Group(*parts)
 
 
