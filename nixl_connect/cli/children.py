@@ -50,14 +50,13 @@ class _Child:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
         try:
             self.process = subprocess.Popen(
-                [sys.executable, *_flags(user), "-c", _BOOT, "\n".join(sys.path), module],
+                [sys.executable, "-c", _BOOT, "\n".join(sys.path), module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
-                env={**_inherited(user), **environment},
                 # A Ctrl-C is for the parent, which then ends its children in order.
                 start_new_session=True,
-                **_credentials(user),
+                **_owned(user, environment),
             )
         except OSError as error:
             self.errors.close()
@@ -105,29 +104,24 @@ class _Child:
         return os.pread(number, most, max(0, size - most)).decode(errors="replace")
 
 
-def _inherited(user: pwd.struct_passwd | None) -> dict[str, str]:
-    """Return the variables of a new process: of another user's, no secret of this one's."""
+def _owned(user: pwd.struct_passwd | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return whose a new process is, and its variables: in another user's, no secrets of ours."""
     if user is None:
-        return dict(os.environ)
+        return {"env": {**os.environ, **environment}}
     kept = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(_HARMLESS) or name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH")
     }
-    return {**kept, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
-
-
-def _flags(user: pwd.struct_passwd | None) -> list[str]:
-    """Return options of the interpreter: another user's own packages are none of ours."""
-    return [] if user is None else ["-s"]
-
-
-def _credentials(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """Return what makes a new process another user's."""
-    if user is None:
-        return {}
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups, "cwd": "/"}
+    its = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    # Nor do its own packages run here.
+    return {
+        "user": user.pw_uid,
+        "group": user.pw_gid,
+        "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid),
+        "cwd": "/",
+        "env": {**kept, **its, "PYTHONNOUSERSITE": "1", **environment},
+    }
 
 
 class Children:

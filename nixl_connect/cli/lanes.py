@@ -31,20 +31,19 @@ class Log:
 
     def lanes(self) -> dict[str, list[str]]:
         """Return what UCX has chosen so far, as `used_lanes`."""
-        return used_lanes(self._read(0))
+        return used_lanes(self._read().decode(errors="replace"))
 
     def tell(self) -> None:
         """Print to standard error what is new, and what UCX would have said unasked."""
-        text = self._read(self._told)
-        whole, _, _ = text.rpartition("\n")
-        self._told += len(whole.encode()) + bool(whole)
-        for line in without_choices(whole).splitlines():
+        new = self._read()[self._told :]
+        whole = new[: new.rfind(b"\n") + 1]
+        self._told += len(whole)
+        for line in without_choices(whole.decode(errors="replace")).splitlines():
             print(line, file=sys.stderr)
 
-    def _read(self, start: int) -> str:
+    def _read(self) -> bytes:
         ctypes.CDLL(None).fflush(None)  # UCX's stream, too
-        size = os.fstat(self.number).st_size
-        return os.pread(self.number, size - start, start).decode(errors="replace")
+        return os.pread(self.number, os.fstat(self.number).st_size, 0)
 
 
 @contextlib.contextmanager

@@ -265,11 +265,11 @@ def test_another_user_inherits_no_secrets(monkeypatch):
     monkeypatch.setenv("A_SECRET", "of root's")
     monkeypatch.setenv("UCX_TLS", "tcp")
     user = pwd.getpwuid(0)
-    inherited = children._inherited(user)
+    inherited = children._owned(user, {"ASKED": "for"})["env"]
     assert "A_SECRET" not in inherited
-    assert inherited["UCX_TLS"] == "tcp"
+    assert (inherited["UCX_TLS"], inherited["ASKED"]) == ("tcp", "for")
     assert (inherited["HOME"], inherited["LOGNAME"]) == (user.pw_dir, user.pw_name)
-    assert children._inherited(None)["A_SECRET"] == "of root's"
+    assert children._owned(None, {})["env"]["A_SECRET"] == "of root's"
 
 
 def test_doctor_as_nobody_at_all(doctor):

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import os
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from commands import COMMAND, DEADLINE, client
 
+from nixl_connect.cli import lanes
 from nixl_connect.cli.perf import picture
 
 pytestmark = pytest.mark.timeout(120)
@@ -61,6 +63,24 @@ def test_a_table(serve):
     assert re.search(r"write +4 KiB +\d+ .*/s", out)
     assert " read " not in out
     assert re.search(r"^UCX used .*tcp", out, re.MULTILINE)
+
+
+def test_what_ucx_says_unasked_is_passed_on(capsys):
+    """Whole lines, once each, whatever bytes are in them."""
+    log = lanes.Log()
+    try:
+        os.write(
+            log.number, b"[1] a.c:1 UCX  INFO  chosen\n[2] a.c:1 UCX  WARN  \xff\xfe odd\n[3] a"
+        )
+        log.tell()
+        assert capsys.readouterr().err == "[2] a.c:1 UCX  WARN  \ufffd\ufffd odd\n"
+        os.write(log.number, b".c:1 UCX  ERROR  \xff late\n")
+        log.tell()
+        assert capsys.readouterr().err == "[3] a.c:1 UCX  ERROR  \ufffd late\n"
+        log.tell()
+        assert capsys.readouterr().err == ""
+    finally:
+        os.close(log.number)
 
 
 @pytest.mark.parametrize("low", [1e-9, 3.3e-6, 0.02, 7.0])

@@ -45,13 +45,10 @@ def _failure(report: dict[str, Any]) -> Iterator[str]:
 
 def _settings(report: dict[str, Any]) -> Iterator[str]:
     variables = report["process"]["variables"]
-
-    def given(*names: str) -> tuple[str, str]:
-        found = [name for name in names if name in variables]
-        return ", ".join(f"{name}={variables[name]}" for name in found), " ".join(found)
-
-    values, names = given("UCX_TLS", "UCX_NET_DEVICES")
-    if names:
+    limiting = [name for name in ("UCX_TLS", "UCX_NET_DEVICES") if name in variables]
+    if limiting:
+        values = ", ".join(f"{name}={variables[name]}" for name in limiting)
+        names = " ".join(limiting)
         yield f"{values} limits what UCX may use; unless that is meant, `unset {names}`."
     telemetry = "NIXL_TELEMETRY_ENABLE"
     if variables.get(telemetry, "").lower() not in _OFF:
