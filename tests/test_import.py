@@ -42,6 +42,12 @@ def test_nothing_optional():
     assert names & OPTIONAL == set()
 
 
+def test_nothing_that_only_a_connector_needs():
+    # A third of what the import takes would be these and what they import.
+    late = {"asyncio", "fcntl", "hashlib", "hmac", "pathlib", "socket", "ssl", "urllib"}
+    assert imported("import nixl_connect") & late == set()
+
+
 def test_the_check_above_sees_what_is_imported():
     assert "numpy" in imported("import nixl_connect, numpy")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import weakref
 from collections.abc import Mapping
@@ -16,8 +15,6 @@ from nixl_connect.backend import hooks, shared_memory, threads
 from nixl_connect.backend.files import require_files
 from nixl_connect.backend.inheritance import keep_from_children
 from nixl_connect.backend.library import Library
-from nixl_connect.backend.ports import require_ports
-from nixl_connect.backend.surroundings import why_no_agent, why_no_transport
 from nixl_connect.backend.ucx import settings_of, with_defaults, without_shared_memory
 from nixl_connect.errors import BackendError
 
@@ -55,6 +52,8 @@ def require_agents(count: int, needed: int, what: str, plugins: Plugins) -> None
     require_files(count * _FILES, what)
     threads.require_threads(needed, what)
     if b"UCX" in plugins:
+        from nixl_connect.backend.ports import require_ports
+
         require_ports(count, what, settings_of(with_defaults(b"UCX", plugins[b"UCX"])))
 
 
@@ -99,6 +98,8 @@ def _made(name: str, plugins: Plugins) -> Agent:
     try:
         agent = Agent(name.encode(), _file_name(name).encode())
     except NativeError as error:
+        from nixl_connect.backend.surroundings import why_no_agent
+
         reason = why_no_agent(_file_name(name))
         raise BackendError(f"NIXL cannot start the agent {name!r}: {error}; {reason}") from None
     except AgentForkedError:
@@ -182,6 +183,8 @@ def _start_transports(agent: Agent, plugins: Plugins) -> None:
             agent.create_backend(plugin, parameters)
             keep_from_children()
     except NativeError as error:
+        from nixl_connect.backend.surroundings import why_no_transport
+
         name, found = plugin.decode(), agent.plugins()
         reason = (
             why_no_transport()
@@ -201,6 +204,8 @@ def _file_name(name: str) -> str:
     safe = name.replace("/", "%2F")
     if len(safe.encode()) <= _LONGEST_NAME and safe not in (".", ".."):
         return safe
+    import hashlib  # late, with OpenSSL behind it
+
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return safe.encode()[: _LONGEST_NAME - 33].decode(errors="ignore") + "~" + digest
 

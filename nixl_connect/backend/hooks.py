@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from nixl_connect._native.process import Variable
 
@@ -20,7 +19,7 @@ _MODE = b"UCX_MEM_MMAP_HOOK_MODE"
 # With any of these the user says what to do: the cache is what the hooks are for.
 _SET = ("UCX_MEM_MMAP_HOOK_MODE", "UCX_MEM_EVENTS", "UCX_RCACHE_ENABLE")
 _CACHE = b"RCACHE_ENABLE"
-_ROOT = Path("/")
+_ROOT = "/"
 # Folders, and how the names of devices in them begin: RDMA, NVIDIA's GPUs (of Windows' subsystem,
 # too), AMD's and Intel's; modules that share memory.
 _DEVICES = (
@@ -48,7 +47,7 @@ def are_needed(settings: Mapping[bytes, bytes]) -> bool:
 
 def _may_have(folder: str, name: str) -> bool:
     try:
-        return any(item.startswith(name) for item in os.listdir(_ROOT / folder))  # noqa: PTH208
+        return any(item.startswith(name) for item in os.listdir(os.path.join(_ROOT, folder)))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -57,7 +56,8 @@ def _may_have(folder: str, name: str) -> bool:
 
 def _is_ucx_loaded() -> bool:
     try:
-        return "/libucs" in Path("/proc/self/maps").read_text(errors="surrogateescape")
+        with open("/proc/self/maps", "rb") as maps:
+            return b"/libucs" in maps.read()
     except OSError:
         return True
 

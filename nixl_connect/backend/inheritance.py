@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 from nixl_connect._native import redirect
 
@@ -20,11 +19,12 @@ def folders_of(library: str) -> list[str]:
     A wheel has two: of what was built, and of all that this needs. Elsewhere they may share a
     folder with the rest of the system, and are known by their names: an empty list.
     """
-    folder = Path(os.path.realpath(library)).parent
-    if not folder.name.endswith(_WHEEL):
+    folder = os.path.dirname(os.path.realpath(library))
+    parent, name = os.path.split(folder)
+    if not name.endswith(_WHEEL):
         return []
-    needed = folder.parent / f"{folder.name.removeprefix('.').removesuffix(_WHEEL)}.libs"
-    return [str(folder), str(needed)]
+    needed = f"{name.removeprefix('.').removesuffix(_WHEEL)}.libs"
+    return [folder, os.path.join(parent, needed)]
 
 
 def keep_from_children(library: str | None = None) -> None:

@@ -7,7 +7,6 @@ import os
 import sys
 import sysconfig
 import threading
-from pathlib import Path
 from typing import NamedTuple
 
 from nixl_connect._native import capi
@@ -57,15 +56,14 @@ def candidates() -> list[Library]:
     found = []
     for wheel in ("nixl_cu13", "nixl_cu12"):
         for folder in _site_folders():
-            path = folder / f".{wheel}.mesonpy.libs" / _NAME
-            # Not the path's own method, which raises where this process may not look.
-            if os.path.isfile(path):  # noqa: PTH113
-                found.append(Library(str(path), wheel.replace("_", "-"), _wheel_version(path)))
+            path = os.path.join(folder, f".{wheel}.mesonpy.libs", _NAME)
+            if os.path.isfile(path):
+                found.append(Library(path, wheel.replace("_", "-"), _wheel_version(folder, wheel)))
                 break
     return [*found, Library(_NAME, "system", None)]
 
 
-def _site_folders() -> list[Path]:
+def _site_folders() -> list[str]:
     names: list[object] = list(sys.path)
     # The interpreter's own folders come with sys.path nearly always; the rest is for programs that
     # trimmed it.
@@ -74,25 +72,26 @@ def _site_folders() -> list[Path]:
         names += sysconfig.get_path("platlib"), sysconfig.get_path("purelib")
     # Anybody may have put anything into sys.path: what names no folder is passed over.
     found = (os.fsdecode(name) for name in names if isinstance(name, (str, bytes)) and name)
-    return [Path(name) for name in dict.fromkeys(found) if "\0" not in name]
+    return [name for name in dict.fromkeys(found) if "\0" not in name]
 
 
-def _wheel_version(path: Path) -> str | None:
-    wheel = path.parent.name.removeprefix(".").removesuffix(".mesonpy.libs")
+def _wheel_version(folder: str, wheel: str) -> str | None:
     with contextlib.suppress(OSError):  # a folder may be entered and not be listed
-        for info in path.parent.parent.glob(f"{wheel}-*.dist-info"):
-            return info.name.removeprefix(f"{wheel}-").removesuffix(".dist-info")
+        for name in os.listdir(folder):
+            if name.startswith(f"{wheel}-") and name.endswith(".dist-info"):
+                return name[len(wheel) + 1 : -len(".dist-info")]
     return None
 
 
 def _cores() -> set[str]:
     """Return where this process has NIXL's core library from: two places are one too many."""
     try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            lines = maps.read().splitlines()
     except OSError:
         return set()  # a process that may not see itself: then nothing is known to be wrong
-    paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if _CORE in line}
-    return {os.path.realpath(path) for path in paths if Path(path).name.startswith(_CORE)}
+    paths = {line.split(maxsplit=5)[5] for line in lines if _CORE in line}
+    return {os.path.realpath(path) for path in paths if os.path.basename(path).startswith(_CORE)}
 
 
 def load() -> Library:
@@ -113,8 +112,8 @@ def load() -> Library:
         for library in candidates():
             if loaded is not None and library.path != loaded:
                 continue
-            core = os.path.realpath(Path(library.path).parent / _CORE)
-            if present and core not in present and Path(core).is_file():
+            core = os.path.realpath(os.path.join(os.path.dirname(library.path), _CORE))
+            if present and core not in present and os.path.isfile(core):
                 other = " and ".join(present)
                 tried.append(f"{library.path} ({library.source}): {other} is in use already")
                 continue

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from nixl_connect.errors import BackendError
 
@@ -22,7 +21,7 @@ _TCP = frozenset({"all", "tcp"})
 _SIOCGIFADDR = 0x8915
 # What says that a port is somebody's.
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
-_IPV6 = Path("/proc/net/if_inet6")
+_IPV6 = "/proc/net/if_inet6"
 
 _Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
@@ -87,8 +86,8 @@ def _address(index: int, name: str) -> _Address | None:
         with contextlib.suppress(OSError):
             answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, request)
             return socket.AF_INET, (socket.inet_ntoa(answer[20:24]),)
-    with contextlib.suppress(OSError):
-        for line in _IPV6.read_text(encoding="utf-8").splitlines():
+    with contextlib.suppress(OSError), open(_IPV6, encoding="utf-8") as addresses:
+        for line in addresses:
             digits, _, _, _, _, device = line.split()
             if device == name:
                 told = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))

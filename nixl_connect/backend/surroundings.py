@@ -83,10 +83,10 @@ def _why_no_telemetry(name: str) -> str:
         return ""
     path = Path(folder) / name
     # Not the paths' own methods, which raise where this process may not look.
-    if not os.path.isdir(folder):  # noqa: PTH112
+    if not os.path.isdir(folder):
         reason = "is no folder that this process sees"
     elif not os.access(folder, os.W_OK | os.X_OK) or (
-        os.path.exists(path) and not os.access(path, os.W_OK)  # noqa: PTH110
+        os.path.exists(path) and not os.access(path, os.W_OK)
     ):
         reason = "is a folder in which this process may not write"
     else:

@@ -6,13 +6,14 @@ import functools
 import math
 import os
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixl_connect.checks import count, seconds
 from nixl_connect.errors import ArgumentError, ArgumentTypeError
-from nixl_connect.wire.auth import Seal
+
+if TYPE_CHECKING:
+    from nixl_connect.wire.auth import Seal
 
 MONITOR = "NIXL_CONNECT_MONITOR"
 """Environment variable that opens a socket to watch connectors; see `nixl_connect.monitor`."""
@@ -26,7 +27,7 @@ _LONGEST_NAME = 512
 def worker_name(value: str | None) -> str:
     """Return `value` if it is the name of a worker; a random one for None."""
     if value is None:
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()
     if not isinstance(value, str):
         raise ArgumentTypeError(f"worker_id must be a str or None, not {type(value).__name__}")
     if not value.isprintable() or not 0 < len(value.encode()) <= _LONGEST_NAME:
@@ -81,7 +82,11 @@ class Options:
             else min(number("max_quarantine_bytes"), _MOST)
         )
         keys = given["keys"]
-        self.seal: Seal | None = None if keys is None else Seal(keys, self.seal_lifetime)
+        self.seal: Seal | None = None
+        if keys is not None:
+            from nixl_connect.wire.auth import Seal  # late, with OpenSSL behind it
+
+            self.seal = Seal(keys, self.seal_lifetime)
         self.plugins: dict[bytes, dict[bytes, bytes]] = _plugins(given["backends"])
 
 

@@ -8,7 +8,6 @@ given by its address is looked at before, and everything once it has failed.
 from __future__ import annotations
 
 import bisect
-from pathlib import Path
 
 from nixl_connect._native import mapped
 from nixl_connect._native.packing import Regions
@@ -68,7 +67,9 @@ def fault(regions: Regions, *, written: bool) -> str:
 def _maps() -> list[tuple[int, int, str]]:
     """Return start, end and protection of each mapping of this process, in order."""
     found = []
-    for line in Path("/proc/self/maps").read_bytes().splitlines():
+    with open("/proc/self/maps", "rb") as maps:
+        lines = maps.read().splitlines()
+    for line in lines:
         span, protection, *_ = line.split(maxsplit=2)
         start, _, end = span.partition(b"-")
         found.append((int(start, 16), int(end, 16), protection.decode()))

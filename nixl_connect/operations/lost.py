@@ -11,11 +11,10 @@ import functools
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 WANTED: bool = sys.flags.dev_mode or _tracemalloc.is_tracing()
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def watch(operation: type[Any]) -> None:

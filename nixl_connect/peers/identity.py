@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 SIZE = 16
@@ -19,6 +18,8 @@ def identity_of(name: str, connections: Mapping[str, bytes]) -> bytes:
     connections : mapping of str to bytes
         Its connection info, by backend.
     """
+    import hashlib  # late, with OpenSSL behind it
+
     digest = hashlib.blake2b(name.encode(), digest_size=SIZE)
     for backend, info in sorted(connections.items()):
         digest.update(b"%d,%d,%s" % (len(backend), len(info), backend.encode()))

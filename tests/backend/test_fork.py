@@ -186,8 +186,8 @@ def test_forks_while_connectors_open_and_close():
     run(
         """
         # What looks for free ports opens sockets of Python's, which children may have.
-        from nixl_connect.backend import agents
-        agents.require_ports = lambda *_: None
+        from nixl_connect.backend import ports
+        ports.require_ports = lambda *_: None
         stop = threading.Event()
 
         def busy():
