@@ -8,7 +8,7 @@ def address(connector):
     """The name of a connector's doorbell, in the abstract namespace."""
     described = envelope.parse(connector._open().metadata)
     digest = identity_of(described.agent, described.connections).hex()
-    return b"\0nixl_connect/" + digest.translate(_LETTERS).encode()
+    return b"\0nixl_connect/2/" + digest.translate(_LETTERS).encode()
 
 
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")

@@ -1,4 +1,4 @@
-"""The doorbell: how peers on one host say "look now"."""
+"""The doorbell: how peers on one host say "look now", and tell each other what has ended."""
 
 from libc.stdint cimport uint64_t
 
@@ -7,20 +7,32 @@ cdef struct Address:
     uint64_t a
     uint64_t b
 
-# Who rang.
-cdef enum Ring:
-    NOBODY
-    OTHERS                      # users of this host
-    OWN                         # this process's user
+cdef enum:
+    ROOM = 512                  # bytes of the longest datagram
 
-cdef struct Rung:
-    Ring who
-    int process                 # of this process's user: the last that rang
-    bint several                # whether more than one did
-    bint announced              # whether something is still to come
+# What the first byte of a datagram says.
+cdef enum Said:
+    BEGINS = 0
+    ENDED = 1                   # and NIXL has a notification of it
+    TOLD = 2                    # which is the rest
+
+# What became of a datagram.
+cdef enum Heard:
+    HEARD
+    FULL                        # the doorbell is there, but has no room
+    NOBODY_THERE                # it is not there
+    UNSAID                      # nothing is known
+
+cdef struct Ring:
+    Said said
+    int process                 # which sent it, if it is of this process's user; else -1
+    char* key                   # what was told, in `text`
+    size_t key_size             # 0 for nothing
+    char[ROOM] text
 
 cdef Address address_of(bytes identity) except *
 cdef int open_bell(Address address) noexcept nogil
-cdef bint ring(int fd, Address address, bint ended) noexcept nogil
+cdef void ring(int fd, Address address, bint ended) noexcept nogil
+cdef Heard tell(int fd, Address address, const char* key, size_t size) noexcept nogil
 cdef bint stands(int fd, Address address) noexcept nogil
-cdef Rung was_rung(int fd) noexcept nogil
+cdef bint take_ring(int fd, Ring* ring) noexcept nogil

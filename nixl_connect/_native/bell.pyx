@@ -1,13 +1,14 @@
-"""The doorbell: how peers on one host say "look now".
+"""The doorbell: how peers on one host say "look now", and tell each other what has ended.
 
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
-agent, on which its completion thread, or an event loop, sleeps. Who begins or ends a transfer with
-it sends one byte there, which says whether something begins or has ended. It is a hint: lost or
-forged, it makes a thread look for a moment. The kernel says who rang. Another user's rings that
-bring nothing are soon not listened to. Those of the same user always are, if up to a millisecond
-late while others flood: a peer may need this side's look for transfers of which no notification
-tells.
+agent, on which its completion thread, or an event loop, sleeps. Who begins a transfer with it sends
+one byte there; who has ended one sends a byte and the notification key. There it is as good as by
+NIXL: the kernel has queued it, or says that it has not, and then NIXL sends it, with a byte here
+that it has come. A byte alone is a hint: lost or forged, it makes a thread look for a moment; and a
+key that nobody waits for is no more. The kernel says who rang. Another user's rings that bring
+nothing are soon not listened to. Those of the same user always are, if up to a millisecond late
+while others flood: a peer may need this side's look for transfers of which no notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 
@@ -16,7 +17,7 @@ socket ends with the agent, and with its process: an exec closes it, and a forke
 have it. So as long as it is there, a peer on this host is who it was when it was met.
 """
 
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, ECONNREFUSED, errno
 from libc.string cimport memcpy, memset
 
 from nixl_connect._native.file_descriptors cimport own_close, own_socket
@@ -35,11 +36,7 @@ from nixl_connect._native.posix cimport (
 )
 
 cdef enum:
-    PREFIX_SIZE = 14            # with the null that makes a name abstract
-    # Bytes to take at a time: who rings more often wakes nobody more often.
-    MOST = 64
-    # What the byte is where something has ended.
-    ENDED = 1
+    PREFIX_SIZE = 16            # with the null that makes a name abstract
 
 cdef extern from *:
     """
@@ -58,34 +55,40 @@ cdef extern from *:
         return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
     }
 
-    /* Take a datagram: -1 if there is none, the number of the process that sent it if that is of
-       this user (0 where it has none here), else -2. There is room for the sender, which comes
-       first, and no more: descriptors that somebody sends along do not get into this process. */
-    static inline int nc_take_ring(int fd, char *said) {
+    /* Take a datagram, and say how long it was: -1 if there is none. `sender` is the number of the
+       process that sent it if that is of this user (0 where it has none here), else -1. There is
+       room for the sender, which comes first, and no more: descriptors that somebody sends along do
+       not get into this process. */
+    static inline ssize_t nc_take(int fd, char *text, size_t room, int *sender) {
         union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(struct nc_ucred))]; } control;
-        char byte = 0;
-        struct iovec part = { &byte, 1 };
+        struct iovec part = { text, room };
+        ssize_t size;
         struct msghdr message;
         struct cmsghdr *header;
-        struct nc_ucred sender;
+        struct nc_ucred who;
         memset(&message, 0, sizeof message);
         message.msg_iov = &part;
         message.msg_iovlen = 1;
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
-        if (recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return -1;
-        *said = byte;
+        size = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
+        if (size < 0) return -1;
         header = CMSG_FIRSTHDR(&message);
-        if (header == NULL || header->cmsg_level != SOL_SOCKET
-            || header->cmsg_type != SCM_CREDENTIALS) return -2;
-        memcpy(&sender, CMSG_DATA(header), sizeof sender);
-        return sender.uid != getuid() || sender.pid < 0 ? -2 : sender.pid;
+        *sender = -1;
+        if (header != NULL && header->cmsg_level == SOL_SOCKET
+            && header->cmsg_type == SCM_CREDENTIALS) {
+            memcpy(&who, CMSG_DATA(header), sizeof who);
+            if (who.uid == getuid() && who.pid >= 0) *sender = who.pid;
+        }
+        return size;
     }
     """
     int ask_sender "nc_ask_sender"(int fd) nogil
-    int take_ring "nc_take_ring"(int fd, char* said) nogil
+    ssize_t take "nc_take"(int fd, char* text, size_t room, int* sender) nogil
 
-cdef const char* PREFIX = b"\0nixl_connect/"
+# The number is that of what may be said. Who says something else has another name for a doorbell,
+# and so is on another host, as far as can be seen from here.
+cdef const char* PREFIX = b"\0nixl_connect/2/"
 
 
 cdef Address address_of(bytes identity) except *:
@@ -127,17 +130,37 @@ cdef int open_bell(Address address) noexcept nogil:
     return fd
 
 
-cdef bint ring(int fd, Address address, bint ended) noexcept nogil:
-    """Ring a peer's doorbell; whether there is one on this host. Never blocks.
+cdef Heard _send(int fd, Address address, const char* text, size_t size) noexcept nogil:
+    """Send a datagram to a peer's doorbell. Never blocks."""
+    cdef sockaddr_un name
+    cdef unsigned int length = _name(&name, address)
+    if sendto(fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, length) >= 0:
+        return HEARD
+    if errno == EAGAIN:
+        return FULL
+    return NOBODY_THERE if errno == ECONNREFUSED else UNSAID
+
+
+cdef void ring(int fd, Address address, bint ended) noexcept nogil:
+    """Ring a peer's doorbell, if there is one on this host. Never blocks.
 
     `ended` says that a notification is there, else something is about to come.
     """
-    cdef char said = ENDED if ended else 0
-    cdef sockaddr_un name
-    cdef unsigned int size = _name(&name, address)
-    return sendto(fd, &said, 1, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr*>&name, size) == 1 or (
-        errno == EAGAIN
-    )
+    cdef char said = ENDED if ended else BEGINS
+    _send(fd, address, &said, 1)
+
+
+cdef Heard tell(int fd, Address address, const char* key, size_t size) noexcept nogil:
+    """Tell a peer by its doorbell of the transfer with this key. Never blocks.
+
+    Not where the doorbell is full, by default of ten datagrams, or the key is long.
+    """
+    cdef char[ROOM] text
+    if size >= ROOM:
+        return UNSAID
+    text[0] = TOLD
+    memcpy(text + 1, key, size)
+    return _send(fd, address, text, size + 1)
 
 
 cdef bint stands(int fd, Address address) noexcept nogil:
@@ -151,24 +174,13 @@ cdef bint stands(int fd, Address address) noexcept nogil:
     return connect(fd, <sockaddr*>&name, size) == 0
 
 
-cdef Rung was_rung(int fd) noexcept nogil:
-    """Take what has come; say whether it was anything, and who rang."""
-    cdef Rung rung
-    cdef int sender
-    cdef int _i
-    cdef char said = 0
-    rung.who = NOBODY
-    rung.process = 0
-    rung.several = rung.announced = False
-    for _i in range(MOST):
-        sender = take_ring(fd, &said)
-        if sender == -1:
-            break
-        rung.announced = rung.announced or said != ENDED
-        if sender >= 0:
-            rung.several = rung.several or (rung.who == OWN and sender != rung.process)
-            rung.who = OWN
-            rung.process = sender
-        elif rung.who == NOBODY:
-            rung.who = OTHERS
-    return rung
+cdef bint take_ring(int fd, Ring* ring) noexcept nogil:
+    """Take one of the datagrams that have come; False if there is none."""
+    cdef ssize_t size = take(fd, ring.text, ROOM, &ring.process)
+    if size < 0:
+        return False
+    ring.said = <Said>ring.text[0] if size else BEGINS
+    ring.key = ring.text + 1
+    # What is longer is nobody's key.
+    ring.key_size = size - 1 if ring.said == TOLD and size <= ROOM else 0
+    return True

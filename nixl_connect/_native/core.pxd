@@ -14,6 +14,10 @@ cdef enum:
     # most, and where they do.
     LONGEST_NAP = 1_000_000
     HEARD_NAP = 2_000_000
+    # How many rings of other users in a row may bring nothing.
+    MOST_RINGS = 64
+
+cdef struct Core
 
 cdef struct Core:
     const Api* nixl
@@ -27,6 +31,8 @@ cdef struct Core:
     pthread_mutex_t hearing     # held by whoever takes notifications; taken before `lock`
     int work                    # an event descriptor: the thread sleeps on it
     int bell                    # the doorbell: and on this; -1 once the thread is gone
+    Address own                 # its name
+    Core* beside                # of the list of this process, see `here`
     int probe                   # looks for doorbells of others
     pthread_cond_t ended        # blocking waiters and collectors sleep here
     pthread_cond_t garbage      # the reaper sleeps here
@@ -90,6 +96,7 @@ cdef struct Core:
     uint64_t ignored            # of these, how often it did not look for longer
     uint64_t notified           # notifications received
     uint64_t unmatched          # of them, those that no operation waited for
+    uint64_t direct             # of the others, those by the doorbell or within this process
 
 # All but the last three with the lock held.
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil

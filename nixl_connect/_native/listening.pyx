@@ -42,6 +42,11 @@ cdef Look _listen(Core* core, WakerState* loop, Agent agent) noexcept nogil:
     if pthread_mutex_trylock(&core.hearing):
         return ELSEWHERE
     while quick:
+        pthread_mutex_lock(&core.lock)
+        heed(core)
+        pthread_mutex_unlock(&core.lock)
+        if is_ready(loop):
+            break
         quick = (
             peek_count(&core.large_count) == 0 and not agent.keeps_busy()
             and poll_notifications(core, False)
@@ -60,6 +65,7 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
     """Do what a ring asks for. On the loop's thread, which then drains its waker."""
     cdef Look look = LATER
     cdef bint ready
+    watch(loop)
     pthread_mutex_lock(&core.lock)
     loop.armed = False
     if core.listener != loop or core.stopping:
@@ -69,8 +75,9 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
     heed(core)
     core.attended = True
     pthread_mutex_unlock(&core.lock)
-    watch(loop)
-    if agent.enter() == 0:
+    if is_ready(loop):
+        look = SEEN
+    elif agent.enter() == 0:
         look = _listen(core, loop, agent)
         agent.leave()
     ready = is_ready(loop)

@@ -2,8 +2,9 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.bell cimport NOBODY, OWN, Rung, was_rung
+from nixl_connect._native.bell cimport BEGINS, TOLD, Ring, take_ring
 from nixl_connect._native.core cimport HEARD_NAP, LONGEST_NAP, take_bell, withhold_bell
+from nixl_connect._native.delivery cimport deliver
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -21,7 +22,9 @@ from nixl_connect._native.posix cimport (
 cdef enum:
     SHORTEST_NAP = 50_000
     RUNG = 200_000              # how long to expect something after the doorbell
-    TOLD = 20_000               # and where it is there already
+    SENT = 20_000               # and where NIXL has it already
+    # Datagrams to take at a time: who rings more often wakes nobody more often.
+    MOST = 64
     # When MOST_RINGS of other users in a row have brought nothing, one counts every so often, and
     # for the others the thread is deaf for a while: whoever rings for the fun of it gets 2% of a
     # processor.
@@ -40,35 +43,65 @@ cdef enum:
     DELIVERY = 10_000_000_000
 
 
-cdef void heed(Core* core) noexcept nogil:
-    """Take what the doorbell has, and look for what it announces for a while. Lock held."""
-    cdef Rung rung = was_rung(core.bell)
+cdef bint heed(Core* core) noexcept nogil:
+    """Take what the doorbell has: what peers tell, and what they announce. Lock held.
+
+    On any thread: whoever waits looks here before it sleeps. Returns whether NIXL may have to be
+    asked for more.
+    """
+    cdef Ring ring
+    cdef bint any = False
+    cdef bint own = False       # of this process's user: rings with which NIXL may have something
+    cdef bint vain = False      # of another user, the same, or keys that are nobody's
+    cdef bint announced = False
+    cdef bint several = False
+    cdef int who = 0
     cdef int64_t now
-    if rung.who == NOBODY:
-        return
-    core.rings += 1
+    cdef int _i
+    for _i in range(MOST):
+        if not take_ring(core.bell, &ring):
+            break
+        any = True
+        if ring.said == TOLD and deliver(core, ring.key, ring.key_size):
+            core.heard = True
+            core.direct += 1
+            if ring.process == who and not several:
+                own = announced = False  # which has come
+            continue
+        if ring.process < 0:
+            vain = True
+        elif ring.said != TOLD:
+            several = several or (own and ring.process != who)
+            announced = announced or ring.said == BEGINS
+            own = True
+            who = ring.process
+    if any:
+        core.rings += 1
+    if not own and not vain:
+        return False
     now = now_ns()
-    if rung.announced:
-        core.notified_then = core.notified
-    if rung.who == OWN:
-        core.several = rung.several or (
-            now < core.rung_until and (core.several or core.ringer != rung.process)
+    if own:
+        if announced:
+            core.notified_then = core.notified
+        core.several = several or (
+            now < core.rung_until and (core.several or core.ringer != who)
         )
-        core.ringer = rung.process
-        core.rung_until = max(core.rung_until, now + (RUNG if rung.announced else TOLD))
-        if rung.process == core.process:
+        core.ringer = who
+        core.rung_until = max(core.rung_until, now + (RUNG if announced else SENT))
+        if who == core.process:
             # Who moves the bytes is in this process, perhaps on the loop's own thread.
             withhold_bell(core)
-        return
+        return True
     if core.credit == 0 and now > core.refilled + REFILL:
         core.credit = 1
     if core.credit:
         core.credit -= 1
         core.refilled = now
         core.rung_until = now + RUNG
-    else:
-        core.deaf_until = now + DEAF
-        core.ignored += 1
+        return True
+    core.deaf_until = now + DEAF
+    core.ignored += 1
+    return False
 
 
 cdef void _sleep(Core* core, int64_t until) noexcept nogil:
@@ -117,8 +150,8 @@ cdef void _look_after(Core* core) noexcept nogil:
         core.answered = core.answers
     else:
         core.unheard = False
-        withhold_bell(core)
-        heed(core)
+        if heed(core):
+            withhold_bell(core)
 
 
 cdef void nap(Core* core) noexcept nogil:
@@ -134,6 +167,8 @@ cdef void nap(Core* core) noexcept nogil:
         _sleep(core, max(core.rung_until, now + SHORTEST_NAP))
         return
     if now < core.rung_until:
+        if now >= core.deaf_until:
+            heed(core)  # what is to come may come here
         pthread_mutex_unlock(&core.lock)
         relax(&core.turns)
         pthread_mutex_lock(&core.lock)

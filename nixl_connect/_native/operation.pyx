@@ -23,6 +23,7 @@ from nixl_connect._native.core cimport (
 )
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.hold cimport Hold, end_of, taken_back
+from nixl_connect._native.nap cimport heed
 from nixl_connect._native.posix cimport (
     getpid,
     gettid,
@@ -104,6 +105,9 @@ cdef bint _glance(Core* core, Record* record, int64_t until) noexcept nogil:
     """
     cdef unsigned int turns = 0
     cdef int64_t now = now_ns()
+    pthread_mutex_lock(&core.lock)
+    heed(core)
+    pthread_mutex_unlock(&core.lock)
     until = min(until, now + GLANCE)
     while not _has_ended(record) and now < min(until, peek_time(&core.rung_until)):
         relax(&turns)
@@ -342,8 +346,7 @@ cdef class Operation:
         cdef bint ended = _has_ended(self.record)
         if self.generation != fork_generation():
             raise AgentForkedError
-        if ended or (not _is_small(self.record) if self.record.is_active
-                     else now >= peek_time(&self.core.rung_until)):
+        if ended or (self.record.is_active and not _is_small(self.record)):
             return ended
         with nogil:
             if not self.record.is_active:

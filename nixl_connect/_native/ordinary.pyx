@@ -320,7 +320,9 @@ cdef class Ordinary:
             return None
         try:
             # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
-            announce(self.reactor.core, peer.bell, False)
+            # One of this process would be in the way: who has to wait rings it.
+            if not peer.here:
+                announce(self.reactor.core, peer.bell, False)
             if peer.told_as is not None and now_ns() / 1e9 >= peer.reliable:
                 told_as = peer.told_as
             operation = self.reactor.active(

@@ -339,6 +339,7 @@ cdef class Reactor:
             "lent": seen.listener is not NULL,
             "notifications": seen.notified,
             "notifications_unmatched": seen.unmatched,
+            "notifications_direct": seen.direct,
             "held": peek_count(&self.core.held),
             "held_bytes": peek_count(&self.core.held_bytes),
             "quarantined": seen.census.quarantined,

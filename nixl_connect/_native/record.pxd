@@ -26,6 +26,16 @@ cdef enum Stage:
 cdef enum:
     MOST_PARTS = 2
     PROBE_SIZE = 18
+    CANCELLED_PREFIX_SIZE = 23
+    FAILED_PREFIX_SIZE = 20
+    BROKEN_PREFIX_SIZE = 20
+
+# What an active side sends instead of the key when it gave up; after the last, which says that NIXL
+# failed the transfer, some of it may still go on. Peers that do not know these messages find no
+# operation of that key and ignore them.
+cdef const char* CANCELLED_PREFIX
+cdef const char* FAILED_PREFIX
+cdef const char* BROKEN_PREFIX
 
 # A message that says nothing, sent to learn whether a connection stands.
 cdef const char* PROBE

@@ -8,6 +8,9 @@ from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.waker cimport Waiter, free_waiter
 
 
+CANCELLED_PREFIX = b"nixl_connect:cancelled:"
+FAILED_PREFIX = b"nixl_connect:failed:"
+BROKEN_PREFIX = b"nixl_connect:broken:"
 PROBE = b"nixl_connect:probe"
 
 cdef int _live = 0

@@ -12,9 +12,18 @@ from libc.stdlib cimport calloc, free
 from nixl_connect._native.atomic cimport peek_int, peek_time
 from nixl_connect._native.bell cimport Address, open_bell
 from nixl_connect._native.capi cimport Api
-from nixl_connect._native.core cimport finish, leave_table, retire, rouse, take_bell, take_out
+from nixl_connect._native.core cimport (
+    MOST_RINGS,
+    finish,
+    leave_table,
+    retire,
+    rouse,
+    take_bell,
+    take_out,
+)
 from nixl_connect._native.file_descriptors cimport own_close, own_eventfd, own_socket
-from nixl_connect._native.nap cimport MOST_RINGS, nap
+from nixl_connect._native.here cimport come, go
+from nixl_connect._native.nap cimport heed, nap
 from nixl_connect._native.notifications cimport poll_notifications
 from nixl_connect._native.posix cimport (
     AF_UNIX,
@@ -123,6 +132,7 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
         return  # for now: whoever has the transfers has them for microseconds
     let_go(core, now)
     pthread_mutex_lock(&core.lock)
+    heed(core)  # what has been told already is not late, though an event loop has yet to hear it
     if now >= core.next_deadline:
         for i in range(core.bucket_count):
             record = core.buckets[i]
@@ -167,6 +177,7 @@ cdef void _cancel_all(Core* core) noexcept nogil:
     """End every operation, because the connection closes. Both locks held."""
     cdef size_t i
     cdef Record* record
+    heed(core)
     for i in range(core.bucket_count):
         while core.buckets[i] is not NULL:
             record = core.buckets[i]
@@ -305,6 +316,7 @@ cdef Core* new_core(
     if core.work < 0 or core.probe < 0:
         error = errno
     core.bell = open_bell(own)  # or none: then nobody can ring
+    core.own = own
     if error == 0:
         error = pthread_create(&core.thread, NULL, _run, core)
     if error:
@@ -312,6 +324,7 @@ cdef Core* new_core(
         free_core(core)
         set_errno(error)
         return NULL
+    come(core)
     return core
 
 
@@ -329,6 +342,7 @@ cdef void stop_core(Core* core, int64_t drain, bint cancel) noexcept nogil:
     rouse(core)
     pthread_mutex_unlock(&core.lock)
     pthread_join(core.thread, NULL)
+    go(core)
     pthread_mutex_lock(&core.lock)
     _close_descriptors(core)
     pthread_mutex_unlock(&core.lock)

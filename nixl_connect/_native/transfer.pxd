@@ -6,20 +6,10 @@ from nixl_connect._native.bell cimport Address
 from nixl_connect._native.core cimport Core
 from nixl_connect._native.record cimport Record
 
-# What an active side sends instead of the key when it gave up; after the last, which says that NIXL
-# failed the transfer, some of it may still go on. Peers that do not know these messages find no
-# operation of that key and ignore them.
-cdef const char* CANCELLED_PREFIX
-cdef const char* FAILED_PREFIX
-cdef const char* BROKEN_PREFIX
-
 cdef enum:
     # How long (nanoseconds) whoever waits for small transfers looks at them before it sleeps: what
     # a change of threads would cost.
     LOOK = 300_000
-    CANCELLED_PREFIX_SIZE = 23
-    FAILED_PREFIX_SIZE = 20
-    BROKEN_PREFIX_SIZE = 20
 
 # What a record is once it was posted: with its owner, with nobody, or in `Core.lingering`.
 cdef enum:

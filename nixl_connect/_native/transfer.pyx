@@ -3,9 +3,10 @@
 A transfer is posted without NIXL's own notification. Whoever sees its end tells the peer: the key
 when the operation completes, another message when it had been given up.
 
-The key goes through a second agent, the messenger. NIXL ends each transfer with a flush of the
-connection, and where a message went over the same connection before, UCX's flush waits until the
-peer has seen it: a peer that naps would hold up the next transfer.
+On one host the key goes to the peer's doorbell. Where there is none, or it is full, it goes through
+a second agent, the messenger. NIXL ends each transfer with a flush of the connection, and where a
+message went over the same connection before, UCX's flush waits until the peer has seen it: a peer
+that naps would hold up the next transfer.
 
 Within a host UCX moves memory by the number of the peer's process, of whoever has it now: that may
 be another process, or another program in the same one. So a peer that was met on this host has to
@@ -16,7 +17,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from nixl_connect._native.bell cimport Address, ring
+from nixl_connect._native.bell cimport HEARD, NOBODY_THERE, UNSAID, Address, Heard, ring, tell
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.atomic cimport (
     atomic_load,
@@ -35,6 +36,7 @@ from nixl_connect._native.core cimport (
     rouse,
     rouse_soon,
 )
+from nixl_connect._native.here cimport tell_here
 from nixl_connect._native.lane cimport hand_over
 from nixl_connect._native.posix cimport (
     now_ns,
@@ -44,6 +46,12 @@ from nixl_connect._native.posix cimport (
     relax,
 )
 from nixl_connect._native.record cimport (
+    BROKEN_PREFIX,
+    BROKEN_PREFIX_SIZE,
+    CANCELLED_PREFIX,
+    CANCELLED_PREFIX_SIZE,
+    FAILED_PREFIX,
+    FAILED_PREFIX_SIZE,
     GONE,
     MOST_PARTS,
     REASON_CLOSED,
@@ -76,10 +84,6 @@ cdef enum:
     PROOF = 100_000
     # How often to look for the peer of what is still in flight.
     MISSING = 50_000_000
-
-CANCELLED_PREFIX = b"nixl_connect:cancelled:"
-FAILED_PREFIX = b"nixl_connect:failed:"
-BROKEN_PREFIX = b"nixl_connect:broken:"
 
 
 cdef void announce(Core* core, Address bell, bint ended) noexcept nogil:
@@ -139,6 +143,24 @@ cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noe
     rc = core.nixl.gen_notif(core.agent, record.peer, message, size + record.key_size, NULL)
     free(message)
     return rc == NIXL_SUCCESS
+
+
+cdef Heard _say(Core* core, Record* record) noexcept nogil:
+    """Tell a peer of this host, by its doorbell, that its transfer is complete. Lock not held.
+
+    That is also the look whether it is still there: see `has_gone`.
+    """
+    cdef Heard heard = UNSAID
+    if record.near:
+        if tell_here(record.bell, record.key, record.key_size):
+            return HEARD
+        pthread_mutex_lock(&core.lock)
+        if core.bell >= 0:
+            heard = tell(core.bell, record.bell, record.key, record.key_size)
+        pthread_mutex_unlock(&core.lock)
+        if heard == UNSAID and has_gone(core, record):
+            heard = NOBODY_THERE
+    return heard
 
 
 cdef int begin(Core* core, Record* record) noexcept nogil:
@@ -216,9 +238,10 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
     cdef int status = ERRORED
     cdef int reason = REASON_TRANSFER
     cdef bint claimed = False
-    cdef bint told = True
+    cdef bint told = True       # by a message of NIXL's
     cdef bint lingers = False
-    if rc == NIXL_SUCCESS and has_gone(core, record):
+    cdef Heard heard = UNSAID
+    if rc == NIXL_SUCCESS and record.gone:
         rc = GONE
     if rc == NIXL_SUCCESS:
         # From here on a cancellation comes too late.
@@ -227,11 +250,19 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         pthread_mutex_unlock(&core.lock)
     if claimed:
         release_requests(core, record)
-        rc = core.nixl.gen_notif(record.voice, record.told_as, record.key, record.key_size, NULL)
-        if rc != NIXL_SUCCESS and record.voice != core.agent:
-            # The messenger has lost its connection; the transfer's own has just been good.
-            rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
-        if rc == NIXL_SUCCESS:
+        heard = _say(core, record)
+        if heard != HEARD and heard != NOBODY_THERE:
+            rc = core.nixl.gen_notif(
+                record.voice, record.told_as, record.key, record.key_size, NULL
+            )
+            if rc != NIXL_SUCCESS and record.voice != core.agent:
+                # The messenger has lost its connection; the transfer's own has just been good.
+                rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
+        else:
+            told = False
+        if heard == NOBODY_THERE:
+            reason = REASON_PEER_LOST
+        elif rc == NIXL_SUCCESS:
             status, reason = COMPLETE, REASON_NONE
         else:
             reason = REASON_NOT_TOLD
@@ -254,7 +285,8 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         lingers = lingers and record.quarantine > 0
         if not lingers:
             release_requests(core, record)
-    announce(core, record.bell, True)
+    if heard != HEARD:
+        announce(core, record.bell, True)
     pthread_mutex_lock(&core.lock)
     core.last_activity = now_ns()
     core.last_rung = 0  # it has something, and stops to look: the next ring is to be heard

@@ -141,12 +141,20 @@ def test_a_busy_loop_leaves_it_to_the_thread(connector, peer, content, digest):
         until(lambda: operation.status == OperationStatus.COMPLETE, 2)
         assert not waiting.done()
         await asyncio.wait_for(waiting, DEADLINE)
-        # For a while loops do not get it again.
-        other = await connector.create_readable(nc.Descriptor(source))
-        waiting = asyncio.ensure_future(other.wait_for_completion())
+
+    asyncio.run(main())
+
+
+def test_a_busy_loop_does_not_keep_a_peer_waiting_that_needs_it(connector):
+    """The thread takes the doorbell, and loops do not get it again for a while."""
+
+    async def main():
+        operation, waiting = await waited_for(connector, bytearray(8))
+        ring_from_elsewhere(connector)  # the loop stands still
+        until(lambda: not counters(connector)["lent"], 2)
         await asyncio.sleep(0.01)
         assert not counters(connector)["lent"]
-        await abandon(other, waiting)
+        await abandon(operation, waiting)
 
     asyncio.run(main())
 

@@ -134,5 +134,5 @@ def test_who_is_near(make_connector, peer, content):
     assert not reactor.is_near(known.identity)
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as stranger:
         letters = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
-        stranger.bind(b"\0nixl_connect/" + known.identity.hex().translate(letters).encode())
+        stranger.bind(b"\0nixl_connect/2/" + known.identity.hex().translate(letters).encode())
         assert not reactor.is_near(known.identity)
