@@ -73,6 +73,7 @@ cdef struct Core:
     uint64_t answered           # what that was when it was last found not to have heard a ring
     bint unheard                # which may still be so
     int64_t lend_after          # until then no loop gets the doorbell
+    int64_t withheld            # for how long that was the last time, and less after successes
     uint64_t notified_then      # `notified` when a peer last announced something
     unsigned int vain           # how often in a row it has looked for nothing
     bint heard                  # the last notification came with a ring
@@ -110,6 +111,7 @@ cdef void poke(Core* core) noexcept nogil
 cdef bint is_there(Core* core, Address bell) noexcept nogil
 cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil
 cdef void withhold_bell(Core* core) noexcept nogil
+cdef void withhold_for_now(Core* core) noexcept nogil
 cdef void take_bell(Core* core) noexcept nogil
 cdef void await_end(Core* core, Record* record, Waiter* waiter) noexcept nogil
 cdef Waiter* forget_wait(Core* core, Record* record, uint64_t token) noexcept nogil

@@ -34,9 +34,11 @@ from nixl_connect._native.status cimport COMPLETE, advance, is_final, read_statu
 from nixl_connect._native.waker cimport Waiter, WakerState, arm, release_waker, retain_waker, wake
 
 cdef enum:
-    # How long (nanoseconds) no loop gets the doorbell where one was busy, or rung for nothing, or
-    # by its own process.
-    WITHHELD = 1_000_000_000
+    # How long (nanoseconds) no loop gets the doorbell where one was rung for nothing, or by its own
+    # process; and where one was busy, the first time: it doubles each time, and halves each time
+    # that a loop has heard what a peer had to say.
+    LONGEST_WITHHELD = 1_000_000_000
+    SHORTEST_WITHHELD = 10_000_000
 
 
 cdef bint finish(Core* core, Record* record, int status, int reason, int error) noexcept nogil:
@@ -120,8 +122,18 @@ cdef void lend_bell(Core* core, WakerState* loop) noexcept nogil:
 cdef void withhold_bell(Core* core) noexcept nogil:
     """Have the thread listen for the doorbell, and no loop for a while."""
     core.vain = 0
-    core.lend_after = now_ns() + WITHHELD
+    core.withheld = LONGEST_WITHHELD
+    core.lend_after = now_ns() + LONGEST_WITHHELD
     take_bell(core)
+
+
+cdef void withhold_for_now(Core* core) noexcept nogil:
+    """Do so for a shorter while, of which this is not the first."""
+    cdef int64_t length = min(max(2 * core.withheld, <int64_t>SHORTEST_WITHHELD),
+                              <int64_t>LONGEST_WITHHELD)
+    withhold_bell(core)
+    core.withheld = length
+    core.lend_after = now_ns() + length
 
 
 cdef void take_bell(Core* core) noexcept nogil:

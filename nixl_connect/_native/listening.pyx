@@ -88,6 +88,7 @@ cdef void answer(Core* core, WakerState* loop, Agent agent) noexcept nogil:
         core.rung_until = 0  # what was announced has come
     if ready:
         core.vain = 0
+        core.withheld //= 2
     elif look == SEEN:
         core.vain += 1
         if core.vain == MOST_VAIN:

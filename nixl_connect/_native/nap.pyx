@@ -3,7 +3,13 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.bell cimport BEGINS, TOLD, Ring, take_ring
-from nixl_connect._native.core cimport HEARD_NAP, LONGEST_NAP, take_bell, withhold_bell
+from nixl_connect._native.core cimport (
+    HEARD_NAP,
+    LONGEST_NAP,
+    take_bell,
+    withhold_bell,
+    withhold_for_now,
+)
 from nixl_connect._native.delivery cimport deliver
 from nixl_connect._native.posix cimport (
     POLLIN,
@@ -151,7 +157,7 @@ cdef void _look_after(Core* core) noexcept nogil:
     else:
         core.unheard = False
         if heed(core):
-            withhold_bell(core)
+            withhold_for_now(core)
 
 
 cdef void nap(Core* core) noexcept nogil:
