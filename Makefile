@@ -238,4 +238,5 @@ $(INSTALLED): $(SOURCES) | $(BUILD_READY)
 	@$(UV_INSTALL) --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
 	@cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/$(MODULES) \
 		$(dir $(MODULES))
+	@touch -r $(VENV)/.started $(dir $(MODULES))  # what was just copied is no change
 	@mv $(VENV)/.started $@  # as old as the build's beginning: what is edited meanwhile is newer

@@ -30,6 +30,12 @@ FILTERED = [sys.executable, "-c", _FILTERED]
 """As Docker's profile for kernels before 4.8 does."""
 
 
+FEWER_RIGHTS = [
+    "setpriv", "--inh-caps", "-all", "--bounding-set", "-net_admin,-sys_ptrace"
+]  # fmt: skip
+"""Not all the capabilities of the others, and not the one to look into them."""
+
+
 def require_root() -> None:
     """Skip the test where this process may not make containers."""
     made = subprocess.run(

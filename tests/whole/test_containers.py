@@ -121,6 +121,14 @@ def test_two_users(moved, there):
     assert not moved(prefix, containers.as_user())
 
 
+@pytest.mark.parametrize("fewer", ["both", "the one that moves", "the one that is read"])
+def test_rights(moved, fewer):
+    """Linux does not let a process look into one that may do more, unless it may look into all."""
+    there = [] if fewer == "the one that moves" else containers.FEWER_RIGHTS
+    here = [] if fewer == "the one that is read" else containers.FEWER_RIGHTS
+    assert moved(there, here) == (fewer != "the one that moves")
+
+
 def test_all_of_it_at_once(moved, bridge):
     """Little of everything: it goes on."""
     there, here = (
