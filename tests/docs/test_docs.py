@@ -78,7 +78,7 @@ PAIRS = {
 
 def test_every_program_is_run():
     paired = [f"{name}{side}.py" for name in PAIRS for side in ("sender", "receiver")]
-    fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py
+    fleets = ["nats_client.py", "nats_server.py", "ray_actors.py"]  # test_fleets.py, test_ray.py
     taught = [block.program for block in blocks(TUTORIAL, "python")]
     served = [
         "client.py",

@@ -1,12 +1,10 @@
-"""The documentation's programs for NATS and Ray: "make test-fleets" installs what they need."""
+"""The documentation's programs for NATS: "make test-fleets" installs what they need."""
 
 import importlib.util
 import os
-import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
@@ -71,22 +69,3 @@ def test_nats(nats_server, program, start_program):
         )
         output, error = client.communicate(timeout=DEADLINE)
         assert (client.returncode, output) == (0, "sum: 499999500000\n"), error
-
-
-def test_ray(program, tmp_path):
-    need("ray")
-    run = subprocess.run(
-        program("ray_actors.py"),
-        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"},
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    print(run.stdout, file=sys.stderr)
-    found = re.findall(r"(by_\w+): ([\d.]+) ms for 64 MiB, sum (\d+)", run.stdout)
-    assert [name for name, *_ in found] == ["by_transport", "by_object_store"]
-    # The same bytes, by either way.
-    assert len({total for *_, total in found}) == 1
