@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 
-def build(sources: list[Path], target: Path) -> Path:
+def build(sources: list[Path], target: Path, *options: str) -> Path:
     """Compile a shared library, which is known by its file's name; warnings are errors."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     subprocess.run(
@@ -15,7 +15,7 @@ def build(sources: list[Path], target: Path) -> Path:
             *compiler,
             *("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
             *(f"-Wl,-soname,{target.name}", "-o", str(target), *map(str, sources)),
-            *("-ldl", "-pthread"),
+            *("-ldl", "-pthread", *options),
         ],
         check=True,
         timeout=60,

@@ -8,6 +8,10 @@ to everything that is loaded, for the calls that map memory.
 
 It is done again whenever more of them have been loaded: transports are, and UCX's modules. Those
 may open devices at once, so `dlopen` is replaced, too.
+
+While another thread loads a library, it is listed already, and its words are still being filled,
+on pages that have to be writable for that. So what is listed is looked at only after the loader has
+let go of the lock that it holds while it loads.
 """
 
 def set_folders(folders: list[str]) -> None:

@@ -7,6 +7,10 @@ to everything that is loaded, for the calls that map memory.
 
 It is done again whenever more of them have been loaded: transports are, and UCX's modules. Those
 may open devices at once, so `dlopen` is replaced, too.
+
+While another thread loads a library, it is listed already, and its words are still being filled,
+on pages that have to be writable for that. So what is listed is looked at only after the loader has
+let go of the lock that it holds while it loads.
 """
 
 from libc.stdint cimport uint16_t, uint64_t
@@ -89,17 +93,28 @@ cdef extern from *:
     int DT_PLTRELSZ
     int SHN_UNDEF
     int PATH_MAX
+    int RTLD_LAZY
     int PROT_READ
     int PROT_WRITE
     int _SC_PAGESIZE
     int iterate "nc_iterate"(int (*)(Object*, size_t, void*) noexcept nogil, void*) nogil
     void* dlopen(const char* path, int flags) nogil
+    int dlclose(void* handle) nogil
     char* realpath(const char* path, char* out) nogil
     int mprotect(void* start, size_t size, int protection) nogil
     long sysconf(int name) nogil
 
 cdef enum:
     MOST_FOLDERS = 4
+    # How a look at all libraries may end.
+    OVER = 1
+    CHANGED = 2                 # something has been unloaded: it has to begin anew
+
+# One look at the libraries that there were when it began.
+cdef struct Look:
+    size_t count
+    unsigned long long unloaded
+    size_t position
 
 # What to lead elsewhere. Constant once `set_folders` was called.
 cdef char* _folders[MOST_FOLDERS]
@@ -232,24 +247,47 @@ cdef void _redirect_all(const Object* object) noexcept nogil:
         _redirect(object, <Relocation*>jumps, jumps_size, <Symbol*>symbols, <char*>names)
 
 
-cdef int _visit(Object* object, size_t size, void* position) noexcept nogil:
-    """Look at one library, unless it has been looked at. The loader's lock is held."""
+cdef int _count(Object* object, size_t size, void* given) noexcept nogil:
+    """Count one library."""
+    cdef Look* look = <Look*>given
+    look.count += 1
+    look.unloaded = object.unloaded
+    return 0
+
+
+cdef int _visit(Object* object, size_t size, void* given) noexcept nogil:
+    """Look at one library, unless it has been looked at. The loader's lock of its list is held."""
     global _seen, _unloaded
-    cdef size_t* at = <size_t*>position
-    if at[0] == 0 and object.unloaded != _unloaded:
+    cdef Look* look = <Look*>given
+    if object.unloaded != look.unloaded:
+        return CHANGED
+    if look.position == look.count:
+        return OVER  # the others were listed meanwhile, and may still be loading
+    if object.unloaded != _unloaded:
         _unloaded = object.unloaded
         _seen = 0  # what is there now may be in another order
-    at[0] += 1
-    if at[0] > _seen:
-        _seen = at[0]
+    look.position += 1
+    if look.position > _seen:
+        _seen = look.position
         if _is_theirs(object.name):
             _redirect_all(object)
     return 0
 
 
 cdef void _redirect_new() noexcept nogil:
-    cdef size_t position = 0
-    iterate(_visit, &position)
+    """Lead the calls of what is new and wholly loaded."""
+    cdef Look look
+    cdef void* program
+    while True:
+        look.count = look.position = 0
+        iterate(_count, &look)
+        # This waits for the loader's lock of loading, which whoever loads holds until the end; the
+        # program itself is loaded already.
+        program = dlopen(NULL, RTLD_LAZY)
+        if program is not NULL:
+            dlclose(program)
+        if iterate(_visit, &look) != CHANGED:
+            return
 
 
 cdef void* _dlopen(const char* path, int flags) noexcept nogil:
