@@ -68,6 +68,10 @@ class Connector(Opener):
     progress_interval : float
         Seconds between polls of the network while no operation is in progress, so that peers which
         connect, disconnect or send requests are answered; 0 turns these polls off.
+    peer_silence : float, optional
+        Seconds, at least 3, after which a passive operation fails if a peer of another host has
+        begun to move its bytes and then says nothing more: it says every second that it goes on. By
+        default such an operation waits for its deadline. A peer of this host is missed without it.
     backends : sequence of str, or mapping of str to mapping of str to str
         NIXL's transports to start, or a mapping of transports to their options.
     max_descriptors : int
@@ -98,6 +102,7 @@ class Connector(Opener):
         quarantine: float = 300.0,
         drain: float = 5.0,
         progress_interval: float = 0.1,
+        peer_silence: float | None = None,
         backends: Sequence[str] | Mapping[str, Mapping[str, str]] = ("UCX",),
         max_descriptors: int = 1_000_000,
         max_metadata_bytes: int = 4 * 1024 * 1024,

@@ -49,6 +49,17 @@ class Host:
         for each in (name, f"{name}-end"):
             self.ip("link", "set", each, "up")
 
+    def slow(self, rate: str) -> None:
+        """Let no more leave it than `rate`, as ``tc`` writes it: ``"40mbit"``."""
+        for device in self.devices:
+            subprocess.run(
+                f"tc -netns {self.name} qdisc add dev {device} root tbf rate {rate} burst 64k"
+                " latency 50ms".split(),
+                check=True,
+                timeout=10,
+                capture_output=True,
+            )
+
     def learn(self, other: Host) -> None:
         """Have it know another host's link address for good, as if a router stood between."""
         shown = subprocess.run(

@@ -14,7 +14,8 @@ cdef enum:
 cdef enum Said:
     BEGINS = 0
     ENDED = 1                   # and NIXL has a notification of it
-    TOLD = 2                    # which is the rest
+    TOLD = 2                    # with this key
+    MOVES = 3                   # of a transfer that takes long: who makes it, and its key
 
 # What became of a datagram.
 cdef enum Heard:
@@ -26,6 +27,7 @@ cdef enum Heard:
 cdef struct Ring:
     Said said
     int process                 # which sent it, if it is of this process's user; else -1
+    Address mover               # where that was said
     char* key                   # what was told, in `text`
     size_t key_size             # 0 for nothing
     char[ROOM] text
@@ -34,5 +36,8 @@ cdef Address address_of(bytes identity) except *
 cdef int open_bell(Address address) noexcept nogil
 cdef void ring(int fd, Address address, bint ended) noexcept nogil
 cdef Heard tell(int fd, Address address, const char* key, size_t size) noexcept nogil
+cdef Heard tell_mover(
+    int fd, Address address, Address own, const char* key, size_t size
+) noexcept nogil
 cdef bint stands(int fd, Address address) noexcept nogil
 cdef bint take_ring(int fd, Ring* ring) noexcept nogil

@@ -4,7 +4,8 @@
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread, or an event loop, sleeps. Who begins a transfer with it sends
-one byte there; who has ended one sends a byte and the notification key. There it is as good as by
+one byte there, and where it takes long whose doorbell to look for meanwhile; who has ended one
+sends a byte and the notification key. There it is as good as by
 NIXL: the kernel has queued it, or says that it has not, and then NIXL sends it, with a byte here
 that it has come. A byte alone is a hint: lost or forged, it makes a thread look for a moment; and a
 key that nobody waits for is no more. The kernel says who rang. Another user's rings that bring

@@ -3,12 +3,13 @@
 NIXL has nothing to wait on: a notification is seen when somebody looks, and a small transfer may
 wait for that too. So an agent has a datagram socket in the abstract namespace, named after the
 agent, on which its completion thread, or an event loop, sleeps. Who begins a transfer with it sends
-one byte there; who has ended one sends a byte and the notification key. There it is as good as by
-NIXL: the kernel has queued it, or says that it has not, and then NIXL sends it, with a byte here
-that it has come. A byte alone is a hint: lost or forged, it makes a thread look for a moment; and a
-key that nobody waits for is no more. The kernel says who rang. Another user's rings that bring
-nothing are soon not listened to. Those of the same user always are, if up to a millisecond late
-while others flood: a peer may need this side's look for transfers of which no notification tells.
+one byte there, and where it takes long whose doorbell to look for meanwhile; who has ended one
+sends a byte and the notification key. There it is as good as by NIXL: the kernel has queued it, or
+says that it has not, and then NIXL sends it, with a byte here that it has come. A byte alone is a
+hint: lost or forged, it makes a thread look for a moment; and a key that nobody waits for is no
+more. The kernel says who rang. Another user's rings that bring nothing are soon not listened to.
+Those of the same user always are, if up to a millisecond late while others flood: a peer may need
+this side's look for transfers of which no notification tells.
 Peers on other hosts, or in other network namespaces, have no socket of that name, and nothing is
 sent.
 
@@ -163,6 +164,19 @@ cdef Heard tell(int fd, Address address, const char* key, size_t size) noexcept 
     return _send(fd, address, text, size + 1)
 
 
+cdef Heard tell_mover(
+    int fd, Address address, Address own, const char* key, size_t size
+) noexcept nogil:
+    """Tell a peer by its doorbell whose doorbell is that of who transfers its memory."""
+    cdef char[ROOM] text
+    if size > ROOM - 1 - sizeof(Address):
+        return UNSAID
+    text[0] = MOVES
+    memcpy(text + 1, &own, sizeof(Address))
+    memcpy(text + 1 + sizeof(Address), key, size)
+    return _send(fd, address, text, 1 + sizeof(Address) + size)
+
+
 cdef bint stands(int fd, Address address) noexcept nogil:
     """Whether an agent's doorbell is there. Wakes nobody.
 
@@ -180,7 +194,14 @@ cdef bint take_ring(int fd, Ring* ring) noexcept nogil:
     if size < 0:
         return False
     ring.said = <Said>ring.text[0] if size else BEGINS
-    ring.key = ring.text + 1
-    # What is longer is nobody's key.
-    ring.key_size = size - 1 if ring.said == TOLD and size <= ROOM else 0
+    ring.key_size = 0
+    if size > ROOM:
+        return True  # what is longer is nobody's key
+    if ring.said == TOLD:
+        ring.key = ring.text + 1
+        ring.key_size = size - 1
+    elif ring.said == MOVES and size > 1 + <ssize_t>sizeof(Address):
+        memcpy(&ring.mover, ring.text + 1, sizeof(Address))
+        ring.key = ring.text + 1 + sizeof(Address)
+        ring.key_size = size - 1 - sizeof(Address)
     return True

@@ -83,12 +83,13 @@ cdef struct Core:
     int64_t last_rung           # when a peer's doorbell was last rung from here
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
+    int64_t peer_silence        # nanoseconds after which a silent mover is lost; 0 for never
     int64_t last_told           # when a notification was last sent
     unsigned int told           # notifications sent since the thread last slept
     int64_t introduced          # when a connection was last begun
     int64_t last_errand         # when the messenger's connections were last looked at
     int64_t errands_until       # and until when to do so at every turn
-    int64_t next_deadline       # no deadline is earlier
+    int64_t next_deadline       # no deadline, and no look for a mover, is earlier
     int64_t drain_until         # when stopping: give up on active records then
     Census census
     uint64_t held               # atomic, as the next: operations whose memory is kept

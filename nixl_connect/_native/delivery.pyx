@@ -1,7 +1,9 @@
 """What a notification says, and to which operation: matched by its exact key."""
 
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcmp
 
+from nixl_connect._native.bell cimport Address, stands
 from nixl_connect._native.census cimport WRITABLE
 from nixl_connect._native.core cimport (
     MOST_RINGS,
@@ -19,8 +21,12 @@ from nixl_connect._native.record cimport (
     CANCELLED_PREFIX_SIZE,
     FAILED_PREFIX,
     FAILED_PREFIX_SIZE,
+    MOVES_PREFIX,
+    MOVES_PREFIX_SIZE,
     PROBE,
     PROBE_SIZE,
+    REASON_MOVER_LOST,
+    REASON_MOVER_SILENT,
     REASON_NONE,
     REASON_PEER_CANCELLED,
     REASON_PEER_FAILED,
@@ -32,6 +38,8 @@ from nixl_connect._native.status cimport CANCELLED, COMPLETE, ERRORED, is_final,
 cdef enum:
     # How long (nanoseconds) to expect more after what a ring had announced.
     AFTER = 5_000
+    # How often to look whether who moves the bytes is still there.
+    MISSED = 500_000_000
 
 
 cdef void _count(Core* core, Record* record, int status, bint broken) noexcept nogil:
@@ -52,6 +60,60 @@ cdef void _count(Core* core, Record* record, int status, bint broken) noexcept n
     else:
         record.failed += 1
         record.tainted = record.tainted or broken
+
+
+cdef Record* _moving(Core* core, const char* key, size_t size) noexcept nogil:
+    """Find the operation that ends if its one mover is lost; NULL if there is none. Lock held.
+
+    Where several transfers may use the memory, that one is lost does not end it.
+    """
+    cdef Record* record = slot(core, key, size)[0]
+    if record is NULL or record.transfers != 1 or is_final(read_status(&record.status)):
+        return NULL
+    return record
+
+
+cdef void note_mover(Core* core, const char* key, size_t size, Address bell) noexcept nogil:
+    """Note whose doorbell to look for while a transfer goes on. Lock held."""
+    cdef Record* record = _moving(core, key, size)
+    if record is not NULL:
+        record.has_mover = True
+        record.mover = bell
+        core.next_deadline = min(core.next_deadline, now_ns() + MISSED)
+
+
+cdef void _hear_mover(Core* core, const char* key, size_t size) noexcept nogil:
+    """Note that somebody of another host still moves the bytes. Lock held."""
+    cdef Record* record = _moving(core, key, size)
+    if record is not NULL and core.peer_silence:
+        record.silent_at = now_ns() + core.peer_silence
+        record.doubted = False
+        core.next_deadline = min(core.next_deadline, record.silent_at)
+
+
+cdef int64_t look_for_mover(Core* core, Record* record, int64_t now) noexcept nogil:
+    """End an operation whose mover has gone; return when to look again. Lock held.
+
+    Only if it is gone at two looks: what it said in the end may still be on its way, through NIXL,
+    or this process may have been stopped and has yet to read it.
+    """
+    cdef int reason = REASON_MOVER_SILENT
+    cdef bint gone = True
+    if is_final(read_status(&record.status)):
+        return INT64_MAX
+    if record.has_mover:
+        gone = not stands(core.probe, record.mover)
+        reason = REASON_MOVER_LOST
+    elif record.silent_at == 0:
+        return INT64_MAX
+    elif now < record.silent_at:
+        return record.silent_at
+    if gone and record.doubted:
+        if finish(core, record, ERRORED, reason, 0):
+            leave_table(core, record)
+        return INT64_MAX
+    record.doubted = gone
+    return now + MISSED
 
 
 cdef bint deliver(Core* core, const char* message, size_t size) noexcept nogil:
@@ -75,6 +137,9 @@ cdef bint deliver(Core* core, const char* message, size_t size) noexcept nogil:
         status, reason = ERRORED, REASON_PEER_FAILED
         message += BROKEN_PREFIX_SIZE
         size -= BROKEN_PREFIX_SIZE
+    elif size > MOVES_PREFIX_SIZE and memcmp(message, MOVES_PREFIX, MOVES_PREFIX_SIZE) == 0:
+        _hear_mover(core, message + MOVES_PREFIX_SIZE, size - MOVES_PREFIX_SIZE)
+        return False
     elif size == PROBE_SIZE and memcmp(message, PROBE, PROBE_SIZE) == 0:
         return False
     core.notified += 1

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from nixl_connect._native.bell cimport BEGINS, TOLD, Ring, take_ring
+from nixl_connect._native.bell cimport BEGINS, MOVES, TOLD, Ring, take_ring
 from nixl_connect._native.core cimport (
     HEARD_NAP,
     LONGEST_NAP,
@@ -10,7 +10,7 @@ from nixl_connect._native.core cimport (
     withhold_bell,
     withhold_for_now,
 )
-from nixl_connect._native.delivery cimport deliver
+from nixl_connect._native.delivery cimport deliver, note_mover
 from nixl_connect._native.posix cimport (
     POLLIN,
     now_ns,
@@ -74,9 +74,11 @@ cdef bint heed(Core* core) noexcept nogil:
             if ring.process == who and not several:
                 own = announced = False  # which has come
             continue
+        if ring.said == MOVES:
+            note_mover(core, ring.key, ring.key_size, ring.mover)
         if ring.process < 0:
             vain = True
-        elif ring.said != TOLD:
+        elif ring.said != TOLD and ring.said != MOVES:
             several = several or (own and ring.process != who)
             announced = announced or ring.said == BEGINS
             own = True

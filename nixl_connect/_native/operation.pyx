@@ -38,6 +38,8 @@ from nixl_connect._native.posix cimport (
 from nixl_connect._native.record cimport (
     REASON_CLOSED,
     REASON_LOCAL,
+    REASON_MOVER_LOST,
+    REASON_MOVER_SILENT,
     REASON_NONE,
     REASON_NOT_TOLD,
     REASON_PEER_CANCELLED,
@@ -79,6 +81,8 @@ class Reason(IntEnum):
     NOT_TOLD = REASON_NOT_TOLD
     PEER_CANCELLED = REASON_PEER_CANCELLED
     PEER_FAILED = REASON_PEER_FAILED
+    MOVER_LOST = REASON_MOVER_LOST
+    MOVER_SILENT = REASON_MOVER_SILENT
 
 
 class Stage(IntEnum):

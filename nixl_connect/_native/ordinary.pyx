@@ -21,7 +21,6 @@ from nixl_connect._native.overlaps cimport between, within
 from nixl_connect._native.packing cimport Regions
 from nixl_connect._native.plan cimport Local, Plan
 from nixl_connect._native.peer cimport PeerState
-from nixl_connect._native.posix cimport now_ns
 from nixl_connect._native.reactor cimport Reactor
 from nixl_connect._native.readers cimport of_list
 from nixl_connect._native.registry cimport Registry
@@ -293,7 +292,6 @@ cdef class Ordinary:
         cdef Operation operation = None
         cdef Local local = plan.local
         cdef uint64_t nbytes = local.regions.nbytes
-        cdef bytes told_as = None
         cdef bint by_lanes
         if not self.is_free():
             return None
@@ -323,10 +321,9 @@ cdef class Ordinary:
             # One of this process would be in the way: who has to wait rings it.
             if not peer.here:
                 announce(self.reactor.core, peer.bell, False)
-            if peer.told_as is not None and now_ns() / 1e9 >= peer.reliable:
-                told_as = peer.told_as
             operation = self.reactor.active(
-                peer.alias, peer.identity, peer.near, plan.key, told_as, self.quarantine, hold
+                peer.alias, peer.identity, peer.near, plan.key, peer.told_as, peer.reliable,
+                self.quarantine, hold
             )
             if not by_lanes:
                 add(

@@ -9,7 +9,7 @@ While a post is in flight the operation is counted as active, so that closing wa
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from nixl_connect._native.agent cimport AGENT_CLOSED, AGENT_FORKED
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
@@ -37,6 +37,7 @@ from nixl_connect._native.transfer cimport (
     has_gone,
     is_missing,
     progress_of,
+    say_moving,
     settle,
 )
 
@@ -76,6 +77,8 @@ cdef int _post(Core* core, Record* record, int64_t until, bint again) noexcept n
     pthread_mutex_unlock(&core.lock)
     if not record.counted:
         return AGENT_CLOSED
+    if again and record.near and record.say_at != INT64_MAX:
+        say_moving(core, record)  # once: the peer waits for all that is to come
     if again:
         rc = begin(core, record)
     while rc == NIXL_IN_PROGRESS and not core.stopping:

@@ -18,7 +18,7 @@ cdef class Reactor:
         self, bytes key, double quarantine, bint writable, Hold hold, uint64_t transfers
     )
     cpdef Operation active(
-        self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double quarantine,
-        Hold hold
+        self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double reliable,
+        double quarantine, Hold hold
     )
     cdef Operation _operation(self, bytes key, Hold hold)

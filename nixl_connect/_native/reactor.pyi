@@ -21,10 +21,17 @@ class Reactor:
         Which agent that is: its doorbell is named so. See `identity`.
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
+    peer_silence : float
+        Seconds without a word after which a mover of another host is lost; 0 for never.
     """
 
     def __new__(
-        cls, agent: Agent, messenger: Agent, identity: bytes, idle_interval: float
+        cls,
+        agent: Agent,
+        messenger: Agent,
+        identity: bytes,
+        idle_interval: float,
+        peer_silence: float,
     ) -> Reactor: ...
     def passive(
         self, key: bytes, quarantine: float, writable: bool, hold: Hold, transfers: int
@@ -52,6 +59,7 @@ class Reactor:
         near: bool,
         key: bytes,
         told_as: bytes | None,
+        reliable: float,
         quarantine: float,
         hold: Hold,
     ) -> Operation:
@@ -69,6 +77,8 @@ class Reactor:
             What to notify the peer with when the transfer is done.
         told_as : bytes or None
             What the messenger calls it, which notifies it then; the agent itself if None.
+        reliable : float
+            From when on, monotonic seconds, that reaches it; the agent notifies it before.
         quarantine : float
             Seconds for which to keep what NIXL fails while the peer is there.
         hold : Hold

@@ -68,16 +68,19 @@ cdef class Reactor:
         Which agent that is: its doorbell is named so. See `identity`.
     idle_interval : float
         Seconds between looks at the network when nothing is going on; 0 for none.
+    peer_silence : float
+        Seconds without a word after which a mover of another host is lost; 0 for never.
     """
 
     def __cinit__(
         self, Agent agent not None, Agent messenger not None, bytes identity not None,
-        double idle_interval
+        double idle_interval, double peer_silence
     ):
         self.agent = agent
         self.messenger = messenger
         self.generation = fork_generation()
         cdef int64_t interval = <int64_t>(idle_interval * 1e9)
+        cdef int64_t silence = <int64_t>(peer_silence * 1e9)
         cdef Address bell = address_of(identity)
         cdef int error = 0
         cdef int rc
@@ -87,7 +90,8 @@ cdef class Reactor:
                 rc = messenger.enter()
                 if rc == 0:
                     self.core = new_core(
-                        agent.nixl, agent.handle, &agent.progress, messenger.handle, bell, interval
+                        agent.nixl, agent.handle, &agent.progress, messenger.handle, bell, interval,
+                        silence,
                     )
                     error = errno
                     messenger.leave()
@@ -134,8 +138,8 @@ cdef class Reactor:
         return operation
 
     cpdef Operation active(
-        self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double quarantine,
-        Hold hold
+        self, bytes peer, bytes identity, bint near, bytes key, bytes told_as, double reliable,
+        double quarantine, Hold hold
     ):
         """Make a transfer. `request.add_part` says of what, and `Operation.start` posts it.
 
@@ -151,6 +155,8 @@ cdef class Reactor:
             What to notify the peer with when the transfer is done.
         told_as : bytes or None
             What the messenger calls it, which notifies it then; the agent itself if None.
+        reliable : float
+            From when on, monotonic seconds, that reaches it; the agent notifies it before.
         quarantine : float
             Seconds for which to keep what NIXL fails while the peer is there.
         hold : Hold
@@ -163,9 +169,10 @@ cdef class Reactor:
         record.bell = address_of(identity)
         record.near = near
         record.peer = strdup(peer)
-        record.voice = self.core.agent if told_as is None else self.core.messenger
-        record.told_as = strdup(peer if told_as is None else told_as)
-        if record.peer is NULL or record.told_as is NULL:
+        if told_as is not None:
+            record.told_as = strdup(told_as)
+            record.reliable = now_ns() / 1e9 >= reliable
+        if record.peer is NULL or (told_as is not None and record.told_as is NULL):
             raise MemoryError
         return operation
 

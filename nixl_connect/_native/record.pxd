@@ -16,6 +16,8 @@ cdef enum Reason:
     REASON_NOT_TOLD = 6         # data moved, but the peer could not be notified
     REASON_PEER_CANCELLED = 7   # the peer said that it gave up
     REASON_PEER_FAILED = 8      # the peer said that its transfer failed
+    REASON_MOVER_LOST = 9       # passive: who moved the bytes is not on this host any more
+    REASON_MOVER_SILENT = 10    # passive: or has not said for long, on another, that it goes on
 
 # What Python learns of a record that it collects.
 cdef enum Stage:
@@ -29,13 +31,15 @@ cdef enum:
     CANCELLED_PREFIX_SIZE = 23
     FAILED_PREFIX_SIZE = 20
     BROKEN_PREFIX_SIZE = 20
+    MOVES_PREFIX_SIZE = 20
 
-# What an active side sends instead of the key when it gave up; after the last, which says that NIXL
-# failed the transfer, some of it may still go on. Peers that do not know these messages find no
-# operation of that key and ignore them.
+# What an active side sends instead of the key when it gave up; after the third, which says that
+# NIXL failed the transfer, some of it may still go on. With the last it says now and then that a
+# transfer goes on. Peers that do not know these find no operation of that key and ignore them.
 cdef const char* CANCELLED_PREFIX
 cdef const char* FAILED_PREFIX
 cdef const char* BROKEN_PREFIX
+cdef const char* MOVES_PREFIX
 
 # A message that says nothing, sent to learn whether a connection stands.
 cdef const char* PROBE
@@ -90,11 +94,16 @@ cdef struct Record:
     bint writes                 # to the peer, else from it
     int64_t proved              # when the doorbell was last seen; the owner's, as the next
     bint gone                   # it has been found missing
-    void* voice                 # active: the agent that tells the peer when the bytes are there
-    char* told_as               # active: what that one calls it
+    char* told_as               # active: what the messenger calls the peer; or NULL
+    bint reliable               # and whether it tells it when the bytes are there, else the agent
     Part[2] parts               # active: MOST_PARTS, of which there are
     int part_count
     int unfinished              # atomic: those that lanes have yet to do with
+    int64_t say_at              # active: when to say next that it goes on; its owner's
+    bint has_mover              # passive: somebody of this host moves its bytes, whose doorbell is
+    Address mover
+    int64_t silent_at           # passive: when one of another host has been silent for long, or 0
+    bint doubted                # passive: the last look for either was in vain
     uint64_t transfers          # passive: so many complete it; 0 where only its owner does
     uint64_t done               # how many have; the next two, too, where it is not 1
     uint64_t failed             # how many failed or were cancelled

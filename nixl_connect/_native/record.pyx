@@ -11,6 +11,7 @@ from nixl_connect._native.waker cimport Waiter, free_waiter
 CANCELLED_PREFIX = b"nixl_connect:cancelled:"
 FAILED_PREFIX = b"nixl_connect:failed:"
 BROKEN_PREFIX = b"nixl_connect:broken:"
+MOVES_PREFIX = b"nixl_connect:moving:"
 PROBE = b"nixl_connect:probe"
 
 cdef int _live = 0

@@ -22,6 +22,7 @@ from nixl_connect._native.core cimport (
     take_out,
 )
 from nixl_connect._native.file_descriptors cimport own_close, own_eventfd, own_socket
+from nixl_connect._native.delivery cimport look_for_mover
 from nixl_connect._native.here cimport come, go
 from nixl_connect._native.nap cimport heed, nap
 from nixl_connect._native.notifications cimport poll_notifications
@@ -125,6 +126,7 @@ cdef int64_t _earliest(const Record* record) noexcept nogil:
 cdef void _check_deadlines(Core* core) noexcept nogil:
     cdef int64_t now = now_ns()
     cdef int64_t earliest = INT64_MAX
+    cdef int64_t again = INT64_MAX
     cdef size_t i
     cdef Record* record
     cdef Record* rest
@@ -144,6 +146,8 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
                     else:
                         take_out(core, record)  # its quarantine is over
                         retire(core, record, STAGE_CLEAN)
+                else:
+                    again = min(again, look_for_mover(core, record, now))
                 record = rest
         # Those that are left, with the deadlines that they now have.
         for i in range(core.bucket_count):
@@ -159,7 +163,7 @@ cdef void _check_deadlines(Core* core) noexcept nogil:
             earliest = min(earliest, record.deadline)
             record = record.next
         core.next_deadline = min(
-            min(earliest, _earliest(core.lingering)),
+            min(min(earliest, again), _earliest(core.lingering)),
             min(_earliest(core.incoming), _earliest(core.posted)),
         )
     pthread_mutex_unlock(&core.lock)
@@ -281,7 +285,7 @@ cdef void _close_descriptors(Core* core) noexcept nogil:
 
 cdef Core* new_core(
     const Api* nixl, void* agent, pthread_mutex_t* progress, void* messenger, Address own,
-    int64_t idle_interval
+    int64_t idle_interval, int64_t peer_silence
 ) noexcept nogil:
     """Make a core and start its thread. Returns NULL, and sets errno, where something runs out."""
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
@@ -295,6 +299,7 @@ cdef Core* new_core(
     core.messenger = messenger
     core.next_deadline = INT64_MAX
     core.idle_interval = idle_interval
+    core.peer_silence = peer_silence
     core.process = getpid()
     core.work = core.bell = core.probe = -1
     core.bucket_count = 64

@@ -22,6 +22,7 @@ cdef bint is_missing(Core* core, Record* record, int64_t now) noexcept nogil
 cdef int begin(Core* core, Record* record) noexcept nogil
 cdef int progress_of(Core* core, Record* record) noexcept nogil
 cdef void release_requests(Core* core, Record* record) noexcept nogil
+cdef void say_moving(Core* core, Record* record) noexcept nogil
 cdef void announce(Core* core, Address bell, bint ended) noexcept nogil
 cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil
 cdef int post(Core* core, Record* record, bint queue) noexcept nogil

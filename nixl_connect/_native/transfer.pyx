@@ -13,11 +13,21 @@ be another process, or another program in the same one. So a peer that was met o
 have its doorbell before it is written to, and after it was read.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from nixl_connect._native.bell cimport HEARD, NOBODY_THERE, UNSAID, Address, Heard, ring, tell
+from nixl_connect._native.bell cimport (
+    FULL,
+    HEARD,
+    NOBODY_THERE,
+    UNSAID,
+    Address,
+    Heard,
+    ring,
+    tell,
+    tell_mover,
+)
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
 from nixl_connect._native.atomic cimport (
     atomic_load,
@@ -54,6 +64,8 @@ from nixl_connect._native.record cimport (
     FAILED_PREFIX_SIZE,
     GONE,
     MOST_PARTS,
+    MOVES_PREFIX,
+    MOVES_PREFIX_SIZE,
     REASON_CLOSED,
     REASON_NONE,
     REASON_NOT_TOLD,
@@ -82,8 +94,11 @@ cdef enum:
     # How long a peer that was there is taken to be there, in nanoseconds: a program that takes its
     # place needs longer to be started, and has no memory of its own before.
     PROOF = 100_000
-    # How often to look for the peer of what is still in flight.
+    # How often to look for the peer of what is still in flight, and after how long to tell one of
+    # another host that it is; after how long to tell one of this host who makes a small transfer,
+    # and how often the other that it goes on.
     MISSING = 50_000_000
+    SAY = 1_000_000_000
 
 
 cdef void announce(Core* core, Address bell, bint ended) noexcept nogil:
@@ -133,16 +148,45 @@ cdef bint is_missing(Core* core, Record* record, int64_t now) noexcept nogil:
 
 
 cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noexcept nogil:
-    """Tell the peer that this side gave up; return whether NIXL took the message."""
+    """Tell the peer what became of a transfer; return whether NIXL took the message.
+
+    That it goes on is for the messenger to say: on the transfer's own connection it would come
+    after the bytes.
+    """
+    cdef bint apart = prefix == MOVES_PREFIX and record.told_as is not NULL
     cdef int rc
     cdef char* message = <char*>malloc(size + record.key_size)
     if message is NULL:
         return True
     memcpy(message, prefix, size)
     memcpy(message + size, record.key, record.key_size)
-    rc = core.nixl.gen_notif(core.agent, record.peer, message, size + record.key_size, NULL)
+    rc = core.nixl.gen_notif(
+        core.messenger if apart else core.agent, record.told_as if apart else record.peer,
+        message, size + record.key_size, NULL,
+    )
     free(message)
     return rc == NIXL_SUCCESS
+
+
+cdef void say_moving(Core* core, Record* record) noexcept nogil:
+    """Tell a peer of this host, once, who makes a transfer that takes long, another one that it
+    goes on.
+
+    The first looks for this side's doorbell then. For the record's owner, lock not held.
+    """
+    cdef Heard heard = UNSAID
+    if not record.near:
+        _tell(core, record, MOVES_PREFIX, MOVES_PREFIX_SIZE)
+        record.say_at = now_ns() + SAY
+        pthread_mutex_lock(&core.lock)
+        core.errands_until = max(core.errands_until, record.say_at)
+        pthread_mutex_unlock(&core.lock)
+        return
+    pthread_mutex_lock(&core.lock)
+    if core.bell >= 0:
+        heard = tell_mover(core.bell, record.bell, core.own, record.key, record.key_size)
+    pthread_mutex_unlock(&core.lock)
+    record.say_at = now_ns() + MISSING if heard == FULL else INT64_MAX
 
 
 cdef Heard _say(Core* core, Record* record) noexcept nogil:
@@ -252,11 +296,13 @@ cdef bint settle(Core* core, Record* record, int rc, bint queue) noexcept nogil:
         release_requests(core, record)
         heard = _say(core, record)
         if heard != HEARD and heard != NOBODY_THERE:
-            rc = core.nixl.gen_notif(
-                record.voice, record.told_as, record.key, record.key_size, NULL
-            )
-            if rc != NIXL_SUCCESS and record.voice != core.agent:
-                # The messenger has lost its connection; the transfer's own has just been good.
+            rc = NIXL_IN_PROGRESS
+            if record.reliable:
+                rc = core.nixl.gen_notif(
+                    core.messenger, record.told_as, record.key, record.key_size, NULL
+                )
+            if rc != NIXL_SUCCESS:
+                # Or the messenger has lost its connection; the transfer's own has just been good.
                 rc = core.nixl.gen_notif(core.agent, record.peer, record.key, record.key_size, NULL)
         else:
             told = False
@@ -359,6 +405,7 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     """
     cdef bint refused
     cdef int became
+    cdef int64_t begun
     pthread_mutex_lock(&core.lock)
     retain_record(record)
     core.waiting += 1
@@ -366,13 +413,16 @@ cdef bint start_active(Core* core, Record* record, bint inline_post) noexcept no
     enter(&core.census, record)
     if record.large:
         core.large_count += 1
-    core.last_activity = now_ns()
+    core.last_activity = begun = now_ns()
     if inline_post and core.active_count == 1 and record.parts[0].lane is NULL:
         # The thread is not needed for a while. It would only get in the way of this one.
         core.looked_until = core.last_activity + 2 * LOOK
     core.next_deadline = min(core.next_deadline, record.deadline)
     refused = core.stopping and finish(core, record, CANCELLED, REASON_CLOSED, 0)
     pthread_mutex_unlock(&core.lock)
+    record.say_at = begun + (SAY if record.near else MISSING)
+    if record.near and (record.large or not inline_post or record.parts[0].lane is not NULL):
+        say_moving(core, record)
     if inline_post or refused:
         became = post(core, record, False)
         if became != IN_FLIGHT:
@@ -402,6 +452,7 @@ cdef size_t poll_active(Core* core) noexcept nogil:
     cdef Record** link
     cdef Record* record
     cdef size_t ended = 0
+    cdef int64_t now
     cdef int rc
     if peek_list(<void**>&core.posted) is not NULL:
         pthread_mutex_lock(&core.lock)
@@ -416,10 +467,13 @@ cdef size_t poll_active(Core* core) noexcept nogil:
         record = link[0]
         rc = progress_of(core, record)
         if rc == NIXL_IN_PROGRESS:
-            if record.near and is_missing(core, record, now_ns()):
+            now = now_ns()
+            if record.near and is_missing(core, record, now):
                 pthread_mutex_lock(&core.lock)
                 finish(core, record, ERRORED, REASON_PEER_LOST, 0)  # but it is drained
                 pthread_mutex_unlock(&core.lock)
+            elif now >= record.say_at and not is_final(read_status(&record.status)):
+                say_moving(core, record)
             link = &record.next
         else:
             link[0] = record.next

@@ -129,9 +129,14 @@ class Engine:
         # Nobody learns its name but those whom it tells that their bytes have been moved.
         self._messenger = start_agent(f"{name}.messenger", options.plugins)
         identity = identity_of(name, described.connections)
-        interval = options.progress_interval
         try:
-            self._reactor = Reactor(self._agent, self._messenger, identity, interval)
+            self._reactor = Reactor(
+                self._agent,
+                self._messenger,
+                identity,
+                options.progress_interval,
+                options.peer_silence,
+            )
         except OSError as error:
             raise BackendError(f"{name!r} cannot be opened: {error}") from None
         self.registry: Registry = registry_of(self._agent)

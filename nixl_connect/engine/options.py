@@ -21,6 +21,8 @@ MONITOR = "NIXL_CONNECT_MONITOR"
 # Thirty years of seconds: what clocks can add without a second thought.
 _LONGEST = 1e9
 _SHORTEST_INTERVAL = 1e-3
+# A mover speaks every second.
+_SHORTEST_SILENCE = 3.0
 _LONGEST_NAME = 512
 
 
@@ -72,6 +74,14 @@ class Options:
                 f"progress_interval must be 0, or at least {_SHORTEST_INTERVAL:g} seconds, "
                 f"not {self.progress_interval!r}"
             )
+        self.peer_silence: float = 0.0
+        if given["peer_silence"] is not None:
+            self.peer_silence = duration("peer_silence", _LONGEST)
+            if self.peer_silence < _SHORTEST_SILENCE:
+                raise ArgumentError(
+                    f"peer_silence must be None, or at least {_SHORTEST_SILENCE:g} seconds, "
+                    f"not {self.peer_silence!r}"
+                )
         # Beyond what memory there can be, one number is as good as another.
         self.max_descriptors: int = min(number("max_descriptors"), _MOST)
         self.max_metadata_bytes: int = number("max_metadata_bytes")

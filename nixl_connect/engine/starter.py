@@ -354,9 +354,15 @@ class Starter:
         """Make an operation of a plan, with what `hold` has to hold for it."""
         local = plan.local
         alias = peer.alias
-        told_as = None if time.monotonic() < peer.reliable else peer.told_as
         operation = self._reactor.active(
-            alias, peer.identity, peer.near, plan.key, told_as, self._quarantine, hold
+            alias,
+            peer.identity,
+            peer.near,
+            plan.key,
+            peer.told_as,
+            peer.reliable,
+            self._quarantine,
+            hold,
         )
         try:
             if lanes:

@@ -300,6 +300,14 @@ _FAILURES: dict[int, tuple[type[NixlConnectError], str]] = {
     Reason.PEER_CANCELLED: (OperationCancelledError, "was cancelled by the peer"),
     Reason.TIMEOUT: (TransferTimeoutError, "did not end before its deadline"),
     Reason.PEER_LOST: (PeerLostError, LOST),
+    Reason.MOVER_LOST: (
+        PeerLostError,
+        "failed: who was moving its bytes, process or connector, has ended",
+    ),
+    Reason.MOVER_SILENT: (
+        PeerLostError,
+        "failed: who was moving its bytes, on another host, has said nothing for peer_silence",
+    ),
     Reason.PEER_FAILED: (TransferError, "failed: the peer reports that its transfer failed"),
     Reason.NOT_TOLD: (TransferError, "moved its data, but the peer could not be told"),
     Reason.TRANSFER: (TransferError, "failed"),

@@ -85,5 +85,5 @@ def test_every_message_is_explained():
     native = ROOT / "nixl_connect" / "_native"
     sources = "".join((native / name).read_text() for name in ("transfer.pyx", "record.pyx"))
     messages = re.findall(r'^(?:\w+_PREFIX|PROBE) = b"([^"]+)"$', sources, re.MULTILINE)
-    assert len(messages) == 4
+    assert len(messages) == 5
     assert [message for message in messages if f"`{message}`" not in text] == []

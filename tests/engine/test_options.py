@@ -25,6 +25,21 @@ def test_progress_intervals_that_would_spin(value):
         nc.Connector(progress_interval=value)
 
 
+@pytest.mark.parametrize("value", [0, -1, 2.9, math.nan, math.inf])
+def test_silences_that_no_mover_could_break(value):
+    """Who moves bytes speaks every second."""
+    with pytest.raises(nc.ArgumentError, match="peer_silence"):
+        nc.Connector(peer_silence=value)
+
+
+def test_silences():
+    assert nc.Connector()._options.peer_silence == 0
+    assert nc.Connector(peer_silence=3)._options.peer_silence == 3
+    for value in ("3", True, [3]):
+        with pytest.raises(nc.ArgumentTypeError, match="peer_silence"):
+            nc.Connector(peer_silence=value)
+
+
 @pytest.mark.parametrize("name", DURATIONS)
 @pytest.mark.parametrize("value", [-1, -0.001, math.nan, -math.inf])
 def test_bad_durations(name, value):

@@ -36,6 +36,16 @@ def a_peer_that_goes(lab):
     lab.read(again).wait_for_completion_blocking(DEADLINE)
 
 
+@provokes("PeerLostError: … failed: who was moving its bytes, process or connector, has ended")
+def a_mover_that_goes(lab):
+    peer = lab.start_peer()
+    operation = lab.readable()
+    peer.do("prepare", metadata=operation.metadata().model_dump(), size=3)
+    peer.do("transfer")
+    peer.kill()
+    operation.wait_for_completion_blocking(DEADLINE)
+
+
 @provokes("ArgumentError: local_descriptors[…] names memory that is …: … bytes from …")
 def an_address_of_nothing(lab):
     lab.readable((8, 100))

@@ -34,6 +34,7 @@ def a_connector(connector: nc.Connector) -> None:
         quarantine=0,
         drain=0,
         progress_interval=0,
+        peer_silence=3,
         max_descriptors=1,
         max_metadata_bytes=1,
         max_peer_regions=1,
