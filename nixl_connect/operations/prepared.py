@@ -188,8 +188,8 @@ class PreparedTransfer(native.Prepared):
 
     def _take(self, permit: Permit) -> None:
         """Take the turn, with a request that fits the peer's connection."""
+        self._engine.refuse_after_fork()
         if not self._acquire():
-            self._engine.refuse_after_fork()  # else it is refused where it is to be posted
             raise StateError(f"{self!r}: one thing at a time, and a transfer is going on")
         try:
             if self._native is None:
@@ -213,7 +213,6 @@ class PreparedTransfer(native.Prepared):
 
     def _renew(self, permit: Permit) -> None:
         """Wait for a thread that loads the peer; recreate the request for another connection."""
-        self._engine.refuse_after_fork()
         self._engine.keeper.refuse_amid()
         permit.need_patience()
         if not self._peer.broken:

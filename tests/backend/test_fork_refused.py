@@ -160,6 +160,7 @@ def test_refused_also_where_a_thread_held_a_lock(busy):
         offer = one.create_readable_blocking(descriptor)
         into = nc.Descriptor(np.zeros(64, np.uint8))
         prepared = two.prepare_read_blocking(offer.metadata(), into)
+        time.sleep(0.1)  # what has been quiet is looked at before it is used again
         held, done = threading.Event(), threading.Event()
 
         def hold():

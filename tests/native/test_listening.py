@@ -170,7 +170,7 @@ def test_who_rings_for_nothing_does_not_keep_a_loop_up(connector):
 
     seen, seconds = asyncio.run(main())
     assert seen["answers"] <= 4 * (1 + seconds)
-    assert seen["rings"] >= 25  # the thread goes on to hear them
+    assert seen["rings"] >= 10  # the thread goes on to hear them, several at a time when late
 
 
 def test_whom_its_own_process_rings_does_not_get_it(connector):
