@@ -55,7 +55,7 @@ PACKAGE_READY := $(VENV)/.stamp-package
 
 # Folders are among them, so that a removed file counts as a change.
 SOURCES := pyproject.toml setup.py README.md $(LOCK) \
-	$(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -print)
+	$(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -type f -print)
 
 # uv does not read pip's settings: hand it the index and the certificates, unless it has its own.
 pip_setting = $$($(BIN)/pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -n 1)
@@ -238,5 +238,4 @@ $(INSTALLED): $(SOURCES) | $(BUILD_READY)
 	@$(UV_INSTALL) --no-build-isolation --reinstall-package nixl-connect '.[$(NIXL),cli]'
 	@cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/$(MODULES) \
 		$(dir $(MODULES))
-	@touch -r $(VENV)/.started $(dir $(MODULES))  # what was just copied is no change
 	@mv $(VENV)/.started $@  # as old as the build's beginning: what is edited meanwhile is newer
