@@ -120,6 +120,9 @@ fuzz-guided: $(INSTALLED) $(TEST_READY) ## by coverage; of the native code too w
 		$(UNDER_$(SANITIZE)) $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(or $(EACH),60) \
 			|| exit 1; done
 
+fuzz-protocols: $(INSTALLED) $(TEST_READY) ## nonsense to all that listens, beside good clients; ARGS="--seconds 60"
+	$(BIN)/python tests/fuzz/protocols.py $(ARGS)
+
 check: lint types stubs-check protocols-check ## linters, types, stubs and tables against what is built
 
 lint: $(LINT_READY) ## ruff, cython-lint, codespell, and the forge's files against their schemas

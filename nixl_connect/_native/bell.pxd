@@ -33,11 +33,12 @@ cdef struct Ring:
     char[ROOM] text
 
 cdef Address address_of(bytes identity) except *
-cdef int open_bell(Address address) noexcept nogil
+cdef int open_bell(Address address, bint* named) noexcept nogil
 cdef void ring(int fd, Address address, bint ended) noexcept nogil
 cdef Heard tell(int fd, Address address, const char* key, size_t size) noexcept nogil
 cdef Heard tell_mover(
     int fd, Address address, Address own, const char* key, size_t size
 ) noexcept nogil
 cdef bint stands(int fd, Address address) noexcept nogil
+cdef bint vanished(int fd, Address address) noexcept nogil
 cdef bint take_ring(int fd, Ring* ring) noexcept nogil

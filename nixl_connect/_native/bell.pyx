@@ -87,8 +87,9 @@ cdef extern from *:
     int ask_sender "nc_ask_sender"(int fd) nogil
     ssize_t take "nc_take"(int fd, char* text, size_t room, int* sender) nogil
 
-# The number is that of what may be said. Who says something else has another name for a doorbell,
-# and so is on another host, as far as can be seen from here.
+# The number is that of what has to be understood. Who does not understand it has another name for a
+# doorbell, and so is on another host, as far as can be seen from here. What a peer may take for a
+# mere ring, as a mover's word, keeps the number.
 cdef const char* PREFIX = b"\0nixl_connect/2/"
 
 
@@ -115,10 +116,10 @@ cdef unsigned int _name(sockaddr_un* name, Address address) noexcept nogil:
     return NC_SUN_PATH + PREFIX_SIZE + 32
 
 
-cdef int open_bell(Address address) noexcept nogil:
+cdef int open_bell(Address address, bint* named) noexcept nogil:
     """Return the socket of an agent's doorbell, or one that nobody can ring if its name is taken.
 
-    Returns -1 where there is no socket to be had at all.
+    Returns -1 where there is no socket to be had at all. `named` says whether it has the name.
     """
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
@@ -127,7 +128,7 @@ cdef int open_bell(Address address) noexcept nogil:
         own_close(fd)
         return -1
     if fd >= 0:
-        bind(fd, <sockaddr*>&name, size)
+        named[0] = bind(fd, <sockaddr*>&name, size) == 0
     return fd
 
 
@@ -186,6 +187,14 @@ cdef bint stands(int fd, Address address) noexcept nogil:
     cdef sockaddr_un name
     cdef unsigned int size = _name(&name, address)
     return connect(fd, <sockaddr*>&name, size) == 0
+
+
+cdef bint vanished(int fd, Address address) noexcept nogil:
+    """Whether an agent's doorbell, which was there, is no more: as `stands`.
+
+    Not where this process may not connect there, as in some sandboxes, though it is rung.
+    """
+    return not stands(fd, address) and errno == ECONNREFUSED
 
 
 cdef bint take_ring(int fd, Ring* ring) noexcept nogil:

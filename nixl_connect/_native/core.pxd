@@ -83,6 +83,7 @@ cdef struct Core:
     int64_t last_rung           # when a peer's doorbell was last rung from here
     Address last_peer           # and whose
     int64_t idle_interval       # nanoseconds between looks with nothing to do; 0 for none
+    bint named                  # others reach the doorbell by its name
     int64_t peer_silence        # nanoseconds after which a silent mover is lost; 0 for never
     int64_t last_told           # when a notification was last sent
     unsigned int told           # notifications sent since the thread last slept

@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcmp
 
-from nixl_connect._native.bell cimport Address, stands
+from nixl_connect._native.bell cimport Address, vanished
 from nixl_connect._native.census cimport WRITABLE
 from nixl_connect._native.core cimport (
     MOST_RINGS,
@@ -73,47 +73,51 @@ cdef Record* _moving(Core* core, const char* key, size_t size) noexcept nogil:
     return record
 
 
+cdef void _look_at(Core* core, Record* record, int64_t when) noexcept nogil:
+    """Look for a mover then, who has just been heard of. Lock held."""
+    record.look_at = when
+    record.doubted = False
+    core.next_deadline = min(core.next_deadline, when)
+
+
 cdef void note_mover(Core* core, const char* key, size_t size, Address bell) noexcept nogil:
     """Note whose doorbell to look for while a transfer goes on. Lock held."""
     cdef Record* record = _moving(core, key, size)
     if record is not NULL:
-        record.has_mover = True
+        record.near_mover = True
         record.mover = bell
-        core.next_deadline = min(core.next_deadline, now_ns() + MISSED)
+        _look_at(core, record, now_ns() + MISSED)
 
 
 cdef void _hear_mover(Core* core, const char* key, size_t size) noexcept nogil:
     """Note that somebody of another host still moves the bytes. Lock held."""
     cdef Record* record = _moving(core, key, size)
-    if record is not NULL and core.peer_silence:
-        record.silent_at = now_ns() + core.peer_silence
-        record.doubted = False
-        core.next_deadline = min(core.next_deadline, record.silent_at)
+    if record is not NULL and not record.near_mover and core.peer_silence:
+        _look_at(core, record, now_ns() + core.peer_silence)
 
 
 cdef int64_t look_for_mover(Core* core, Record* record, int64_t now) noexcept nogil:
     """End an operation whose mover has gone; return when to look again. Lock held.
 
-    Only if it is gone at two looks: what it said in the end may still be on its way, through NIXL,
-    or this process may have been stopped and has yet to read it.
+    Only if it is gone at two looks, MISSED apart: what it said in the end may still be on its way,
+    through NIXL, or this process may have been stopped and has yet to read it.
     """
-    cdef int reason = REASON_MOVER_SILENT
-    cdef bint gone = True
-    if is_final(read_status(&record.status)):
+    cdef bint gone
+    if record.look_at == 0 or is_final(read_status(&record.status)):
         return INT64_MAX
-    if record.has_mover:
-        gone = not stands(core.probe, record.mover)
-        reason = REASON_MOVER_LOST
-    elif record.silent_at == 0:
-        return INT64_MAX
-    elif now < record.silent_at:
-        return record.silent_at
+    if now < record.look_at:
+        return record.look_at
+    gone = not record.near_mover or vanished(core.probe, record.mover)
     if gone and record.doubted:
-        if finish(core, record, ERRORED, reason, 0):
+        if finish(
+            core, record, ERRORED,
+            REASON_MOVER_LOST if record.near_mover else REASON_MOVER_SILENT, 0
+        ):
             leave_table(core, record)
         return INT64_MAX
     record.doubted = gone
-    return now + MISSED
+    record.look_at = now + MISSED
+    return record.look_at
 
 
 cdef bint deliver(Core* core, const char* message, size_t size) noexcept nogil:

@@ -74,7 +74,7 @@ cdef bint heed(Core* core) noexcept nogil:
             if ring.process == who and not several:
                 own = announced = False  # which has come
             continue
-        if ring.said == MOVES:
+        if ring.said == MOVES and ring.key_size:
             note_mover(core, ring.key, ring.key_size, ring.mover)
         if ring.process < 0:
             vain = True

@@ -100,10 +100,10 @@ cdef struct Record:
     int part_count
     int unfinished              # atomic: those that lanes have yet to do with
     int64_t say_at              # active: when to say next that it goes on; its owner's
-    bint has_mover              # passive: somebody of this host moves its bytes, whose doorbell is
+    int64_t look_at             # passive: when to look for who moves its bytes; 0 for nobody
+    bint near_mover             # who is of this host, and has the next doorbell; else of another
     Address mover
-    int64_t silent_at           # passive: when one of another host has been silent for long, or 0
-    bint doubted                # passive: the last look for either was in vain
+    bint doubted                # the last look was in vain
     uint64_t transfers          # passive: so many complete it; 0 where only its owner does
     uint64_t done               # how many have; the next two, too, where it is not 1
     uint64_t failed             # how many failed or were cancelled

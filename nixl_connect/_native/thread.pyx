@@ -320,7 +320,7 @@ cdef Core* new_core(
     core.probe = own_socket(AF_UNIX, SOCK_DGRAM, 0)
     if core.work < 0 or core.probe < 0:
         error = errno
-    core.bell = open_bell(own)  # or none: then nobody can ring
+    core.bell = open_bell(own, &core.named)  # or none: then nobody can ring
     core.own = own
     if error == 0:
         error = pthread_create(&core.thread, NULL, _run, core)

@@ -164,6 +164,8 @@ cdef bint _tell(Core* core, Record* record, const char* prefix, size_t size) noe
         core.messenger if apart else core.agent, record.told_as if apart else record.peer,
         message, size + record.key_size, NULL,
     )
+    if rc != NIXL_SUCCESS and apart:  # it has lost its connection
+        rc = core.nixl.gen_notif(core.agent, record.peer, message, size + record.key_size, NULL)
     free(message)
     return rc == NIXL_SUCCESS
 
@@ -179,11 +181,11 @@ cdef void say_moving(Core* core, Record* record) noexcept nogil:
         _tell(core, record, MOVES_PREFIX, MOVES_PREFIX_SIZE)
         record.say_at = now_ns() + SAY
         pthread_mutex_lock(&core.lock)
-        core.errands_until = max(core.errands_until, record.say_at)
+        core.errands_until = max(core.errands_until, now_ns() + ERRAND)
         pthread_mutex_unlock(&core.lock)
         return
     pthread_mutex_lock(&core.lock)
-    if core.bell >= 0:
+    if core.named:
         heard = tell_mover(core.bell, record.bell, core.own, record.key, record.key_size)
     pthread_mutex_unlock(&core.lock)
     record.say_at = now_ns() + MISSING if heard == FULL else INT64_MAX
@@ -472,8 +474,10 @@ cdef size_t poll_active(Core* core) noexcept nogil:
                 pthread_mutex_lock(&core.lock)
                 finish(core, record, ERRORED, REASON_PEER_LOST, 0)  # but it is drained
                 pthread_mutex_unlock(&core.lock)
-            elif now >= record.say_at and not is_final(read_status(&record.status)):
-                say_moving(core, record)
+            elif now >= record.say_at and (
+                not record.near or not is_final(read_status(&record.status))
+            ):
+                say_moving(core, record)  # another host waits for what is drained, too
             link = &record.next
         else:
             link[0] = record.next

@@ -34,6 +34,8 @@ import importlib
 importlib.import_module(sys.argv[2]).main()
 """
 _KILLED_WITHIN = 10.0
+# The sockets of a process are closed, which others report, a little before it has ended.
+_CAUSE = 0.5
 _TAIL_BYTES = 2000
 _LOG_BYTES = 1 << 20
 _HARMLESS = ("LC_", "UCX_", "NIXL_", "CUDA_", "NVIDIA_")
@@ -81,6 +83,12 @@ class _Child:
         self.errors.close()
         with contextlib.suppress(BrokenPipeError):  # what it had not read goes with it
             self.stdin.close()
+
+    def ends(self, seconds: float) -> bool:
+        """Whether the process has ended, or does so within so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
 
     def death(self) -> ChildError:
         """Return the error of a child that ended before its work did."""
@@ -200,7 +208,7 @@ class Children:
         if message["event"] != "failed":
             return message
         for other in self._children.values():
-            if other is not child and other.process.poll() is not None:
+            if other is not child and other.ends(_CAUSE):
                 raise other.death()  # the cause; that the first one failed is the effect
         raise ChildError(
             f"process {child.name}: {message['text']}",

@@ -53,13 +53,27 @@ def test_one_that_goes(connector):
     assert time.monotonic() - began > 0.4
 
 
+def looked_for_once(connector):
+    """Offer memory whose mover has gone at the first look; there is yet to be a second."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        operation, key, doorbell = offered(connector)
+        began = time.monotonic()
+        doorbell.say(MOVES + doorbell.name + key)
+        doorbell.gone()
+        # Looks for other reasons, such as this deadline, are not the second.
+        passing = connector.create_readable_blocking(nc.Descriptor(bytearray(8)), timeout=0.6)
+        time.sleep(0.7)
+        seen = operation.status, passing.status
+        if time.monotonic() - began < 0.95:
+            assert seen == (OperationStatus.INITIALIZED, OperationStatus.ERRORED)
+            return operation, key
+    raise AssertionError("the machine is too busy")
+
+
 def test_what_comes_after_it_has_gone(connector):
     """The first look finds nobody; then comes what NIXL has had to carry."""
-    operation, key, doorbell = offered(connector)
-    doorbell.say(MOVES + doorbell.name + key)
-    doorbell.gone()
-    time.sleep(0.7)
-    assert operation.status == OperationStatus.INITIALIZED
+    operation, key = looked_for_once(connector)
     other = Doorbell(connector)
     other.say(TOLD + key)
     other.gone()
@@ -68,10 +82,7 @@ def test_what_comes_after_it_has_gone(connector):
 
 def test_one_that_comes_back(connector):
     """Looked for in vain once, another takes up the transfer."""
-    operation, key, doorbell = offered(connector)
-    doorbell.say(MOVES + doorbell.name + key)
-    doorbell.gone()
-    time.sleep(0.7)
+    operation, key = looked_for_once(connector)
     other = Doorbell(connector)
     other.say(MOVES + other.name + key)
     stays(operation)

@@ -21,7 +21,7 @@ def sides(request, start_peer, make_connector, monkeypatch):
     environment = TCP if request.param == "TCP" else {}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    connector, peer = make_connector(quarantine=0.2), start_peer(environment=environment)
+    connector, peer = make_connector(quarantine=2.0), start_peer(environment=environment)
     operation = connector.create_readable_blocking(nc.Descriptor(bytearray(8)))
     made = peer.do("active", kind="read", metadata=told(operation), sizes=[8])
     peer.do("wait", number=made["id"])
@@ -70,7 +70,7 @@ def test_a_process_that_ends_while_it_moves(sides, kind):
     with pytest.raises(nc.PeerLostError, match="has ended"):
         operation.wait_for_completion_blocking(DEADLINE)
     assert time.monotonic() - began < 10  # and not its deadline, minutes later
-    assert connector.stats()["operations"]["quarantined_bytes"] in (0, SIZE)
+    assert connector.stats()["operations"]["quarantined_bytes"] == SIZE
 
 
 @pytest.mark.timeout(150)
@@ -110,12 +110,14 @@ def test_whoever_has_prepared_a_transfer(sides):
 def test_short_ones_say_nothing_of_themselves(start_peer, make_connector):
     """What is over at once needs no more than two datagrams."""
     connector, peer = make_connector(), start_peer()
-    for _ in range(20):
+    for number in range(21):
+        if number == 1:  # they have met
+            before = connector.stats()["notifications"]["rings"]
         operation = connector.create_readable_blocking(nc.Descriptor(bytearray(100)))
         made = peer.do("active", kind="read", metadata=told(operation), sizes=[100])
         peer.do("wait", number=made["id"])
         operation.wait_for_completion_blocking(DEADLINE)
-    assert connector.stats()["notifications"]["rings"] <= 40
+    assert connector.stats()["notifications"]["rings"] - before < 50
 
 
 def test_nobody_in_particular(connector, peer):

@@ -1,5 +1,6 @@
 """Peers of other hosts that move bytes for long: heard, silent, and gone."""
 
+import contextlib
 import time
 
 import pytest
@@ -24,19 +25,25 @@ def network():
     made.delete()
 
 
+@contextlib.contextmanager
+def started(host, **options):
+    """A peer on a host."""
+    environment = {"UCX_TLS": "tcp", "UCX_NET_DEVICES": ",".join(host.devices)}
+    peer = Peer(environment, prefix=host.prefix)
+    try:
+        peer.do("connect", name=None, options={"quarantine": 0.5} | options)
+        yield peer
+    finally:
+        peer.end()
+
+
 @pytest.fixture
 def sides(network):
     """A peer on each, and they have met."""
-    made = []
-    for host, options in zip(network.hosts, ({"peer_silence": SILENCE}, {}), strict=True):
-        made.append(
-            Peer({"UCX_TLS": "tcp", "UCX_NET_DEVICES": ",".join(host.devices)}, prefix=host.prefix)
-        )
-        made[-1].do("connect", name=None, options={"quarantine": 0.5} | options)
-    finish(*made, *begin(*made, "read", 8))
-    yield made
-    for peer in made:
-        peer.end()
+    passive, active = network.hosts
+    with started(passive, peer_silence=SILENCE) as one, started(active) as other:
+        finish(one, other, *begin(one, other, "read", 8))
+        yield one, other
 
 
 def begin(passive, active, kind, size=SIZE, **options):
@@ -87,3 +94,26 @@ def test_one_that_falls_silent(network, sides, kind, end):
         active.resume()
     elif end == "cut off":
         network.heal(network.hosts[1])
+
+
+def test_one_that_gives_up_is_heard_until_it_has_done_with_the_memory(sides):
+    """It is cancelled at once, and drained for longer than a silence may last."""
+    passive, active = sides
+    offered, begun = begin(passive, active, "read")
+    time.sleep(1.0)
+    active.do("cancel", number=begun)
+    lasted = fails(passive, offered, kind="OperationCancelledError", text="by the peer", within=30)
+    assert lasted > SILENCE
+
+
+def test_without_the_option_nothing_is_given_up(network):
+    """Who is stopped may come back."""
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(started(host)) for host in network.hosts]
+        finish(*sides, *begin(*sides, "read", 8))
+        offered, begun = begin(*sides, "write")
+        time.sleep(1.0)
+        sides[1].stop()
+        fails(sides[0], offered, kind="WaitTimeoutError", text="did not end", within=SILENCE + 2)
+        sides[1].resume()
+        finish(*sides, offered, begun)

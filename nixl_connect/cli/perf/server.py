@@ -21,6 +21,8 @@ from nixl_connect.cli.text import format_bytes
 
 # Each has memory of its own to write to.
 _MOST_CLIENTS = 4
+# So often the whole memory may be in quarantine.
+_MOST_LEFT = 8
 # A client that asks for nothing for so long (seconds) is gone; no transfer may take longer either.
 _SILENCE = 600.0
 # Seconds for a client to show that it has the key, and for all to be let go of at the end.
@@ -55,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(arguments: argparse.Namespace) -> None:
     key = read_key(arguments.key_file)
-    async with Connector(keys=key, timeout=_SILENCE) as connector:
+    # What clients leave in the middle of a transfer stays for a while, but not whatever they leave.
+    bound = _MOST_LEFT * arguments.size
+    async with Connector(keys=key, timeout=_SILENCE, max_quarantine_bytes=bound) as connector:
         source = Descriptor(await asyncio.to_thread(pattern, arguments.size))
         await asyncio.to_thread(source.register_memory, connector)
         clients: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
