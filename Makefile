@@ -42,7 +42,9 @@ endif
 
 BIN := $(VENV)/bin
 UV_READY := $(VENV)/.stamp-uv
-INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)
+FILES := $(sort $(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -type f -print))
+# Their names are in the stamp's, so that a removed file counts as a change.
+INSTALLED := $(VENV)/.stamp-installed-$(NIXL)-$(MODE)-$(firstword $(shell echo $(FILES) | cksum))
 # One stamp for each dependency group of pyproject.toml that goes into the environment.
 GROUPS := build test lint docs fleets package
 GROUPS_READY := $(GROUPS:%=$(VENV)/.stamp-%)
@@ -53,9 +55,7 @@ DOCS_READY := $(VENV)/.stamp-docs
 FLEETS_READY := $(VENV)/.stamp-fleets
 PACKAGE_READY := $(VENV)/.stamp-package
 
-# Folders are among them, so that a removed file counts as a change.
-SOURCES := pyproject.toml setup.py README.md $(LOCK) \
-	$(shell find nixl_connect \( -name __pycache__ -o -name '*.so' \) -prune -o -type f -print)
+SOURCES := pyproject.toml setup.py README.md $(LOCK) $(FILES)
 
 # uv does not read pip's settings: hand it the index and the certificates, unless it has its own.
 pip_setting = $$($(BIN)/pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -n 1)

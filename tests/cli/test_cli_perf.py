@@ -209,6 +209,21 @@ def test_a_server_with_few_bytes(serve):
     assert {row["bytes"] for row in json.loads(out)["rows"]} == {5}
 
 
+def test_what_clients_leave_behind_is_bounded(serve):
+    """Memory that a peer may still write to is kept for minutes: eight times all that there is."""
+    _, port = serve()
+    answers = []
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=DEADLINE) as connection:
+            most = told(connection)["most"]
+            connection.sendall(json.dumps({"direction": "write", "bytes": most}).encode() + b"\n")
+            answers.append(told(connection))
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""  # it has let go of the operation
+    assert ["metadata" in answer for answer in answers] == [True] * 8 + [False] * 2
+    assert "QuarantineError" in answers[-1]["error"]
+
+
 def test_clients_at_once(serve):
     """Four are served, one more is told so, and those that leave make room."""
     _, port = serve()
