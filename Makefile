@@ -95,6 +95,12 @@ test-fleets: $(INSTALLED) $(TEST_READY) $(FLEETS_READY) ## with a NATS server an
 test-nixl-versions: $(INSTALLED) $(TEST_READY) ## the core of the tests with every NIXL that is supported
 	$(BIN)/python tools/nixl_versions.py $(ARGS)
 
+# BETWEEN names versions of NIXL, by default all; REVISION one of this library, or none.
+REVISION ?= 20a57c8
+test-between: $(INSTALLED) $(TEST_READY) ## NIXL's versions with each other, and an older revision with today's
+	$(BIN)/python tests/versions/between.py $(BETWEEN)
+	$(if $(REVISION),$(BIN)/python tests/versions/between.py --revision $(REVISION))
+
 soak: $(INSTALLED) $(TEST_READY) ## mixed traffic with faults at random; ARGS="--seconds 600"
 	$(BIN)/python tests/soak.py $(ARGS)
 
@@ -160,6 +166,13 @@ bench: $(INSTALLED) $(TEST_READY) ## measure beside others, and write docs/bench
 
 quotes: $(TEST_READY) ## write the figures of docs/benchmarks.json into the pages that quote them
 	PYTHONPATH=bench $(BIN)/python -m harness.quotes
+
+model: $(INSTALLED) $(TEST_READY) ## explore an operation's life, and play it; LIFE_EXAMPLES=1000
+	PYTHONPATH=tests $(BIN)/python -m life.explorer
+	LIFE_EXAMPLES=$(or $(LIFE_EXAMPLES),200) $(BIN)/pytest -s tests/whole/test_life_played.py $(ARGS)
+
+lifecycle: ## draw how statuses follow each other anew, from the model
+	PYTHONPATH=tests $(PYTHON) -m life.drawing
 
 house: ## draw the floors of the packages anew
 	$(PYTHON) tools/house.py

@@ -3,6 +3,7 @@
 And what the whole process does.
 """
 
+import contextlib
 import ctypes
 from pathlib import Path
 
@@ -10,14 +11,19 @@ import nixl_connect as nc
 
 
 def footprint() -> dict[str, int]:
-    """Return what the process holds: bytes, threads, and file descriptors."""
+    """Return what the process holds: bytes, threads, file descriptors, and sockets of these."""
     # What the allocator keeps for later is as much as there once was at the same time.
     ctypes.CDLL(None).malloc_trim(0)
     status = Path("/proc/self/status").read_text()
+    descriptors = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            descriptors.append(str(path.readlink()))
     return {
         "memory": int(status.partition("VmRSS:")[2].split()[0]) * 1024,
         "threads": len(list(Path("/proc/self/task").iterdir())),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "descriptors": len(descriptors),
+        "sockets": sum(each.startswith("socket:") for each in descriptors),
     }
 
 

@@ -17,15 +17,22 @@ def ip(*arguments: str) -> None:
 
 def require_namespaces() -> None:
     """Skip the test where this process may not make network namespaces."""
+    if refusal := may_make_namespaces():
+        pytest.skip(refusal)
+
+
+def may_make_namespaces() -> str:
+    """Return why this process may not make network namespaces, or an empty string."""
     if not shutil.which("ip"):
-        pytest.skip("needs the command ip (iproute2)")
+        return "needs the command ip (iproute2)"
     name = f"nc-{uuid.uuid4().hex[:8]}"
     made = subprocess.run(
         ["ip", "netns", "add", name], check=False, capture_output=True, timeout=10
     )
     if made.returncode:
-        pytest.skip(f"needs the right to make network namespaces: {made.stderr.decode().strip()}")
+        return f"needs the right to make network namespaces: {made.stderr.decode().strip()}"
     ip("netns", "delete", name)
+    return ""
 
 
 class Host:

@@ -29,8 +29,13 @@ def content(seed: int, size: int) -> np.ndarray:
 
 def descriptors_of(array: np.ndarray, pieces: int) -> list[nc.Descriptor]:
     """Return descriptors of an array, cut into so many pieces, or as many as it has bytes."""
+    return [nc.Descriptor(piece) for piece in pieces_of(array, pieces)]
+
+
+def pieces_of(array: np.ndarray, pieces: int) -> list[np.ndarray]:
+    """Return an array's pieces: so many, or as many as it has bytes."""
     edges = np.linspace(0, array.size, min(pieces, array.size) + 1).astype(int)
-    return [nc.Descriptor(array[i:j]) for i, j in itertools.pairwise(edges)]
+    return [array[i:j] for i, j in itertools.pairwise(edges)]
 
 
 def digest(array: np.ndarray) -> str:
@@ -148,20 +153,33 @@ class Peer:
             "metadata": operation.metadata(hex_encode).model_dump()
         }
 
-    def many(self, kind: str, sizes: list[int], pieces: int = 1, seed: int = 0) -> dict:
-        """Make as many passive operations as there are sizes, each of so many pieces."""
+    def many(
+        self, kind: str, sizes: list[int], pieces: int = 1, seed: int = 0, apart: bool = False
+    ) -> dict:
+        """Make as many passive operations as there are sizes, each of so many pieces.
+
+        They are parts of one array, or each is one.
+        """
         make = getattr(self.connector, f"create_{kind}_blocking")
         made = []
         for i, size in enumerate(sizes):
             array = self._buffer(size, seed + i if kind == "readable" else None)
-            operation = make(descriptors_of(array, pieces))
+            arrays = pieces_of(array, pieces)
+            if apart:
+                arrays = [each.copy() for each in arrays]
+            operation = make([nc.Descriptor(each) for each in arrays])
             metadata = {"metadata": operation.metadata().model_dump()}
-            made.append(self._keep(operation, [array]) | metadata)
+            made.append(self._keep(operation, arrays) | metadata)
         return {"made": made}
 
     def footprint(self) -> dict:
-        """Tell what the process holds."""
-        return footprint()
+        """Tell what the process holds, and its connector."""
+        peers = self.connector.stats()["peers"]
+        return (
+            footprint()
+            | {"registrations": held(self.connector)["registrations"]}
+            | {name: peers[name] for name in ("connections", "reloads")}
+        )
 
     def wait_all(self, timeout: float = 30) -> dict:
         """Wait for every operation, and tell the SHA-256 of each one's buffers."""
@@ -240,10 +258,10 @@ class Peer:
             self.operations[number].cancel()
         for number in numbers:
             operation = self.operations.pop(number)
-            (array,) = self.arrays.pop(number)
+            arrays = self.arrays.pop(number)
             with contextlib.suppress(nc.NixlConnectError):
                 operation.wait_for_completion_blocking(timeout)
-            told.append((str(operation.status), self._digest(array)))
+            told.append((str(operation.status), self._digest(np.concatenate(arrays))))
         return {"outcomes": told}
 
     def abandon(self, numbers: list[int]) -> dict:

@@ -4,12 +4,13 @@
     python soak.py --operations 1000000 --faults 0
 
 Each peer is served by a task: rounds of operations of every kind and size, into which it cancels,
-drops, alters metadata, stops the peer or kills it, which comes back under the same name. All
-metadata is sealed. Memory is one region or many. An operation that is complete has moved every
+drops, alters metadata, withdraws memory, stops the peer or kills it, which comes back under the
+same name; one peer is never killed. All metadata is sealed. Memory is new for each operation, of
+any size, as one array, parts of one, or many. An operation that is complete has moved every
 byte, on both sides; one that is not has an error of the kind that its fault calls for. Between the
 rounds bytes are moved within the process's own connector, and it forks now and then. Prints, as
-JSON, what was done, what came of it, and what the process and its peers held when it had warmed up
-and at the end; ends with an error if that grew.
+JSON, what was done, what came of it, and what the process and the peer that lives on held when they
+had warmed up and at the end; ends with an error if that grew.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from holding import footprint, held
-from peer import content, descriptors_of, digest
+from peer import content, digest, pieces_of
 from processes import Peer
 
 import nixl_connect as nc
@@ -46,11 +47,14 @@ lanes.COUNT = 2
 
 KEY = b"a key for the soak"
 PEERS = 4
+# The one that is never killed.
+STEADY = 0
 # Seconds: what an operation may take, and what a peer that was stopped or restarted may.
 PATIENCE = 30.0
 QUARANTINE = 1.0
-# What connections to all peers may hold more at one time than at another.
+# What may be held more at one time than at another: of sockets, by connections to all peers.
 SOCKETS = 2 * PEERS
+ROOM = {"threads": 0, "descriptors": SOCKETS, "sockets": SOCKETS, "memory": 16 << 20}
 FAULTS = ("cancel", "drop", "alter", "withdraw", "stop", "kill")
 LOST = (nc.PeerLostError, nc.TransferError)
 
@@ -128,14 +132,18 @@ class Soak:
         if not self.done or rng.random() < 0.02:  # at first, so that lanes are counted
             sizes = [rng.randrange(5 << 20, 9 << 20)]
         seed = rng.randrange(1 << 40)
-        fault = rng.choice(FAULTS) if rng.random() < self.faults else ""
-        missing = [each for each in FAULTS if each not in self.injected]
+        faults = [each for each in FAULTS if each != "kill" or peer is not self.peers[STEADY]]
+        fault = rng.choice(faults) if rng.random() < self.faults else ""
+        missing = [each for each in faults if each not in self.injected]
         if missing and self.faults and "none" in self.injected:
             fault = missing[0]  # each of them at least once, however slow the machine is
         self.injected[fault or "none"] += 1
         pieces = rng.choice((1, 1, rng.randint(2, 16)))
+        if len(sizes) == 1 and rng.random() < 0.2:
+            pieces = rng.randint(17, 1000)
+        apart = [rng.random() < 0.5 for _ in ("theirs", "ours")]
         made = await self.on_thread(
-            peer.do, "many", kind=kind, sizes=sizes, pieces=pieces, seed=seed
+            peer.do, "many", kind=kind, sizes=sizes, pieces=pieces, seed=seed, apart=apart[0]
         )
         told = [nc.RdmaMetadata.model_validate(item["metadata"]) for item in made["made"]]
         numbers = [item["id"] for item in made["made"]]
@@ -143,6 +151,10 @@ class Soak:
             arrays = [np.zeros(size, np.uint8) for size in sizes]
         else:
             arrays = [content(seed + i, size) for i, size in enumerate(sizes)]
+        cut = [pieces_of(array, pieces) for array in arrays]
+        if apart[1]:
+            cut = [[piece.copy() for piece in each] for each in cut]
+        del arrays
         hit = {i for i in range(len(sizes)) if fault and rng.random() < 0.5} | {0}
         if fault == "alter":
             for i in hit:
@@ -157,8 +169,8 @@ class Soak:
             later = asyncio.get_running_loop().call_later(rng.uniform(0, 0.2), act)
         results = await asyncio.gather(
             *(
-                self.one(kind, told[i], array, pieces, fault if i in hit else "")
-                for i, array in enumerate(arrays)
+                self.one(kind, told[i], each, fault if i in hit else "")
+                for i, each in enumerate(cut)
             )
         )
         if later is not None:
@@ -180,10 +192,11 @@ class Soak:
             self.check(fault if fault != "cancel" or i in hit else "", i in hit, result, status)
             if result != "complete":
                 continue
+            array = np.concatenate(cut[i])
             if kind == "readable":
-                assert (arrays[i] == content(seed + i, sizes[i])).all(), "wrong bytes were read"
+                assert (array == content(seed + i, sizes[i])).all(), "wrong bytes were read"
             elif status == "DONE":
-                assert sha == digest(arrays[i]), "wrong bytes were written"
+                assert sha == digest(array), "wrong bytes were written"
             self.moved += sizes[i]
         self.done += len(sizes)
 
@@ -223,11 +236,9 @@ class Soak:
         if result == "cancelled":
             assert status in ("DONE", "STOP"), (fault, hit, result, status)
 
-    async def one(
-        self, kind: str, told: nc.RdmaMetadata, array: Any, pieces: int, fault: str
-    ) -> str:
+    async def one(self, kind: str, told: nc.RdmaMetadata, arrays: list[Any], fault: str) -> str:
         """Make one transfer; return what became of it here."""
-        local = descriptors_of(array, pieces)
+        local = [nc.Descriptor(array) for array in arrays]
         try:
             if kind == "readable":
                 operation: Any = await self.connector.begin_read(told, local, timeout=PATIENCE)
@@ -277,16 +288,13 @@ class Soak:
             assert time.monotonic() < end, [str(item) for item in self.connector.operations()]
             await asyncio.sleep(0.05)
         gc.collect()
+        peers = self.connector.stats()["peers"]
         while True:
-            seen = footprint()
+            seen = footprint() | held(self.connector)
+            seen |= {name: peers[name] for name in ("connections", "reloads")}
             if seen["descriptors"] <= descriptors or time.monotonic() > end:
                 return seen
             await asyncio.sleep(0.1)
-
-    def most_of_a_peer(self) -> int:
-        """Return how many file descriptors that peer has that has most."""
-        living = [peer for peer in self.peers if peer is not None and peer.process.poll() is None]
-        return max((peer.do("footprint")["descriptors"] for peer in living), default=0)
 
     async def run(self, seconds: float, operations: int) -> dict[str, Any]:
         """Make traffic for so long, or so many operations."""
@@ -302,8 +310,11 @@ class Soak:
         seen = []
         for part in (0.3, 0.65, 1.0):
             await asyncio.gather(*(self.serve(i, until(part)) for i in range(PEERS)))
-            seen.append(await self.settle(seen[0]["descriptors"] + SOCKETS if seen else 1 << 20))
-            seen[-1]["descriptors of a peer"] = await self.on_thread(self.most_of_a_peer)
+            most = seen[0]["ours"]["descriptors"] + SOCKETS if seen else 1 << 20
+            ours = await self.settle(most)
+            steady = self.peers[STEADY]
+            assert steady is not None
+            seen.append({"ours": ours, "theirs": await self.on_thread(steady.do, "footprint")})
         return {
             "seconds": round(time.monotonic() - began, 1),
             "operations": self.done,
@@ -335,12 +346,14 @@ def main() -> None:
         soak.executor.shutdown()
         soak.connector.close_blocking()
     print(json.dumps(told, indent=2))
-    first, *_, last = told["held"]
-    assert last["threads"] <= first["threads"], "threads grow"
-    assert last["descriptors"] <= first["descriptors"] + SOCKETS, "descriptors grow"
-    most = first["descriptors of a peer"] + SOCKETS
-    assert last["descriptors of a peer"] <= most, "descriptors of peers grow"
-    assert last["memory"] <= first["memory"] + (16 << 20), "memory grows"
+    lost = sum(told["rounds"][fault] for fault in ("kill", "stop", "withdraw"))
+    for side in ("ours", "theirs"):
+        first, *_, last = (each[side] for each in told["held"])
+        for figure, room in ROOM.items():
+            assert last[figure] <= first[figure] + room, f"{figure} grow: {side}"
+        assert last["registrations"] == 0, side
+        # A connection is made again for a peer that was lost, and for nothing else.
+        assert last["reloads"] <= lost * (side == "ours"), f"connections are made again: {side}"
 
 
 if __name__ == "__main__":
