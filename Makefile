@@ -167,6 +167,11 @@ bench: $(INSTALLED) $(TEST_READY) ## measure beside others, and write docs/bench
 quotes: $(TEST_READY) ## write the figures of docs/benchmarks.json into the pages that quote them
 	PYTHONPATH=bench $(BIN)/python -m harness.quotes
 
+mutants: $(INSTALLED) $(TEST_READY) ## change one thing at a time, and see that a test fails; MUTANTS="native --only used"
+	@$(UV) pip install --quiet --group mutants
+	$(BIN)/python tests/mutants/mutate.py $(or $(MUTANTS),native)
+	$(if $(MUTANTS),,$(BIN)/python tests/mutants/mutate.py python)
+
 model: $(INSTALLED) $(TEST_READY) ## explore an operation's life, and play it; LIFE_EXAMPLES=1000
 	PYTHONPATH=tests $(BIN)/python -m life.explorer
 	LIFE_EXAMPLES=$(or $(LIFE_EXAMPLES),200) $(BIN)/pytest -s tests/whole/test_life_played.py $(ARGS)

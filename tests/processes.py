@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -199,7 +200,8 @@ class Lines:
         """End the process; it must leave by itself. Idempotent."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read what it was told
+            self.process.stdin.close()
         try:
             self.process.wait(self._deadline)
         except subprocess.TimeoutExpired:

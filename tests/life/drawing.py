@@ -45,6 +45,7 @@ SAYS = {
     "deliver": "told by its peer",
     "double": "",  # the same, twice
     "miss_mover": "its peer has gone",
+    "miss_offer": "its peer has gone",
     "failed": "failed by NIXL",
 }
 BADLY = {("complete", ERRORED): "peer not told"}

@@ -202,6 +202,17 @@ def move_deadline(state: State, i: int) -> State:
     return _move(state, i, status=ERRORED, reason="timeout")
 
 
+def _is_deaf(state: State) -> bool:
+    """Whether nobody hears what is said to the offer."""
+    return state.offer.process == GONE or not state.offer.is_open
+
+
+@_rule("clock", lambda s, i: s.moves[i].request == MOVING and _goes_on(s, i) and _is_deaf(s))
+def miss_offer(state: State, i: int) -> State:
+    """The doorbell of the passive side is missing; what NIXL has is drained."""
+    return _move(state, i, status=ERRORED, reason="peer lost")
+
+
 @_rule(
     "program",
     lambda s, i: s.moves[i].is_open and _lives(s, i) and s.moves[i].status != UNINITIALIZED,
@@ -276,6 +287,12 @@ def say_done(state: State, i: int) -> State:
     return _says(state, i, "done")
 
 
+@_rule("library", lambda s, i: _unsettled(s, i) and s.moves[i].claimed and _is_deaf(s))
+def find_deaf(state: State, i: int) -> State:
+    """Find nobody there to tell."""
+    return _move(state, i, said=UNSENT)
+
+
 @_rule(
     "library",
     lambda s, i: (
@@ -286,7 +303,8 @@ def complete(state: State, i: int) -> State:
     """End as complete, if it was told."""
     if state.moves[i].said == SENT:
         return _move(state, i, status=COMPLETE, memory=FREE)
-    return _move(state, i, status=ERRORED, reason="not told", memory=FREE)
+    reason = "peer lost" if _is_deaf(state) else "not told"
+    return _move(state, i, status=ERRORED, reason=reason, memory=FREE)
 
 
 @_rule(

@@ -184,7 +184,6 @@ static enum action on(const char *call, int *value)
     }
 
 SCRIPTED(create_configured_agent, (const char *a, const void *b, void **c), (a, b, c))
-SCRIPTED(destroy_agent, (void *a), (a))
 SCRIPTED(get_local_md, (void *a, void **b, size_t *c), (a, b, c))
 
 int nixl_capi_get_local_partial_md(void *a, void *b, void **c, size_t *d, void *e)
@@ -339,7 +338,12 @@ struct message {
     void *data;
     size_t size;
     int delay;
+    struct message *next;
 };
+
+/* Those that are late. An agent that is destroyed meanwhile sends nothing any more. */
+static pthread_mutex_t late_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct message *late;
 
 static int really_notify(void *agent, const char *peer, const void *data, size_t size)
 {
@@ -352,12 +356,40 @@ static int really_notify(void *agent, const char *peer, const void *data, size_t
 static void *notify_later(void *argument)
 {
     struct message *message = argument;
+    struct message **link = &late;
+
     usleep(message->delay * 1000);
-    really_notify(message->agent, message->peer, message->data, message->size);
+    pthread_mutex_lock(&late_lock);
+    while (*link != message)
+        link = &(*link)->next;
+    *link = message->next;
+    if (message->agent)
+        really_notify(message->agent, message->peer, message->data, message->size);
+    pthread_mutex_unlock(&late_lock);
     free(message->data);
     free(message->peer);
     free(message);
     return NULL;
+}
+
+int nixl_capi_destroy_agent(void *agent)
+{
+    static int (*call)(void *);
+    int value = 0;
+
+    switch (on("destroy_agent", &value)) {
+    case FAIL: return value;
+    case DROP: return SUCCESS;
+    default: break;
+    }
+    pthread_mutex_lock(&late_lock);
+    for (struct message *each = late; each; each = each->next)
+        if (each->agent == agent)
+            each->agent = NULL;
+    pthread_mutex_unlock(&late_lock);
+    if (call == NULL)
+        call = real("destroy_agent");
+    return call(agent);
 }
 
 int nixl_capi_gen_notif(void *agent, const char *peer, const void *data, size_t size, void *options)
@@ -385,8 +417,12 @@ int nixl_capi_gen_notif(void *agent, const char *peer, const void *data, size_t 
         break;
     case LATE:
         message = malloc(sizeof *message);
-        *message = (struct message){agent, strdup(peer), malloc(size), size, value};
+        *message = (struct message){agent, strdup(peer), malloc(size), size, value, NULL};
         memcpy(message->data, data, size);
+        pthread_mutex_lock(&late_lock);
+        message->next = late;
+        late = message;
+        pthread_mutex_unlock(&late_lock);
         if (pthread_create(&thread, NULL, notify_later, message))
             abort();
         pthread_detach(thread);

@@ -91,7 +91,12 @@ class Play:
 
     def do(self, i: int, command: str, **arguments: Any) -> Any:
         """Have a side do something: that of a move, or (-1) of the offer."""
-        return self.processes[1 + i].do(command, DEADLINE, **arguments)
+        process = self.processes[1 + i]
+        try:
+            return process.do(command, DEADLINE, **arguments)
+        except (EOFError, BrokenPipeError):
+            ended = process.process.wait(DEADLINE)
+            raise AssertionError(self.chosen, self.history, i, command, ended) from None
 
     def options(self) -> list[tuple[str, int]]:
         """Return what can be played next, whichever of the states it is."""
@@ -134,7 +139,12 @@ class Play:
         names = [name]
         if name == "arrive" and not all(state.offer.is_open for state in self.states):
             names += ["fail", "cut"]  # whatever NIXL makes of who has closed its connection
-        self.states = {RULES[each].then(state, i) for each in names for state in self.states}
+        # Until it was done more may have come of it; then it may have done nothing.
+        self.states = {
+            RULES[each].then(state, i) if RULES[each].when(state, i) else state
+            for each in names
+            for state in self.resting()
+        }
         self.look()
 
     def musts(self, state: State) -> list[State]:
@@ -156,11 +166,12 @@ class Play:
             names += [("quarantine_over", 0), *(("linger_over", i) for i in moves)]
         names += [("deliver", i) for i in moves if self.words[i] == "late"]
         if not chosen.far:
-            names += [(name, i) for name in ("introduce", "miss_mover") for i in moves]
+            looks = ("introduce", "miss_mover", "miss_offer")
+            names += [(name, i) for name in looks for i in moves]
         return [RULES[name].then(state, i) for name, i in names if RULES[name].when(state, i)]
 
-    def look(self) -> None:
-        """Wait until what is seen is a state that the model comes to rest in, and keep that."""
+    def resting(self) -> set[State]:
+        """Return where the model comes to rest, at once or later."""
         resting, seen, waiting = set(), set(self.states), list(self.states)
         while waiting:
             state = waiting.pop()
@@ -170,11 +181,16 @@ class Play:
                 nexts = self.mays(state)
             waiting += set(nexts) - seen
             seen |= set(nexts)
+        return resting
+
+    def look(self) -> None:
+        """Wait until what is seen is a state that the model comes to rest in, and keep that."""
+        resting = self.resting()
         end = time.monotonic() + PATIENCE
         while True:
             looks = [
-                process.do("look") if self._is_there(i) else {}
-                for i, process in enumerate(self.processes[: 1 + len(self.held)])
+                self.do(i - 1, "look") if self._is_there(i) else {}
+                for i in range(1 + len(self.held))
             ]
             fitting = {state for state in resting if self._fits(state, looks)}
             if fitting:
