@@ -72,7 +72,6 @@ ARROWS = {
     ("active", UNINITIALIZED, INITIALIZED): ((175, 80, 253, 80), (214, 70, "middle")),
     ("active", INITIALIZED, IN_PROGRESS): ((405, 80, 483, 80), (444, 70, "middle")),
     ("active", INITIALIZED, CANCELLED): ((300, 103, 215, 210), (232, 135, "end")),
-    ("active", INITIALIZED, ERRORED): ((385, 103, 583, 215), (520, 172, "start")),
     ("active", IN_PROGRESS, COMPLETE): ((635, 80, 793, 80), (714, 70, "middle")),
     ("active", IN_PROGRESS, CANCELLED): ((500, 103, 277, 215), (374, 147, "end")),
     ("active", IN_PROGRESS, ERRORED): ((610, 103, 650, 210), (650, 138, "start")),

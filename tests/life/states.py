@@ -33,6 +33,8 @@ ASSUMPTIONS = {
     "quarantine": "nobody touches memory for longer than its quarantine",
     "once": "where several transfers are counted, NIXL delivers no message twice",
     "as many": "of an offer to N, no more than N are at it, those left out that failed",
+    "in time": "nobody begins with what an offer told once the quarantine of its memory is over",
+    "refusal": "NIXL refuses a message only where nothing moves any more over the connection",
     "last words": "what a process of the same host had said arrives before it is missed",
 }
 
@@ -62,6 +64,8 @@ class Move(NamedTuple):
     arrived: bool = False  # whether all bytes did
     claimed: bool = False
     said: str = ""  # the last word: whether it was sent
+    lost: bool = False  # whether a word was
+    erred: bool = False  # whether NIXL reported an error
     linked: bool = True  # whether its connection stands
     known: bool = False  # to the passive side, by its doorbell
     is_open: bool = True

@@ -59,14 +59,18 @@ class Rule(NamedTuple):
     of_offer: bool
     when: Callable[[State, int], bool]
     then: Callable[[State, int], State]
-    assumes: str = ""
+    assumes: tuple[str, ...] = ()
 
 
 RULES: dict[str, Rule] = {}
 
 
 def _rule(
-    actor: str, when: Callable[[State, int], bool], *, of_offer: bool = False, assumes: str = ""
+    actor: str,
+    when: Callable[[State, int], bool],
+    *,
+    of_offer: bool = False,
+    assumes: tuple[str, ...] = (),
 ) -> Callable[[Callable[[State, int], State]], Callable[[State, int], State]]:
     """Add a rule, whose name is that of the function that says what it does."""
 
@@ -137,7 +141,7 @@ def offer_deadline(state: State, _: int) -> State:
     "clock",
     lambda s, _: s.offer.memory == QUARANTINED and s.offer.process == RUNS,
     of_offer=True,
-    assumes="quarantine",
+    assumes=("quarantine",),
 )
 def quarantine_over(state: State, _: int) -> State:
     """The quarantine ends."""
@@ -176,7 +180,7 @@ def may_begin(state: State) -> bool:
 @_rule(
     "program",
     lambda s, i: s.moves[i].status == UNINITIALIZED and s.offer.exposed and _lives(s, i),
-    assumes="as many",
+    assumes=("as many", "in time"),
 )
 def begin(state: State, i: int) -> State:
     """``begin_read`` or ``begin_write``."""
@@ -196,9 +200,9 @@ def cancel_move(state: State, i: int) -> State:
     return _move(state, i, status=CANCELLED, reason="local")
 
 
-@_rule("clock", _goes_on)
+@_rule("clock", lambda s, i: _goes_on(s, i) and s.moves[i].status == IN_PROGRESS)
 def move_deadline(state: State, i: int) -> State:
-    """The deadline passes; what NIXL has is drained."""
+    """The deadline passes, which is seen once it is posted; what NIXL has is drained."""
     return _move(state, i, status=ERRORED, reason="timeout")
 
 
@@ -223,12 +227,16 @@ def close_move(state: State, i: int) -> State:
     return _move(state, i, is_open=False, **change)
 
 
-@_rule(
-    "clock",
-    lambda s, i: not s.moves[i].is_open and s.moves[i].request == MOVING and not s.moves[i].said,
-)
+def _stays(move: Move) -> bool:
+    """Whether a connector that closes cannot end what NIXL has."""
+    return (move.request == MOVING and not move.said) or move.memory == QUARANTINED
+
+
+@_rule("clock", lambda s, i: not s.moves[i].is_open and _lives(s, i) and _stays(s.moves[i]))
 def drain_over(state: State, i: int) -> State:
     """It has waited as long as it does: memory, request and agent stay, and nobody looks again."""
+    if state.moves[i].said:
+        return _move(state, i, memory=KEPT)
     return _move(state, i, memory=KEPT, said=UNSENT)
 
 
@@ -246,7 +254,7 @@ def arrive(state: State, i: int) -> State:
 @_rule("nixl", lambda s, i: s.moves[i].request == MOVING and s.moves[i].process != GONE)
 def fail(state: State, i: int) -> State:
     """NIXL reports the first part that fails; others may go on."""
-    return _move(state, i, request=STRAYING, reported=True)
+    return _move(state, i, request=STRAYING, reported=True, erred=True)
 
 
 @_rule("nixl", lambda s, i: s.moves[i].request == STRAYING)
@@ -260,6 +268,12 @@ def cut(state: State, i: int) -> State:
     """The connection is lost: what went over it has ended, and nothing can be said any more."""
     change = {"request": LOST} if touches(state.moves[i]) else {}
     return _move(state, i, linked=False, **change)
+
+
+@_rule("nixl", lambda s, i: s.moves[i].linked and _lives(s, i), assumes=("refusal",))
+def refuse(state: State, i: int) -> State:
+    """NIXL refuses messages, and goes on with requests."""
+    return _move(state, i, linked=False)
 
 
 def _unsettled(state: State, i: int) -> bool:
@@ -338,7 +352,7 @@ def failed(state: State, i: int) -> State:
 @_rule(
     "clock",
     lambda s, i: s.moves[i].memory == QUARANTINED and _lives(s, i),
-    assumes="quarantine",
+    assumes=("quarantine",),
 )
 def linger_over(state: State, i: int) -> State:
     """The quarantine of a transfer that NIXL had failed ends."""
@@ -370,10 +384,10 @@ def deliver(state: State, i: int) -> State:
 @_rule("network", lambda s, i: bool(s.moves[i].words))
 def lose(state: State, i: int) -> State:
     """The next word never arrives: it was on its way when something broke."""
-    return _move(state, i, words=state.moves[i].words[1:])
+    return _move(state, i, words=state.moves[i].words[1:], lost=True)
 
 
-@_rule("network", lambda s, i: _heard(s, i) and not s.moves[i].doubled, assumes="once")
+@_rule("network", lambda s, i: _heard(s, i) and not s.moves[i].doubled, assumes=("once",))
 def double(state: State, i: int) -> State:
     """The next word arrives, and will again."""
     return told(_move(state, i, doubled=True), state.moves[i].words[0])
@@ -427,13 +441,18 @@ def introduce(state: State, i: int) -> State:
     return _move(state, i, known=True)
 
 
+def _is_dumb(move: Move) -> bool:
+    """Whether the doorbell of a mover is no more: its connector keeps it until all is said."""
+    return move.process == GONE or (not move.is_open and move.said != "")
+
+
 @_rule(
     "clock",
-    lambda s, i: s.moves[i].known and s.moves[i].process == GONE and _waits(s),
-    assumes="last words",
+    lambda s, i: s.moves[i].known and _is_dumb(s.moves[i]) and _waits(s),
+    assumes=("last words",),
 )
 def miss_mover(state: State, i: int) -> State:
-    """The passive side looks twice for the mover's doorbell, in vain."""
+    """The passive side looks twice for the doorbell of the mover's connector, in vain."""
     return _ended(state, ERRORED, "mover lost")
 
 
@@ -444,8 +463,11 @@ def holds(assumption: str, state: State, i: int, rule: Rule) -> bool:
     if assumption == "once":
         return state.transfers == 1
     if assumption == "as many":
-        # And nobody begins after the quarantine of what was given up.
-        return may_begin(state) and state.offer.memory != FREE
+        return may_begin(state)
+    if assumption == "in time":
+        return state.offer.memory != FREE
+    if assumption == "refusal":
+        return False
     return not state.moves[i].words  # "last words"
 
 
@@ -461,8 +483,8 @@ def successors(state: State, dropped: str = "") -> Iterator[tuple[str, int, Stat
     """
     for rule in RULES.values():
         for i in range(1 if rule.of_offer else len(state.moves)):
-            if rule.when(state, i) and (
-                not rule.assumes or rule.assumes == dropped or holds(rule.assumes, state, i, rule)
+            if rule.when(state, i) and all(
+                each == dropped or holds(each, state, i, rule) for each in rule.assumes
             ):
                 yield rule.name, i, rule.then(state, i)
 

@@ -6,8 +6,8 @@
 
 Python is changed by the operators of cosmic-ray, at places drawn at random; native code as
 ``native.py`` says, each of whose mutants is compiled. A mutant is killed if one of its tests fails,
-or does not end. Prints those that survive. What is changed is a copy, in build/mutants, on which
-the tests of the checkout run. Run by `make mutants`.
+or does not end. Prints which, and those that survive. What is changed is a copy of the package and
+its tests, in build/mutants. Run by `make mutants`.
 """
 
 from __future__ import annotations
@@ -153,54 +153,84 @@ def compile_native(path: Path) -> None:
         capture_output=True,
     )
     module = path.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
-    module.unlink()  # others may have loaded the file that it is a name of
+    module.unlink()
     include = sysconfig.get_paths()["include"]
     command = f"gcc -shared -fPIC -O1 -w -std=gnu11 -pthread -DNIXL_CONNECT_DEBUG=0 -I{include}"
     subprocess.run([*command.split(), str(made), "-o", str(module), "-ldl"], check=True)
 
 
-def survives(mutated: Mutated, tree: Path) -> bool:
-    """Whether no test fails with a mutant, which the copy has meanwhile."""
-    path = tree / mutated.path
-    native = path.suffix == ".pyx"
-    module = path.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) if native else path
-    kept = module.read_bytes()
-    source = path.read_text()
-    path.write_text(mutated.text)
-    try:
-        if native:
+class Tree:
+    """A copy of the package and its tests, on which mutants live."""
+
+    def __init__(self) -> None:
+        folder = ROOT / "build" / "mutants"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(dir=folder))
+        for name in (PACKAGE, "tests", "tools", "bench"):
+            shutil.copytree(ROOT / name, self.path / name, symlinks=True)
+        shutil.copy(ROOT / "pyproject.toml", self.path)
+        self._sound: set[tuple[str, ...]] = set()
+        self._compiled: set[str] = set()
+
+    def what_fails(self, mutated: Mutated) -> str:
+        """Return which test fails with a mutant, which the copy has meanwhile; "" if none."""
+        path = self.path / mutated.path
+        native = path.suffix == ".pyx"
+        if native and mutated.path not in self._compiled:
+            # All that follows is of modules that are compiled here.
+            self._compiled.add(mutated.path)
+            self._sound.clear()
             compile_native(path)
-        return passes(mutated.tests, tree)
-    finally:
-        module.unlink()
-        module.write_bytes(kept)
-        path.write_text(source)
+        if tuple(mutated.tests) not in self._sound:
+            failing = self._failing(mutated.tests)
+            assert not failing, f"fails without a mutant: {failing}"
+            self._sound.add(tuple(mutated.tests))
+        module = path.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) if native else path
+        kept, source = module.read_bytes(), path.read_text()
+        path.write_text(mutated.text)
+        try:
+            if native:
+                compile_native(path)
+            return self._failing(mutated.tests)
+        finally:
+            module.unlink()  # others may have loaded the file that it is a name of
+            module.write_bytes(kept)
+            path.write_text(source)
 
+    def _failing(self, tests: list[str]) -> str:
+        """Run tests on the copy; return the first that fails, or how they end otherwise."""
+        environment = os.environ | {
+            "PYTHONPATH": str(self.path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONSAFEPATH": "1",
+        }
+        command = [*(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"), *tests]
+        with tempfile.TemporaryFile("w+") as told:
+            # In a session of its own, all of which is ended where it hangs: its peers, too.
+            run = subprocess.Popen(
+                command,
+                cwd=self.path,
+                env=environment,
+                stdout=told,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                code = run.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                return "hangs"
+            finally:
+                subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
+                run.wait()
+            told.seek(0)
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", told.read(), re.MULTILINE)
+        if code == 0:
+            return ""
+        return failed[1] if failed else f"ends with {code}"
 
-def passes(tests: list[str], tree: Path) -> bool:
-    """Whether tests pass on the copy, in time."""
-    environment = os.environ | {
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONSAFEPATH": "1",
-    }
-    command = [*(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"), *tests]
-    # In a session of its own, all of which is ended where it hangs: its peers, too.
-    run = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        return run.wait(PATIENCE) == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        subprocess.run(["pkill", "-KILL", "-s", str(run.pid)], check=False)
-        run.wait()
+    def remove(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.path)
 
 
 def main() -> int:
@@ -221,24 +251,18 @@ def main() -> int:
     else:
         mutants = list(python_mutants(options.each, options.seed))
     mutants = mutants[options.first : options.first + options.most]
-    folder = ROOT / "build" / "mutants"
-    folder.mkdir(parents=True, exist_ok=True)
-    tree = Path(tempfile.mkdtemp(dir=folder))
-    shutil.copytree(ROOT / PACKAGE, tree / PACKAGE, symlinks=True)
-    survivors, sound, began = [], set(), time.monotonic()
+    survivors, began, tree = [], time.monotonic(), Tree()
     try:
         for number, mutated in enumerate(mutants, options.first):
-            if tuple(mutated.tests) not in sound:
-                assert passes(mutated.tests, tree), f"fail without a mutant: {mutated.tests}"
-                sound.add(tuple(mutated.tests))
-            lives = survives(mutated, tree)
-            lines = changed((ROOT / mutated.path).read_text(), mutated.text)
-            print(f"{number} {'SURVIVES' if lives else 'killed'} {mutated.path}", flush=True)
-            print("\n".join(f"    {line}" for line in lines), flush=True)
-            if lives:
+            failing = tree.what_fails(mutated)
+            how = f"killed by {failing}" if failing else "SURVIVES"
+            print(f"{number} {mutated.path}: {how}", flush=True)
+            for line in changed((ROOT / mutated.path).read_text(), mutated.text):
+                print(f"    {line}", flush=True)
+            if not failing:
                 survivors.append(number)
     finally:
-        shutil.rmtree(tree)
+        tree.remove()
     print(
         f"{len(mutants)} mutants, {len(survivors)} survive, {time.monotonic() - began:.0f} s: "
         f"{survivors}"

@@ -1,8 +1,10 @@
 """The public interface as callers use it: names of arguments, attributes, constructors by hand."""
 
 import asyncio
+import base64
 import contextlib
 import inspect
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -107,6 +109,13 @@ def test_decoded_metadata(connector):
             plain = nc.Remote.decode_metadata(offered.metadata(hex_encode).nixl_metadata)
             assert connector.name.encode() in plain
             assert nc.Remote.decode_metadata(plain) is plain
+    most, over = (
+        "b64:" + base64.b64encode(zlib.compress(bytes(size))).decode()
+        for size in (4 << 20, (4 << 20) + 1)
+    )
+    assert nc.Remote.decode_metadata(most) == bytes(4 << 20)
+    with pytest.raises(nc.MetadataError, match="4194304"):
+        nc.Remote.decode_metadata(over)
     for wrong in ("", b"", "b64:xx", "zz", "b64:" + "A" * 20_000_000):
         with pytest.raises(nc.MetadataError):
             nc.Remote.decode_metadata(wrong)

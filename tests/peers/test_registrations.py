@@ -1,6 +1,7 @@
 """Registrations with a real agent: shared, counted, and gone when nobody needs them."""
 
 import ctypes
+import logging
 import threading
 import weakref
 
@@ -17,6 +18,7 @@ from nixl_connect._native.packing import Regions
 from nixl_connect._native.registry import RefusedError
 from nixl_connect.backend import library
 from nixl_connect.memory.device import HOST, Device
+from nixl_connect.peers import registrations
 from nixl_connect.peers.registrations import registry_of
 
 
@@ -41,6 +43,23 @@ def known(agent):
     """What NIXL holds, by its own word: address and length of each region."""
     sections = envelope.parse(agent.metadata()).sections
     return sorted((address, size) for item in sections for address, size, _, _ in item.regions)
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ((0, 1, 7, (4096, 7, 0)), "7 bytes at 0x1000 on cpu"),
+        ((1, 1, 7, (4096, 7, 3)), "7 bytes at 0x1000 on device 3"),
+        ((0, 2, 9, (4096, 7, 0)), "9 bytes in 2 regions from 0x1000 on cpu"),
+    ],
+)
+def test_what_is_logged_of_regions(caplog, told, text):
+    with caplog.at_level(logging.DEBUG):
+        registrations._report("registered", 0, told)
+        registrations._report("kept", -4, told)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == f"registered {text}"
+    assert second.startswith(f"NIXL keeps {text} registered: ")
 
 
 @pytest.fixture

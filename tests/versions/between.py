@@ -47,9 +47,11 @@ OLD = "NIXL 1.3.1"
 class Side:
     """A version: what it is called, its interpreter, and its environment."""
 
-    def __init__(self, name: str, python: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, python: str, environment: dict[str, str], library: str = ""
+    ) -> None:
         self.name = name
-        self._python, self._environment = python, environment
+        self._python, self._environment, self._library = python, environment, library
 
     def start(self, prefix: Sequence[str]) -> Lines:
         """Start a process of that version, by a command that stands before its own, if any."""
@@ -58,7 +60,11 @@ class Side:
             os.environ | self._environment,
             PATIENCE,
         )
-        process.answer()
+        told = process.answer()
+        assert self._library in ("", told["library"]), (self.name, told)
+        # Of the environment that was asked for, not of the checkout.
+        package = Path(told["package"])
+        assert package.is_relative_to(Path(self._python).parents[1]), (self.name, told)
         return process
 
     def crashes(self, active: Side) -> bool:
@@ -68,7 +74,8 @@ class Side:
 
 def of_nixl(name: str) -> Side:
     """Return this library on one of NIXL's wheels."""
-    return Side(f"NIXL {name}", sys.executable, {"NIXL_CONNECT_LIBRARY": str(library_of(name))})
+    library = str(library_of(name))
+    return Side(f"NIXL {name}", sys.executable, {"NIXL_CONNECT_LIBRARY": library}, library)
 
 
 def of_revision(revision: str) -> Side:
@@ -76,7 +83,7 @@ def of_revision(revision: str) -> Side:
     folder = ROOT / "build" / "revisions" / revision
     if not folder.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        subprocess.run(["git", "checkout", "--quiet", revision], cwd=folder, check=True)
+    subprocess.run(["git", "checkout", "--quiet", revision], cwd=folder, check=True)
     # Nothing of the make that runs this.
     clean = {name: os.environ[name] for name in os.environ if not name.startswith(("MAKE", "NIXL"))}
     clean["VENV"] = ".venv"
@@ -143,6 +150,8 @@ def main() -> int:
     began, ended = time.monotonic(), Counter()
     with places() as there:
         for (place, prefixes), passive, active in itertools.product(there.items(), sides, sides):
+            if options.revision and passive is active:
+                continue  # each has tests of its own
             print(f"{place}: {passive.name} offers, {active.name} moves", end="", flush=True)
             if place == "one host" and passive.crashes(active):
                 try:

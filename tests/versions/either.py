@@ -41,7 +41,9 @@ def main() -> None:
         print(json.dumps(what), flush=True)
 
     with nc.Connector() as connector:
-        say({"version": nc.__version__})
+        with connector.create_readable_blocking(nc.Descriptor(b"to open it")):
+            loaded = connector.stats()["library"]
+        say({"library": loaded["path"], "nixl": loaded["version"], "package": nc.__file__})
         for line in sys.stdin:
             asked = json.loads(line)
             offers, reading = asked["do"] == "offer", asked["kind"] == "read"

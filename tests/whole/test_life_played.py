@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +20,7 @@ from compiling import build
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from life import table
-from life.states import COMPLETE, FREE, GONE, KEPT, RUNS, UNINITIALIZED, State
+from life.states import COMPLETE, FREE, GONE, KEPT, RUNS, UNINITIALIZED, State, Status
 from life.table import RULES
 from processes import DEADLINE, Peer
 
@@ -34,7 +35,21 @@ SHORT, LONG = 0.3, 60.0
 LATE = 500
 # Seconds until what is seen has to be what was foreseen.
 PATIENCE = 8.0
+LAST = {"cancel_offer", "finish", "close_offer", "close_move", "kill_move"}
 LIBRARY = [name for name, each in RULES.items() if each.actor == "library" and name != "introduce"]
+
+
+# Which rules, and which ends of both sides, a run of the usual length must have played.
+WANTED = {
+    *("describe", "cancel_offer", "finish", "close_offer", "begin", "cancel_move", "close_move"),
+    *("arrive", "fail", "kill_move", "lose", "late", "offer_deadline", "move_deadline"),
+}
+WANTED_ENDS = {
+    *("offer complete", "offer cancelled local", "offer cancelled closed", "offer errored timeout"),
+    *("offer cancelled peer cancelled", "offer errored peer failed"),
+    *("move complete", "move cancelled local", "move cancelled closed", "move errored timeout"),
+    "move errored transfer",
+}
 
 
 class Chosen(NamedTuple):
@@ -42,6 +57,8 @@ class Chosen(NamedTuple):
 
     transfers: int
     written: bool
+    begun: int  # how many transfers, before anything else
+    held: bool  # whether NIXL holds requests back
     far: bool  # as between hosts: words go through NIXL
     offer_short: bool
     moves_short: bool
@@ -60,6 +77,9 @@ class Play:
     def __init__(self, start: Callable[[], Peer]) -> None:
         self._start = start
         self.processes: list[Peer] = []
+        # What has been played in all examples, and how sides have ended.
+        self.played: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
 
     def begin(self, chosen: Chosen) -> None:
         """Begin an example."""
@@ -88,14 +108,20 @@ class Play:
         )
         self.states = {table.first(chosen.transfers, chosen.written, count)}
         self.look()
+        for name, i in [("describe", 0), *(("begin", i) for i in range(count))][
+            : chosen.begun and 1 + chosen.begun
+        ]:
+            if (name, i) in self.options():
+                self.play(name, i)
 
     def do(self, i: int, command: str, **arguments: Any) -> Any:
         """Have a side do something: that of a move, or (-1) of the offer."""
         process = self.processes[1 + i]
         try:
             return process.do(command, DEADLINE, **arguments)
-        except (EOFError, BrokenPipeError):
-            ended = process.process.wait(DEADLINE)
+        except (EOFError, BrokenPipeError, TimeoutError):
+            process.kill()  # another one takes its place
+            ended = process.process.returncode
             raise AssertionError(self.chosen, self.history, i, command, ended) from None
 
     def options(self) -> list[tuple[str, int]]:
@@ -109,15 +135,17 @@ class Play:
         if self.chosen.far:
             words = ["lose", "late"] + ["double"] * (self.chosen.transfers == 1)
             found += [(word, i) for word in words for i in self._with_words()]
-        return found
+        # What ends an offer ends the play, mostly.
+        usual = [each for each in found if each[0] not in LAST]
+        return usual * 6 + [each for each in found if each[0] in LAST]
 
     def _may(self, name: str, i: int, state: State) -> bool:
         each = RULES[name]
-        if each.assumes == "as many" and not (
-            table.holds(each.assumes, state, i, each) and state.offer.is_open
-        ):
+        # Nobody may begin who would break what is assumed; nor with a connector that is closed.
+        begins = name == "begin"
+        if begins and not all(table.holds(what, state, i, each) for what in each.assumes):
             return False
-        return each.when(state, i)
+        return each.when(state, i) and (state.offer.is_open or not begins)
 
     def _with_words(self) -> list[int]:
         """Return who may have something to say yet."""
@@ -131,20 +159,20 @@ class Play:
     def play(self, name: str, i: int) -> None:
         """Do something, in the model and for real."""
         self.history.append((name, i))
+        self.played[name] += 1
         if name in ("lose", "late", "double"):  # of what it says from now on
             self.words[i] = name
             _misbehave_words(self, i)
             return
+        before = self.resting()  # until it is done, more may come of it
         PLAYED[name].act(self, i)
         names = [name]
-        if name == "arrive" and not all(state.offer.is_open for state in self.states):
-            names += ["fail", "cut"]  # whatever NIXL makes of who has closed its connection
-        # Until it was done more may have come of it; then it may have done nothing.
-        self.states = {
-            RULES[each].then(state, i) if RULES[each].when(state, i) else state
-            for each in names
-            for state in self.resting()
-        }
+        if name in ("arrive", "fail") and not all(s.offer.is_open for s in self.states):
+            # Whatever NIXL makes of who has closed its connection.
+            names += ["fail", "cut"]
+        able = {each: {s for s in before if RULES[each].when(s, i)} for each in names}
+        self.states = {RULES[each].then(state, i) for each in names for state in able[each]}
+        self.states |= before - able[name]
         self.look()
 
     def musts(self, state: State) -> list[State]:
@@ -164,7 +192,11 @@ class Play:
         names += [("move_deadline", i) for i in moves] * chosen.moves_short
         if chosen.quarantine_short:
             names += [("quarantine_over", 0), *(("linger_over", i) for i in moves)]
-        names += [("deliver", i) for i in moves if self.words[i] == "late"]
+        late = [i for i in moves if self.words[i] == "late"]
+        names += [("deliver", i) for i in late]
+        # With its agent, which sends nothing more.
+        ended = [i for i in late if not (state.moves[i].is_open and state.moves[i].process == RUNS)]
+        names += [("lose", i) for i in ended]
         if not chosen.far:
             looks = ("introduce", "miss_mover", "miss_offer")
             names += [(name, i) for name in looks for i in moves]
@@ -178,7 +210,7 @@ class Play:
             nexts = self.musts(state)
             if not nexts:
                 resting.add(state)
-                nexts = self.mays(state)
+            nexts += self.mays(state)  # what has to follow takes a while
             waiting += set(nexts) - seen
             seen |= set(nexts)
         return resting
@@ -201,6 +233,10 @@ class Play:
             time.sleep(0.005)
         self.states = fitting
         self._compare(looks)
+        for kind, look in zip(("offer", *["move"] * len(self.held)), looks, strict=True):
+            if look and look["status"] >= COMPLETE:
+                end = f"{kind} {Status(look['status']).name.lower()} {look['reason']}"
+                self.ends[end.removesuffix(" none")] += 1
 
     def _is_there(self, i: int) -> bool:
         state = next(iter(self.states))  # all agree about that
@@ -244,17 +280,20 @@ def _describe(play: Play, _: int) -> None:
 
 
 def _begin(play: Play, i: int) -> None:
-    play.held[i] = True
-    timeout = SHORT if play.chosen.moves_short else None
+    play.held[i] = play.chosen.held
     play.do(
-        i, "begin", metadata=play.metadata, written=play.chosen.written, timeout=timeout, held=True
+        i,
+        "begin",
+        metadata=play.metadata,
+        written=play.chosen.written,
+        timeout=SHORT if play.chosen.moves_short else None,
+        held=play.held[i],
     )
 
 
 def _arrive(play: Play, i: int) -> None:
-    play.do(i, "behave")
-    if play.words[i] != "deliver":  # that goes on
-        _misbehave_words(play, i)
+    play.held[i] = False
+    play.do(i, "let_go")
 
 
 def _misbehave_words(play: Play, i: int) -> None:
@@ -278,7 +317,7 @@ PLAYED = {
     "close_move": Played(lambda play, i: play.do(i, "shut")),
     "move_deadline": Played(_wait, lambda play, _: play.chosen.moves_short),
     "linger_over": Played(_wait, lambda play, _: play.chosen.quarantine_short),
-    "arrive": Played(_arrive),
+    "arrive": Played(_arrive, lambda play, i: play.held[i]),
     "fail": Played(
         lambda play, i: play.do(
             i, "misbehave", call="get_xfer_status", action="fail", value=BACKEND, count=1
@@ -297,6 +336,8 @@ class Life(RuleBasedStateMachine):
     @initialize(
         transfers=st.sampled_from([1, 2, 0]),
         written=st.booleans(),
+        begun=st.sampled_from([0, 1, 1, 2, 2]),
+        held=st.sampled_from([True, True, False]),
         far=st.booleans(),
         offer_short=st.sampled_from([False, False, True]),
         moves_short=st.sampled_from([False, False, True]),
@@ -338,3 +379,7 @@ def test_the_library_does_as_the_table_says(stage):
     )
     machine = type("Staged", (Life,), {"stage": stage})
     hypothesis.stateful.run_state_machine_as_test(machine, settings=settings)
+    print(dict(stage.played), dict(stage.ends))
+    if EXAMPLES >= 30:
+        assert WANTED - stage.played.keys() == set()
+        assert WANTED_ENDS - stage.ends.keys() == set()

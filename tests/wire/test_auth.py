@@ -167,6 +167,20 @@ def test_rotation():
     refused(sealed(keys=old), keys=new)
 
 
+def test_rotation_of_what_goes_with_metadata():
+    """Likewise for a tag of anything else."""
+    old, both, new = (Seal(keys, 60) for keys in (KEY, [OTHER, KEY], OTHER))
+    both.verify("key", b"body", old.sign("key", b"body"))
+    both.verify("key", b"body", new.sign("key", b"body"))
+    new.verify("key", b"body", both.sign("key", b"body"))
+    for seal, signed in ((old, both), (new, old)):
+        with pytest.raises(AuthenticationError, match="missing or wrong"):
+            seal.verify("key", b"body", signed.sign("key", b"body"))
+    for key, body in (("other", b"body"), ("key", b"other")):
+        with pytest.raises(AuthenticationError):
+            both.verify(key, body, both.sign("key", b"body"))
+
+
 @pytest.mark.parametrize(
     "keys", [[KEY, OTHER], (KEY, OTHER), iter([KEY, OTHER]), {KEY: 1, OTHER: 2}]
 )
