@@ -208,3 +208,14 @@ def test_a_monitor_that_fails_goes_on(tmp_path, monkeypatch):
         assert ask() == b""
         assert ask() == b"{}\n"
     gc.collect()
+
+
+def test_what_is_kept_is_counted_before_and_after_closing():
+    connector = nc.Connector(quarantine=1)
+    offers = [connector.create_readable_blocking(nc.Descriptor(bytes(size))) for size in (100, 23)]
+    counted = keeper(connector)
+    assert counted.kept == (2, 123)
+    offers[0].metadata()
+    connector.close_blocking()
+    assert counted.kept == (1, 100)  # which somebody may know
+    until(lambda: counted.kept == (0, 0))

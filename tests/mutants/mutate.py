@@ -13,6 +13,7 @@ its tests, in build/mutants. Run by `make mutants`.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import os
 import random
@@ -105,6 +106,10 @@ def python_mutants(each: int, seed: int) -> Iterator[Mutated]:
 
 def _is_code(source: str, text: str) -> bool:
     """Whether a change is of what runs: not of a message, an annotation or an import."""
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
     lines = [line for line in changed(source, text) if line.startswith("+")]
     return not any(
         re.match(r"\+\s*(from|import|raise|logger|class|f?\"|@|__all__)", line)
@@ -203,6 +208,7 @@ class Tree:
             "PYTHONPATH": str(self.path),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONSAFEPATH": "1",
+            "LIFE_EXAMPLES": "15",
         }
         command = [*(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"), *tests]
         with tempfile.TemporaryFile("w+") as told:

@@ -10,6 +10,7 @@ from processes import until
 
 import nixl_connect as nc
 from nixl_connect.pool import slabs
+from nixl_connect.pool.waiter import TaskWaiter
 
 DEADLINE = 20
 MIB = 1 << 20
@@ -313,3 +314,14 @@ def test_a_loop_that_stands_still_keeps_no_block(make_pool):
     waiting.cancel()
     loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
     loop.close()
+
+
+def test_who_waits_on_a_loop_that_is_closed_is_not_there():
+    loop = asyncio.new_event_loop()
+    waiter = TaskWaiter(64, loop)
+    assert waiter.wake()
+    assert not waiter.is_gone
+    loop.close()
+    assert not waiter.wake()
+    assert waiter.is_gone
+    assert waiter.is_passed_over
