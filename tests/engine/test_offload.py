@@ -85,3 +85,37 @@ def test_a_registration_that_takes_long_does_not_hold_up_a_loop(make_connector):
 
     asyncio.run(main())
     assert (source == target).all()
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun():
+    """A task was cancelled while its beginning was in the line of its peer."""
+    beginnings = Beginnings()
+    first, begun, told = threading.Event(), [], []
+
+    def blocks(permit):
+        permit.need_patience()
+        assert first.wait(10)
+
+    def begin(permit):
+        permit.need_patience()
+        try:
+            permit.check()
+        except nc.OperationCancelledError as error:
+            told.append(str(error))
+            raise
+        begun.append(permit)
+
+    async def main():
+        ahead = asyncio.ensure_future(beginnings.begin(blocks, "peer"))
+        behind = asyncio.ensure_future(beginnings.begin(begin, "peer"))
+        await asyncio.sleep(0.05)
+        behind.cancel()
+        await asyncio.wait((behind,), timeout=10)
+        assert behind.cancelled()
+        first.set()
+        await asyncio.wait_for(ahead, 10)
+
+    asyncio.run(main())
+    until(lambda: not beginnings._queues)
+    assert begun == []
+    assert told == ["nobody waits for the operation to begin any more"]

@@ -171,7 +171,7 @@ class Tree:
         folder = ROOT / "build" / "mutants"
         folder.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(dir=folder))
-        for name in (PACKAGE, "tests", "tools", "bench"):
+        for name in (PACKAGE, "tests", "tools", "bench", "docs"):
             shutil.copytree(ROOT / name, self.path / name, symlinks=True)
         shutil.copy(ROOT / "pyproject.toml", self.path)
         self._sound: set[tuple[str, ...]] = set()
@@ -182,13 +182,12 @@ class Tree:
         path = self.path / mutated.path
         native = path.suffix == ".pyx"
         if native and mutated.path not in self._compiled:
-            # All that follows is of modules that are compiled here.
+            # All that follows is of modules that are compiled here: that alone kills nothing.
             self._compiled.add(mutated.path)
-            self._sound.clear()
             compile_native(path)
+            self._prove(mutated.tests[:1])
         if tuple(mutated.tests) not in self._sound:
-            failing = self._failing(mutated.tests)
-            assert not failing, f"fails without a mutant: {failing}"
+            self._prove(mutated.tests)
             self._sound.add(tuple(mutated.tests))
         module = path.with_suffix(sysconfig.get_config_var("EXT_SUFFIX")) if native else path
         kept, source = module.read_bytes(), path.read_text()
@@ -201,6 +200,11 @@ class Tree:
             module.unlink()  # others may have loaded the file that it is a name of
             module.write_bytes(kept)
             path.write_text(source)
+
+    def _prove(self, tests: list[str]) -> None:
+        """Show that tests pass without a mutant."""
+        failing = self._failing(tests)
+        assert not failing, f"fails without a mutant: {failing}"
 
     def _failing(self, tests: list[str]) -> str:
         """Run tests on the copy; return the first that fails, or how they end otherwise."""
