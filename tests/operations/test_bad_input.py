@@ -150,6 +150,7 @@ def test_a_device_that_the_peer_cannot_mean(refused, told):
 
 def test_limits(make_connector, told):
     connector = make_connector(max_descriptors=2, max_metadata_bytes=200)
+    connector.create_readable_blocking([nc.Descriptor(b"a"), nc.Descriptor(b"b")]).cancel()
     with pytest.raises(nc.ArgumentError, match="descriptors; max_descriptors is 2"):
         connector.create_readable_blocking([array()] * 3)
     with pytest.raises(nc.MetadataError, match="over max_metadata_bytes, 200"):
