@@ -172,4 +172,4 @@ def test_the_lock_has_all_that_is_installed_with_it(project):
     # The rest contradicts it, is for GPUs, or a fuzzer that not every Python has.
     assert set(extras) - set(listed("LOCKED_EXTRAS")) == {"cuda13"}
     left_out = set(project["dependency-groups"]) - set(listed("GROUPS"))
-    assert left_out == {"fuzz", "gpu-cu12", "gpu-cu13"}
+    assert left_out == {"fuzz", "gpu-cu12", "gpu-cu13", "mutants"}

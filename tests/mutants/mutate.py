@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.append(str(Path(__file__).parent))
 from native import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,12 @@ PACKAGE = "nixl_connect"
 PATIENCE = 240
 # Modules of Python that promises rest on, and the tests that look at them.
 MODULES = {
-    "checks": "operations/test_bad_input operations/test_durations",
+    "checks": "test_checks operations/test_bad_input operations/test_durations",
     "permit": "operations/test_signals engine/test_offload",
     "status": "native/test_status operations/test_api test_errors",
     "peers/ledger": "peers/test_ledger peers/test_peers",
     "peers/peers": "peers/test_peers peers/test_gone peers/test_hang_up",
-    "peers/peer": "peers/test_peers peers/test_ledger",
+    "peers/peer": "peers/test_peer peers/test_peers peers/test_ledger",
     "peers/identity": "peers/test_peers peers/test_gone",
     "peers/registrations": "peers/test_registrations memory/test_blocks",
     "engine/keeper": "engine/test_reaper operations/test_closing",

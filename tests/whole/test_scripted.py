@@ -320,6 +320,10 @@ def test_a_status_that_fails_while_the_transfer_goes_on(pair):
         peer.do("drop", number=name)
         assert peer.do("stats")["stats"]["operations"]["held_bytes"] == 5000
         assert peer.do("stats")["stats"]["operations"]["quarantined_bytes"] == 5000
+    # Another deadline passes meanwhile.
+    other = active.do("passive", kind="readable", sizes=[100], timeout=0.1)
+    fails(active, "wait", "TransferTimeoutError", number=other["id"])
+    assert active.do("stats")["stats"]["operations"]["quarantined_bytes"] == 5100
     assert active.do("stats")["stats"]["registrations"]["count"] == 1
     assert active.do("calls", call="release_xfer_req")["count"] == released
     active.do("behave")
