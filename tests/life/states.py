@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Status(IntEnum):
-    """As OperationStatus."""
+    """As OperationStatus, which is there only where the package is built."""
 
     UNINITIALIZED = 0
     INITIALIZED = 1

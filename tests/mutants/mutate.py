@@ -198,7 +198,8 @@ class Tree:
                 compile_native(path)
             return self._failing(mutated.tests)
         finally:
-            module.unlink()  # others may have loaded the file that it is a name of
+            # Others may have loaded the file that it is a name of; or nothing was compiled.
+            module.unlink(missing_ok=True)
             module.write_bytes(kept)
             path.write_text(source)
 
