@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peer import content
-from processes import Peer
+from processes import Peer, open_files, steady
 
 import nixl_connect as nc
 from nixl_connect.peers import lanes
@@ -115,6 +115,7 @@ def sockets(errors: Counter[str]) -> int:
         peer.do("connect")
         with nc.Connector(drain=1.0) as connector:
             connector._open()
+            steady(open_files)  # UCX accepts a connection to itself, on a thread of its own
             read = functools.partial(read_from, peer, connector)
             with few_files(int(sys.argv[2])):
                 attempt(read, errors)

@@ -12,6 +12,10 @@ from nixl_connect._native.reactor cimport Reactor
 from nixl_connect._native.registry cimport Registry
 from nixl_connect._native.used cimport UsedKeys
 
+cdef enum:
+    # So many texts are remembered, and of so many the hashes: a power of two.
+    MOST_TEXTS = 256
+
 cdef class Ordinary:
     cdef public bint closed
     cdef public object reference
@@ -24,6 +28,7 @@ cdef class Ordinary:
     cdef dict peers
     cdef object read
     cdef dict texts
+    cdef Py_hash_t[MOST_TEXTS] seen  # of those that came last, by its lowest bits
     cdef double quarantine
     cdef uint64_t most_quarantined
     cdef uint64_t inline_bytes

@@ -104,7 +104,9 @@ class Ordinary:
     def described(self, text: str) -> tuple[bytes, Envelope]:
         """Return a peer's metadata of its wire form, as it is and parsed.
 
-        Peers hand out the same memory again and again: what is short is remembered.
+        Peers hand out the same memory again and again: what is short is remembered when it comes
+        for the second time. Most of what comes once never comes again, and would only be work for
+        the garbage collector.
         """
 
     @property

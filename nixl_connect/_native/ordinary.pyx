@@ -42,9 +42,8 @@ cdef enum:
     LONGEST_KEY = 4096
     # NIXL's memory type of host memory.
     HOST = 0
-    # What is short enough to be remembered, as text and as bytes, and how many such.
+    # What is short enough to be remembered, as text and as bytes.
     SHORT = 4096
-    MOST_TEXTS = 256
 
 # What the patient way meets again, and has words for.
 _UNUSUAL = (AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError)
@@ -196,17 +195,26 @@ cdef class Ordinary:
     cpdef tuple described(self, str text):
         """Return a peer's metadata of its wire form, as it is and parsed.
 
-        Peers hand out the same memory again and again: what is short is remembered.
+        Peers hand out the same memory again and again: what is short is remembered when it comes
+        for the second time. Most of what comes once never comes again, and would only be work for
+        the garbage collector.
         """
         cdef tuple found = self.texts.get(text)
+        cdef Py_hash_t mark
+        cdef Py_hash_t* before
         if found is None:
             found = self.plainly(text)
             if found is None:
                 found = self.read(text)
             if len(text) <= SHORT and len(<bytes>found[0]) <= SHORT:
-                if len(self.texts) >= MOST_TEXTS:
-                    self.texts = {}
-                self.texts[text] = found
+                mark = hash(text)
+                before = &self.seen[mark & (MOST_TEXTS - 1)]
+                if before[0] != mark:
+                    before[0] = mark
+                else:
+                    if len(self.texts) >= MOST_TEXTS:
+                        self.texts = {}
+                    self.texts[text] = found
         return found
 
     cdef tuple plainly(self, str text):

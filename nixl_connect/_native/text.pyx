@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_New
 from libc.stdint cimport uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.envelope cimport sections_of
@@ -34,6 +34,8 @@ cdef enum:
     LONGEST = 4096
 
 cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+# What each character is worth there, or -1.
+cdef signed char[256] VALUES
 
 
 def deflate(bytes blob not None) -> bytes:
@@ -94,15 +96,15 @@ cpdef str text_of(bytes stream):
     return text
 
 
-cdef inline int _value(unsigned char digit) noexcept nogil:
-    """Return the value of a digit of base64, or -1."""
-    if c"A" <= digit <= c"Z":
-        return digit - c"A"
-    if c"a" <= digit <= c"z":
-        return digit - c"a" + 26
-    if c"0" <= digit <= c"9":
-        return digit - c"0" + 52
-    return 62 if digit == c"+" else 63 if digit == c"/" else -1
+cdef int _read_backwards() noexcept:
+    cdef int i
+    memset(VALUES, -1, sizeof(VALUES))
+    for i in range(64):
+        VALUES[<unsigned char>ALPHABET[i]] = <signed char>i
+    return 0
+
+
+_read_backwards()
 
 
 cdef bytes _decoded(const unsigned char* at, Py_ssize_t size):
@@ -118,7 +120,7 @@ cdef bytes _decoded(const unsigned char* at, Py_ssize_t size):
     decoded = PyBytes_FromStringAndSize(NULL, size // 4 * 3 - spare)
     out = PyBytes_AS_STRING(decoded)
     while size > 4 or (size == 4 and spare == 0):
-        a, b, c, d = _value(at[0]), _value(at[1]), _value(at[2]), _value(at[3])
+        a, b, c, d = VALUES[at[0]], VALUES[at[1]], VALUES[at[2]], VALUES[at[3]]
         if (a | b | c | d) < 0:
             return None
         out[0] = <char>(a << 2 | b >> 4)
@@ -128,7 +130,7 @@ cdef bytes _decoded(const unsigned char* at, Py_ssize_t size):
         at += 4
         size -= 4
     if spare:
-        a, b, c = _value(at[0]), _value(at[1]), 0 if spare == 2 else _value(at[2])
+        a, b, c = VALUES[at[0]], VALUES[at[1]], 0 if spare == 2 else VALUES[at[2]]
         if (a | b | c) < 0 or (c & 3 if spare == 1 else b & 15):
             return None  # bits that mean nothing
         out[0] = <char>(a << 2 | b >> 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 
@@ -58,39 +59,58 @@ def require_agents(count: int, needed: int, what: str, plugins: Plugins) -> None
 
 
 def start_agent(name: str, plugins: Plugins) -> Agent:
-    """Start an agent with its transports.
+    """Start one agent: see `start_agents`."""
+    (agent,) = start_agents([name], plugins)
+    return agent
+
+
+def start_agents(names: list[str], plugins: Plugins) -> list[Agent]:
+    """Start agents with their transports: at the same time, since most of it is one of many steps.
 
     Parameters
     ----------
-    name : str
-        The agent's name.
+    names : list of str
+        Their names.
     plugins : mapping of bytes to mapping of bytes to bytes
         Transports to start, and their options.
 
     Raises
     ------
     BackendError
-        NIXL cannot start the agent or a transport, not in time or for want of something, or was
-        used before this process was forked.
+        NIXL cannot start an agent or a transport, not in time or for want of something, or was used
+        before this process was forked.
     """
     threads.require_real_threads()
-    require_agents(1, _THREADS, f"starting the agent {name!r}", plugins)
-    # On this thread: while libraries are loaded, UCX has the program's signals, which must wait.
-    starting = _Starting(_made(name, plugins), plugins)
-    thread = threading.Thread(target=starting.run, name="nixl-open", daemon=True)
+    what = f"starting the agent {names[0]!r}"
+    require_agents(len(names), len(names) * _THREADS, what, plugins)
+    started: list[_Starting] = []
+    agents = []
     try:
-        threads.start(thread)
-        thread.join(_LONGEST)
-        agent = starting.take()
+        # Made on this thread: while libraries are loaded, UCX has the program's signals, which must
+        # wait. What has been made when that fails is in the list.
+        started.extend(_Starting(_made(name, plugins), plugins) for name in names)
+        running = [
+            threading.Thread(target=starting.run, name="nixl-open", daemon=True)
+            for starting in started
+        ]
+        for thread in running:
+            threads.start(thread)
+        end = time.monotonic() + _LONGEST
+        for name, thread, starting in zip(names, running, started, strict=True):
+            thread.join(max(0.0, end - time.monotonic()))
+            agent = starting.take()
+            if agent is None:
+                raise BackendError(
+                    f"NIXL did not start the agent {name!r} within {_LONGEST:g} s, and is given "
+                    "up: UCX may be looking for something that it does not find, such as a free "
+                    "TCP port"
+                )
+            agents.append(agent)
     except BaseException:
-        starting.give_up()
+        for starting in started:
+            starting.give_up()
         raise
-    if agent is None:
-        raise BackendError(
-            f"NIXL did not start the agent {name!r} within {_LONGEST:g} s, and is given up: UCX "
-            "may be looking for something that it does not find, such as a free TCP port"
-        )
-    return agent
+    return agents
 
 
 def _made(name: str, plugins: Plugins) -> Agent:

@@ -24,7 +24,7 @@ from nixl_connect._native.reactor import Reactor
 from nixl_connect._native.registry import RefusedError, Registry
 from nixl_connect._native.text import describe
 from nixl_connect.backend import library
-from nixl_connect.backend.agents import describe_agent, require_agents, start_agent
+from nixl_connect.backend.agents import describe_agent, require_agents, start_agents
 from nixl_connect.backend.streams import occupy
 from nixl_connect.engine.keeper import Keeper
 from nixl_connect.engine.kept import Endable, Kept
@@ -112,9 +112,10 @@ class Engine:
         self.library: library.Library = library.load()
         self.name = name
         self.options = options
-        # Two agents; UCX's thread, the completion thread, the reaper, and one that starts an agent.
-        require_agents(2, 4, "opening a connector", options.plugins)
-        self._agent = start_agent(name, options.plugins)
+        # Two agents; UCX's thread, the completion thread, the reaper, and two that start an agent.
+        require_agents(2, 5, "opening a connector", options.plugins)
+        # Nobody learns the messenger's name but those whom it tells that their bytes are there.
+        self._agent, self._messenger = start_agents([name, f"{name}.messenger"], options.plugins)
         try:
             self._set_up(name, options)
         except BaseException:
@@ -126,8 +127,6 @@ class Engine:
         connections, described = describe_agent(self._agent, self.library)
         self._head = connections[: described.sections_at]
         no_sections = connections[described.sections_at :]
-        # Nobody learns its name but those whom it tells that their bytes have been moved.
-        self._messenger = start_agent(f"{name}.messenger", options.plugins)
         identity = identity_of(name, described.connections)
         try:
             self._reactor = Reactor(
@@ -196,8 +195,7 @@ class Engine:
             self.keeper.stop()
             self.keeper.join()
         self._agent.close()
-        if "_messenger" in made:
-            self._messenger.close()
+        self._messenger.close()
 
     def _lane(self, agent: Agent) -> Lane:
         """Make a lane of its agent."""

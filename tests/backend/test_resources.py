@@ -198,7 +198,7 @@ def test_threads_are_counted():
 def test_no_thread_for_an_agent(monkeypatch, make_connector):
     monkeypatch.setattr(threads, "spare_threads", lambda count: count - 1)
     connector = make_connector()
-    with pytest.raises(nc.BackendError, match=r"takes 4 threads, and 3 .* \(ulimit -u\)"):
+    with pytest.raises(nc.BackendError, match=r"takes 5 threads, and 4 .* \(ulimit -u\)"):
         connector._open()
     monkeypatch.undo()
     connector._open()

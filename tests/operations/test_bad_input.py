@@ -314,8 +314,31 @@ def test_what_inflates_is_not_remembered(connector, told):
         assert len(text) < 4096
         fields = told[0].model_dump() | {"nixl_metadata": text}
         metadata = nc.RdmaMetadata.model_validate(fields)
-        nc.ReadOperation(connector._open(), metadata, array(), _begin=False)  # it is well-formed
+        for _ in range(3):  # it is well-formed
+            nc.ReadOperation(connector._open(), metadata, array(), _begin=False)
     assert ordinary.remembered == before
+
+
+def test_what_comes_again_is_remembered_and_what_came_once_is_not(connector, make_connector):
+    """What is never seen again would only be work for the garbage collector."""
+    mover = make_connector()
+    ordinary = mover._open()._engine.starter.ordinary
+
+    def move(memory):
+        readable = connector.create_readable_blocking(memory)
+        metadata = nc.RdmaMetadata.model_validate_json(readable.metadata().model_dump_json())
+        mover.begin_read_blocking(metadata, array()).wait_for_completion_blocking()
+        readable.wait_for_completion_blocking()
+
+    move(array())  # connects
+    before = ordinary.remembered
+    kept = [array() for _ in range(100)]
+    for memory in kept:
+        move(memory)
+    assert ordinary.remembered == before
+    for _ in range(5):
+        move(kept[0])
+    assert ordinary.remembered == before + 1
 
 
 def test_a_long_notification_key(told, refused):
