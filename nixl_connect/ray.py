@@ -409,3 +409,18 @@ def _register(transport: type[_ArraysTransport], devices: list[str], data_type: 
         register_tensor_transport(transport.NAME, devices, transport, data_type)
     elif known.transport_manager_class is not transport:
         raise ValueError(f"the transport {transport.NAME} is registered by {known}")
+
+
+def _prepare() -> None:
+    """Have Ray make what it keeps of a process's arrays.
+
+    Without this it does so at the first need and without a lock, and in an actor that is given its
+    first array two threads need it at once. If each makes one, what one receives is not what the
+    other waits for. Actors import this module before, with the transport.
+    """
+    from ray._private import worker
+
+    getattr(worker.global_worker, "rdt_manager", None)  # made where it is asked for
+
+
+_prepare()

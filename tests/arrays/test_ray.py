@@ -98,6 +98,18 @@ class Actor:
     def pid(self):
         return os.getpid()
 
+    def hesitate(self):
+        """Have Ray take its time to make what it keeps of arrays in this process."""
+        from ray.experimental import RDTManager
+
+        make = RDTManager.__init__
+
+        def slowly(manager):
+            time.sleep(1)
+            make(manager)
+
+        RDTManager.__init__ = slowly
+
 
 @pytest.fixture
 def actors():
@@ -181,6 +193,13 @@ def test_the_same_array_again(actors):
     refs = [actors[0].own.remote() for _ in range(3)]
     assert get([actors[1].total.remote(ref) for ref in refs]) == [499500] * 3
     assert get(actors[0].held.remote()) == 3
+
+
+def test_the_first_array_of_an_actor(actors):
+    """One thread waits for it, another receives it: both for the first time."""
+    get(actors[1].hesitate.remote())
+    ref = actors[0].own.remote()
+    assert ray.get(actors[1].total.remote(ref), timeout=20) == 499500
 
 
 def test_targets(actors):
