@@ -13,8 +13,8 @@ from nixl_connect._native.registry cimport Registry
 from nixl_connect._native.used cimport UsedKeys
 
 cdef enum:
-    # So many texts are remembered, and of so many the hashes: a power of two.
-    MOST_TEXTS = 256
+    # Of so many texts the hashes are remembered: a power of two, far above the texts themselves.
+    MOST_SEEN = 4096
 
 cdef class Ordinary:
     cdef public bint closed
@@ -28,7 +28,7 @@ cdef class Ordinary:
     cdef dict peers
     cdef object read
     cdef dict texts
-    cdef Py_hash_t[MOST_TEXTS] seen  # of those that came last, by its lowest bits
+    cdef Py_hash_t[MOST_SEEN] seen  # of those that came last, by its lowest bits
     cdef double quarantine
     cdef uint64_t most_quarantined
     cdef uint64_t inline_bytes

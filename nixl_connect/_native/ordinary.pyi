@@ -105,8 +105,8 @@ class Ordinary:
         """Return a peer's metadata of its wire form, as it is and parsed.
 
         Peers hand out the same memory again and again: what is short is remembered when it comes
-        for the second time. Most of what comes once never comes again, and would only be work for
-        the garbage collector.
+        for the second time; the patient way asks twice. Most of what comes once never comes again,
+        and would only be work for the garbage collector.
         """
 
     @property

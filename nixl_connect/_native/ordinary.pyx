@@ -42,8 +42,9 @@ cdef enum:
     LONGEST_KEY = 4096
     # NIXL's memory type of host memory.
     HOST = 0
-    # What is short enough to be remembered, as text and as bytes.
+    # What is short enough to be remembered, as text and as bytes, and how many such.
     SHORT = 4096
+    MOST_TEXTS = 256
 
 # What the patient way meets again, and has words for.
 _UNUSUAL = (AgentClosedError, AgentForkedError, NativeError, NotQuickError, NotRegisteredError)
@@ -196,8 +197,8 @@ cdef class Ordinary:
         """Return a peer's metadata of its wire form, as it is and parsed.
 
         Peers hand out the same memory again and again: what is short is remembered when it comes
-        for the second time. Most of what comes once never comes again, and would only be work for
-        the garbage collector.
+        for the second time; the patient way asks twice. Most of what comes once never comes again,
+        and would only be work for the garbage collector.
         """
         cdef tuple found = self.texts.get(text)
         cdef Py_hash_t mark
@@ -208,7 +209,7 @@ cdef class Ordinary:
                 found = self.read(text)
             if len(text) <= SHORT and len(<bytes>found[0]) <= SHORT:
                 mark = hash(text)
-                before = &self.seen[mark & (MOST_TEXTS - 1)]
+                before = &self.seen[mark & (MOST_SEEN - 1)]
                 if before[0] != mark:
                     before[0] = mark
                 else:

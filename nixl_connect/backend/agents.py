@@ -65,7 +65,7 @@ def start_agent(name: str, plugins: Plugins) -> Agent:
 
 
 def start_agents(names: list[str], plugins: Plugins) -> list[Agent]:
-    """Start agents with their transports: at the same time, since most of it is one of many steps.
+    """Start agents with their transports, all at the same time.
 
     Parameters
     ----------
@@ -88,17 +88,12 @@ def start_agents(names: list[str], plugins: Plugins) -> list[Agent]:
     try:
         # Made on this thread: while libraries are loaded, UCX has the program's signals, which must
         # wait. What has been made when that fails is in the list.
-        started.extend(_Starting(_made(name, plugins), plugins) for name in names)
-        running = [
-            threading.Thread(target=starting.run, name="nixl-open", daemon=True)
-            for starting in started
-        ]
-        for thread in running:
-            threads.start(thread)
+        started.extend(_Starting(_made(name, plugins), plugins, len(names)) for name in names)
+        for starting in started:
+            starting.begin()
         end = time.monotonic() + _LONGEST
-        for name, thread, starting in zip(names, running, started, strict=True):
-            thread.join(max(0.0, end - time.monotonic()))
-            agent = starting.take()
+        for name, starting in zip(names, started, strict=True):
+            agent = starting.take(max(0.0, end - time.monotonic()))
             if agent is None:
                 raise BackendError(
                     f"NIXL did not start the agent {name!r} within {_LONGEST:g} s, and is given "
@@ -148,21 +143,34 @@ class _Starting:
         The agent, whose owner this is until it is taken.
     plugins : mapping of bytes to mapping of bytes to bytes
         The transports, and their options.
+    together : int
+        How many agents are started at the same time.
     """
 
-    def __init__(self, agent: Agent, plugins: Plugins) -> None:
+    def __init__(self, agent: Agent, plugins: Plugins, together: int) -> None:
         self._agent = agent
         self._plugins = plugins
+        self._together = together
         self._lock = threading.Lock()  # of two threads that may take it once
-        self._done = False
+        self._thread = threading.Thread(target=self._run, name="nixl-open", daemon=True)
+        self._done = True  # until there is a thread
         self._given_up = False
         self._error: BaseException | None = None
 
-    def run(self) -> None:
+    def begin(self) -> None:
+        """Start the thread."""
+        self._done = False
+        try:
+            threads.start(self._thread)
+        except BackendError:
+            self._done = True
+            raise
+
+    def _run(self) -> None:
         """Start them; close the agent if it was given up meanwhile."""
         error = None
         try:
-            _start_transports(self._agent, self._plugins)
+            _start_transports(self._agent, self._plugins, self._together)
         except BaseException as raised:
             error = raised
         with self._lock:
@@ -171,8 +179,15 @@ class _Starting:
         if given_up:
             self._agent.close()
 
-    def take(self) -> Agent | None:
-        """Return the agent, or raise what its start raised; give it up if it is not there yet."""
+    def take(self, patience: float) -> Agent | None:
+        """Return the agent, or raise what its start raised; give it up if it is not there in time.
+
+        Parameters
+        ----------
+        patience : float
+            Most seconds to wait for it.
+        """
+        self._thread.join(patience)
         with self._lock:
             self._given_up = not self._done
             error, self._error = self._error, None
@@ -193,12 +208,12 @@ class _Starting:
             self._agent.close()
 
 
-def _start_transports(agent: Agent, plugins: Plugins) -> None:
+def _start_transports(agent: Agent, plugins: Plugins, together: int) -> None:
     plugin = b""
     try:
         for plugin, given in plugins.items():
             parameters = with_defaults(plugin, given)
-            if plugin == b"UCX" and not shared_memory.is_usable(settings_of(parameters)):
+            if plugin == b"UCX" and not shared_memory.is_usable(settings_of(parameters), together):
                 parameters = without_shared_memory(parameters)
             agent.create_backend(plugin, parameters)
             keep_from_children()

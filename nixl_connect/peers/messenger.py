@@ -7,23 +7,14 @@ knows how to reach peers and nothing of their memory.
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nixl_connect._native.agent import Agent, AgentClosedError
+from nixl_connect._native.agent import Agent
 from nixl_connect._native.capi import NativeError
 from nixl_connect._native.envelope import Envelope, renamed
-from nixl_connect.backend import threads
-from nixl_connect.backend.files import require_files
-from nixl_connect.errors import BackendError
-from nixl_connect.peers.peer import Peer
 from nixl_connect.peers.scout import Scout
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 UNUSED = 0.02
 """Seconds after which a connection that was taken down is closed on the other side, too.
@@ -31,8 +22,6 @@ UNUSED = 0.02
 What UCX had still to say over it has been said by then.
 """
 
-# How long (seconds) a first transfer with a peer of this host has both sides to itself.
-_FIRST = 0.05
 # How long (seconds) a new connection may take to be made. Until then messages go another way.
 _INTRODUCTION = 0.25
 
@@ -56,10 +45,7 @@ class Acquaintance(NamedTuple):
 
 
 class Messenger:
-    """The peers of the messenger. Those of other hosts are met before anything is moved.
-
-    For one of this host, which is told by its doorbell as long as that is not full, nobody waits: a
-    thread meets it, which ends when it has met all that it is to meet.
+    """The peers of the messenger. Each is met by one thread at a time.
 
     Parameters
     ----------
@@ -85,59 +71,9 @@ class Messenger:
         self._no_sections = no_sections
         self._scout = scout
         self._met: dict[str, Acquaintance] = {}
-        # Reentrant: a signal handler may connect a peer, too.
-        self._lock = threading.RLock()
-        # Whom to meet, and from when on; None if there is no thread.
-        self._to_meet: deque[tuple[float, Peer, Envelope, bytes]] | None = None
-
-    def meet_soon(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
-        """Meet a peer that is connected, on a thread, and note with the peer that it is met."""
-        one = time.monotonic() + _FIRST, peer, envelope, blob
-        with self._lock:
-            if self._to_meet is not None:
-                self._to_meet.append(one)
-                return
-            self._to_meet = deque([one])
-            try:
-                threads.start(threading.Thread(target=self._work, name="nixl-meet", daemon=True))
-            except BaseException as error:
-                self._to_meet = None
-                # Without a thread the transfer's own agent tells it.
-                if not isinstance(error, BackendError):
-                    raise
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._to_meet:
-                    self._to_meet = None
-                    return
-                begin, peer, envelope, blob = self._to_meet.popleft()
-            time.sleep(max(0.0, begin - time.monotonic()))
-            try:
-                self._introduce(peer, envelope, blob)
-            except AgentClosedError:
-                pass
-            except Exception as error:
-                # The transfer's own agent tells it.
-                logger.debug("peer %s is not met by the messenger: %r", peer.name, error)
-
-    def _introduce(self, peer: Peer, envelope: Envelope, blob: bytes) -> None:
-        if peer.broken:
-            return
-        require_files(24, f"connecting peer {peer.name!r}")
-        met = self.meet(envelope, blob, peer.alias)
-        self.keep(peer.name, met)
-        peer.reliable = met.reliable  # before: it is read with the next
-        peer.told_as = met.alias
-        # Who lets go of a peer notes that first, and forgets it here then.
-        if peer.broken and self._met.get(peer.name) is met:
-            self.forget(peer.name)
 
     def meet(self, peer: Envelope, blob: bytes, alias: bytes) -> Acquaintance:
         """Connect to a peer, unless that stands. To be followed by `keep` or `drop`.
-
-        By one thread at a time for each name, but for what `meet_soon` does.
 
         Parameters
         ----------

@@ -403,7 +403,6 @@ class Peers:
             ]
         try:
             for peer in idle:
-                peer.broken = True  # before: the messenger may be about to meet it
                 self._disconnect(peer)
                 if self._messenger is not None and self.by_name.get(peer.name) is peer:
                     self._messenger.forget(peer.name)
@@ -476,7 +475,7 @@ class Peers:
         peer.near = self._is_near(peer.identity)
         met = None
         try:
-            if self._messenger is not None and not peer.near:
+            if self._messenger is not None:
                 met = self._messenger.meet(envelope, blob, peer.alias)
             with LongCall(self._agent):
                 self._evict_idle()
@@ -494,8 +493,6 @@ class Peers:
         if self._messenger is not None and met is not None:
             self._messenger.keep(peer.name, met)
             peer.told_as, peer.reliable = met.alias, met.reliable
-        elif self._messenger is not None and not peer.here:
-            self._messenger.meet_soon(peer, envelope, blob)
 
 
 def _refused(name: str, error: NativeError) -> PeerLostError:

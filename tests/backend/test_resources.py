@@ -167,10 +167,10 @@ def test_an_interrupted_opening_closes_what_comes_of_it(monkeypatch, make_connec
     started, held = threading.Event(), threading.Event()
     real = agents._start_transports
 
-    def slow(agent, plugins):
+    def slow(*arguments):
         started.set()
         assert held.wait(20)
-        real(agent, plugins)
+        real(*arguments)
 
     monkeypatch.setattr(agents, "_start_transports", slow)
     monkeypatch.setattr(agents.threading.Thread, "join", lambda *_: _interrupt(started))
@@ -185,6 +185,37 @@ def test_an_interrupted_opening_closes_what_comes_of_it(monkeypatch, make_connec
 def _interrupt(started):
     assert started.wait(20)
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("failing", ["", ".messenger"])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_of_two_agents_does_not_start(failing, first, monkeypatch, make_connector):
+    """The other is closed, whether it is there by then or comes later."""
+    connector = make_connector()
+    with make_connector() as warm:
+        warm._open()
+    before = steady(lambda: (tasks(), open_files()))
+    ended = threading.Event()
+    real = agents._start_transports
+
+    def one_fails(agent, *arguments):
+        fails = agent.name.endswith(b".messenger") == bool(failing)
+        if fails != first:
+            assert ended.wait(20)
+        try:
+            if fails:
+                raise nc.BackendError("there is no more of it")
+            real(agent, *arguments)
+        finally:
+            if fails == first:
+                ended.set()
+
+    monkeypatch.setattr(agents, "_start_transports", one_fails)
+    with pytest.raises(nc.BackendError, match="no more of it"):
+        connector._open()
+    monkeypatch.undo()
+    until(lambda: (tasks(), open_files()) == before)
+    connector._open()
 
 
 # --- threads ------------------------------------------------------------------------------------
@@ -253,7 +284,17 @@ def mounted(options, program=MOVE):
 
 @pytest.mark.parametrize(
     "options",
-    ["size=1m", "size=16m", "size=16400k", "size=20500k", "size=64m", "ro", "nr_inodes=1"],
+    [
+        "size=1m",
+        "size=16m",
+        "size=16400k",
+        "size=20500k",
+        "size=24600k",
+        "size=33m",
+        "size=64m",
+        "ro",
+        "nr_inodes=1",
+    ],
 )
 def test_shared_memory_that_is_scarce(options):
     """UCX crashes where there are just above 16 MiB, and opens nothing where it may not write."""
@@ -261,14 +302,14 @@ def test_shared_memory_that_is_scarce(options):
 
 
 def test_what_is_asked_of_shared_memory(tmp_path, monkeypatch):
-    is_usable = functools.partial(shared_memory.is_usable, {})
+    is_usable = functools.partial(shared_memory.is_usable, {}, 2)
     monkeypatch.setenv("UCX_POSIX_DIR", str(tmp_path))
     assert is_usable()
     monkeypatch.setenv("UCX_POSIX_DIR", str(tmp_path / "absent"))
     assert not is_usable()
     monkeypatch.delenv("UCX_POSIX_DIR")
-    assert shared_memory.is_usable({b"POSIX_DIR": os.fsencode(tmp_path)})
-    assert not shared_memory.is_usable({b"POSIX_DIR": b"/proc"})
+    assert shared_memory.is_usable({b"POSIX_DIR": os.fsencode(tmp_path)}, 1)
+    assert not shared_memory.is_usable({b"POSIX_DIR": b"/proc"}, 1)
 
 
 # --- locked memory ------------------------------------------------------------------------------

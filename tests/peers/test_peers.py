@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from processes import open_files, told, until
+from processes import open_files, told
 
 import nixl_connect as nc
 from nixl_connect._native import envelope
@@ -299,8 +299,6 @@ def test_two_living_agents_of_one_name(connector, start_peer, content):
             operation.wait_for_completion_blocking(10)
         assert (array == content(rounds, 64)).all()
         peer.do("wait", number=made["id"])
-        known = connector._open()._engine.peers.known()
-        until(lambda: all(peer.told_as is not None for peer in known))  # noqa: B023, run here
         descriptors.append([open_files(), *(open_files(twin.process.pid) for twin in twins)])
     assert descriptors[-1] == descriptors[5], descriptors
     figures = connector.stats()["peers"]

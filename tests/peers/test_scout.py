@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from processes import open_files, told, until
+from processes import open_files, told
 
 import nixl_connect as nc
 from nixl_connect._native.capi import NativeError
@@ -99,9 +99,7 @@ def test_a_late_word_of_a_predecessor_leaves_its_successor_as_it_is(connector, s
     peer = start_peer(name="same")
     made = [told(peer.do("passive", kind="readable", sizes=[64], seed=i)) for i in range(4)]
     begin(connector, made[0])
-    peers = connector._open()._engine.peers
-    until(lambda: peers.by_name["same-1"].told_as is not None)
-    messenger = peers._messenger
+    messenger = connector._open()._engine.peers._messenger
     met = messenger._met["same-1"]
     with pytest.raises(nc.PeerLostError):
         begin(connector, late[1])
