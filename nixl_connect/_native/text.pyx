@@ -96,12 +96,11 @@ cpdef str text_of(bytes stream):
     return text
 
 
-cdef int _read_backwards() noexcept:
+cdef void _read_backwards() noexcept:
     cdef int i
     memset(VALUES, -1, sizeof(VALUES))
     for i in range(64):
         VALUES[<unsigned char>ALPHABET[i]] = <signed char>i
-    return 0
 
 
 _read_backwards()

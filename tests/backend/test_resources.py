@@ -13,6 +13,7 @@ import pytest
 from processes import open_files, run_python, steady, until
 
 import nixl_connect as nc
+from nixl_connect._native.agent import AgentClosedError
 from nixl_connect.backend import agents, ports, shared_memory, surroundings, threads
 
 MOVE = """
@@ -243,6 +244,11 @@ def test_no_thread_in_the_middle_of_an_opening(which, monkeypatch, make_connecto
         warm._open()
     before = steady(lambda: (tasks(), open_files()))
     left, real = [which], threading.Thread.start
+    made, make = [], agents._made
+
+    def remembered(*arguments):
+        made.append(make(*arguments))
+        return made[-1]
 
     def start(thread):
         left[0] -= 1
@@ -250,12 +256,16 @@ def test_no_thread_in_the_middle_of_an_opening(which, monkeypatch, make_connecto
             raise RuntimeError("can't start new thread")
         real(thread)
 
+    monkeypatch.setattr(agents, "_made", remembered)
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(nc.BackendError, match="no thread can be started") as caught:
         connector._open()
     monkeypatch.undo()
     # While the error is still there: nothing waits for it to go.
     until(lambda: (tasks(), open_files()) == before)
+    for agent in made:
+        with pytest.raises(AgentClosedError):
+            agent.plugins()
     assert caught.value is not None
     connector._open()
 
