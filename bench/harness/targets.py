@@ -198,8 +198,8 @@ class _Target(NamedTuple):
 
 _SPINNING = "NIXL's Python API, which spins"
 _COPY = (
-    "The copy: one system call on one processor, as the floor's. Two copies at once, which this "
-    "library makes where there are four processors, took 0.58 to 0.87 of that on two (record 18)."
+    "The copy, which two threads make at once (record 18), and the processors, which they share "
+    "with the other process and all else that runs."
 )
 _DRIFT = "The machine, which is shared: nothing in the library makes later operations dearer."
 _TOLD = (

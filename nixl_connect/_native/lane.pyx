@@ -15,6 +15,7 @@ from libc.stdlib cimport calloc, free
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
+from nixl_connect._native.copying cimport give_way
 from nixl_connect._native.core cimport is_there, rouse
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
@@ -149,6 +150,7 @@ cdef void* _run(void* argument) noexcept nogil:
         batch = lane.first
         lane.first = NULL
         pthread_mutex_unlock(&lane.lock)
+        give_way()
         _post_all(lane, batch)
         if _poll(lane):
             since = now_ns()

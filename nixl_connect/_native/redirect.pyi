@@ -3,8 +3,8 @@
 
 A library calls functions of another by way of words in its memory that the loader has filled with
 their addresses, and its relocations say which word is whose. Here those of the functions that
-`descriptors` replaces are overwritten, in NIXL's and UCX's own libraries alone. UCX does the same
-to everything that is loaded, for the calls that map memory.
+`file_descriptors` and `copying` replace are overwritten, in NIXL's and UCX's own libraries alone.
+UCX does the same to everything that is loaded, for the calls that map memory.
 
 It is done again whenever more of them have been loaded: transports are, and UCX's modules. Those
 may open devices at once, so `dlopen` is replaced, too.

@@ -2,8 +2,8 @@
 
 A library calls functions of another by way of words in its memory that the loader has filled with
 their addresses, and its relocations say which word is whose. Here those of the functions that
-`descriptors` replaces are overwritten, in NIXL's and UCX's own libraries alone. UCX does the same
-to everything that is loaded, for the calls that map memory.
+`file_descriptors` and `copying` replace are overwritten, in NIXL's and UCX's own libraries alone.
+UCX does the same to everything that is loaded, for the calls that map memory.
 
 It is done again whenever more of them have been loaded: transports are, and UCX's modules. Those
 may open devices at once, so `dlopen` is replaced, too.
@@ -17,7 +17,7 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport strcmp, strdup, strlen, strncmp, strrchr
 
-from nixl_connect._native.file_descriptors cimport replacement_of
+from nixl_connect._native cimport copying, file_descriptors
 
 import os
 
@@ -156,9 +156,11 @@ cdef bint _is_theirs(const char* path) noexcept nogil:
 
 
 cdef void* _replacement_of(const char* function) noexcept nogil:
+    cdef void* by
     if strcmp(function, b"dlopen") == 0:
         return <void*>_dlopen
-    return replacement_of(function)
+    by = file_descriptors.replacement_of(function)
+    return copying.replacement_of(function) if by is NULL else by
 
 
 cdef bint _write(const Object* object, void** word, void* address) noexcept nogil:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from nixl_connect._native import lane as native_lane
 from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.registry import Registry
-from nixl_connect.backend.agents import start_agent
+from nixl_connect.backend.agents import start_agents
 from nixl_connect.backend.ucx import settings_of, with_settings
 from nixl_connect.errors import BackendError
 from nixl_connect.peers.peers import Peers
@@ -23,9 +23,8 @@ from nixl_connect.peers.registrations import registry_of
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-# How many share a transfer. Two copy faster than one, but a copy is a long system call, and event
-# loops are to find a processor that is free.
-COUNT = 2 if len(os.sched_getaffinity(0)) >= 4 else 1
+# How many share a transfer. Their threads give way to others: see `copying`.
+COUNT = min(2, len(os.sched_getaffinity(0)))
 # Names by which UCX_TLS includes the transport that copies between processes, or excludes it.
 _COPYING = frozenset({"all", "sm", "shm", "cma"})
 # Smaller transfers do not gain.
@@ -123,8 +122,10 @@ class Lanes:
     def _open(self) -> None:
         """Start them all, or none. Lock held."""
         made: list[Lane] = []
+        names = [f"{self._name}.lane{number}" for number in range(1, COUNT + 1)]
         try:
-            made.extend(self._start(number) for number in range(1, COUNT + 1))
+            agents = start_agents(names, self._plugins)
+            made.extend(map(self._make, agents))
         except (BackendError, MemoryError) as error:
             self._plugins = {}
             _close(made)
@@ -132,9 +133,6 @@ class Lanes:
             logger.warning("%s: large transfers hold up others: %s", self._name, text)
         else:
             self.all = made
-
-    def _start(self, number: int) -> Lane:
-        return self._make(start_agent(f"{self._name}.lane{number}", self._plugins))
 
     def stop(self, *, abandon: bool) -> list[Lane]:
         """End the threads, after the reactor; return the lanes, whose agents are still open.

@@ -247,10 +247,10 @@ def test_a_process_ends_while_a_lane_waits(start_peer):
 
 
 def test_without_lanes_the_agent_does_it(connector, peer, content, monkeypatch, caplog):
-    def start(name, plugins):
+    def start(names, plugins):
         raise nc.BackendError("no descriptors left")
 
-    monkeypatch.setattr(lanes, "start_agent", start)
+    monkeypatch.setattr(lanes, "start_agents", start)
     for seed in range(2):
         made = peer.do("passive", kind="readable", sizes=[LARGE], seed=seed)
         array = np.zeros(LARGE, np.uint8)

@@ -1,0 +1,93 @@
+"""Long copies between processes, by threads that let others have the processor in between.
+
+UCX copies between processes piece by piece, each in one system call, for as long as it takes. A
+kernel that lets nobody interrupt a thread before its next tick has whoever wakes meanwhile wait for
+that, 4 ms where there are 250 ticks a second: event loops, where all processors copy. So UCX's
+calls are led here by `redirect`, and a lane's thread yields between two pieces.
+
+Nothing is shared: each thread has its own words.
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport strcmp
+
+from nixl_connect._native.posix cimport now_ns
+
+cdef extern from *:
+    """
+    #include <sched.h>
+    #include <sys/types.h>
+    #include <sys/uio.h>
+
+    /* These are declared with _GNU_SOURCE only, which Python's headers may come too late for. */
+    extern ssize_t process_vm_readv(pid_t, const struct iovec*, unsigned long, const struct iovec*,
+                                    unsigned long, unsigned long);
+    extern ssize_t process_vm_writev(pid_t, const struct iovec*, unsigned long, const struct iovec*,
+                                     unsigned long, unsigned long);
+
+    static __thread int nc_gives_way = 0;
+    static __thread int64_t nc_gave_way = 0;
+    #define NC_SET_GIVES_WAY() (nc_gives_way = 1)
+    #define NC_SET_GAVE_WAY(when) (nc_gave_way = (when))
+    """
+    ctypedef int pid_t
+    struct iovec:
+        pass
+    Py_ssize_t process_vm_readv(
+        pid_t peer, const iovec* here, unsigned long count, const iovec* there,
+        unsigned long there_count, unsigned long flags
+    ) nogil
+    Py_ssize_t process_vm_writev(
+        pid_t peer, const iovec* here, unsigned long count, const iovec* there,
+        unsigned long there_count, unsigned long flags
+    ) nogil
+    int sched_yield() nogil
+    bint gives_way "nc_gives_way"
+    int64_t gave_way "nc_gave_way"
+    void set_gives_way "NC_SET_GIVES_WAY"() nogil
+    void set_gave_way "NC_SET_GAVE_WAY"(int64_t when) nogil
+
+cdef enum:
+    # Nanoseconds that a thread keeps the processor for; a piece, of half a MiB, takes a tenth.
+    TURN = 500_000
+
+
+cdef void give_way() noexcept nogil:
+    """Have this thread yield between two copies, from here on; its turn begins."""
+    set_gives_way()
+    set_gave_way(now_ns())
+
+
+cdef inline void _yield() noexcept nogil:
+    """Yield, if this thread has had its turn."""
+    if gives_way and now_ns() - gave_way >= TURN:
+        sched_yield()
+        set_gave_way(now_ns())
+
+
+# What UCX calls.
+
+
+cdef Py_ssize_t _readv(
+    pid_t peer, const iovec* here, unsigned long count, const iovec* there,
+    unsigned long there_count, unsigned long flags
+) noexcept nogil:
+    _yield()
+    return process_vm_readv(peer, here, count, there, there_count, flags)
+
+
+cdef Py_ssize_t _writev(
+    pid_t peer, const iovec* here, unsigned long count, const iovec* there,
+    unsigned long there_count, unsigned long flags
+) noexcept nogil:
+    _yield()
+    return process_vm_writev(peer, here, count, there, there_count, flags)
+
+
+cdef void* replacement_of(const char* function) noexcept nogil:
+    """Return what NIXL's and UCX's calls of a function of the C library are to lead to, or NULL."""
+    if strcmp(function, b"process_vm_readv") == 0:
+        return <void*>_readv
+    if strcmp(function, b"process_vm_writev") == 0:
+        return <void*>_writev
+    return NULL
