@@ -52,5 +52,6 @@ cdef class Ordinary:
     cpdef tuple described(self, str text)
     cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
     cdef Operation begin(self, Plan plan)
+    cdef void herald(self, PeerState peer) noexcept
     cpdef bint shares(self, Plan plan, PeerState peer) except -1
     cdef bint share(self, Operation operation, Plan plan, Hold hold) except -1

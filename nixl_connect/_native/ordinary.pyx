@@ -277,6 +277,8 @@ cdef class Ordinary:
         if found is None:
             return None
         peer = found
+        if self.reactor.generation == fork_generation():
+            self.herald(peer)
         mem_type = 0 if device == b"cpu" else 1
         if not (peer.knows(blob, described) and names(described.sections, remote, mem_type)):
             return None
@@ -326,10 +328,7 @@ cdef class Ordinary:
             hold.end()
             return None
         try:
-            # A peer on this host, which may have to look for a transfer to go on, wakes meanwhile.
-            # One of this process would be in the way: who has to wait rings it.
-            if not peer.here:
-                announce(self.reactor.core, peer.bell, False)
+            self.herald(peer)  # a plan may be old, or made elsewhere
             operation = self.reactor.active(
                 peer.alias, peer.identity, peer.near, plan.key, peer.told_as, peer.reliable,
                 self.quarantine, hold
@@ -360,6 +359,15 @@ cdef class Ordinary:
                     operation.discard()
                 hold.release()
                 self.used.give_back(plan.key)
+
+    cdef void herald(self, PeerState peer) noexcept:
+        """Wake a peer on this host for a transfer that is about to begin.
+
+        It is up when it is told; and it may have to look for the transfer to go on. One of this
+        process would be in the way: who has to wait rings it.
+        """
+        if not peer.here:
+            announce(self.reactor.core, peer.bell, False)
 
     cpdef bint shares(self, Plan plan, PeerState peer) except -1:
         """Whether a transfer is for lanes, if there are any: a long copy within this host."""
