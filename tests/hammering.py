@@ -21,7 +21,7 @@ import numpy as np
 import nixl_connect as nc
 from nixl_connect.peers import lanes
 
-# As on machines with more processors.
+# As where the process may use more than one processor.
 lanes.COUNT = 2
 # Up to this power of two bytes are arrays that are to go by lanes.
 LANES = 20

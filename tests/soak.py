@@ -42,7 +42,7 @@ from processes import Peer
 import nixl_connect as nc
 from nixl_connect.peers import lanes
 
-# As on machines with more processors.
+# As where the process may use more than one processor.
 lanes.COUNT = 2
 
 KEY = b"a key for the soak"

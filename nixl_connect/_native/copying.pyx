@@ -3,9 +3,9 @@
 UCX copies between processes piece by piece, each in one system call, for as long as it takes. A
 kernel that lets nobody interrupt a thread before its next tick has whoever wakes meanwhile wait for
 that, 4 ms where there are 250 ticks a second: event loops, where all processors copy. So UCX's
-calls are led here by `redirect`, and a lane's thread yields between two pieces.
+calls are led here by `redirect`, and a lane's thread yields between two pieces, now and then.
 
-Nothing is shared: each thread has its own words.
+Nothing is shared: each thread has a word of its own.
 """
 
 from libc.stdint cimport int64_t
@@ -25,10 +25,9 @@ cdef extern from *:
     extern ssize_t process_vm_writev(pid_t, const struct iovec*, unsigned long, const struct iovec*,
                                      unsigned long, unsigned long);
 
-    static __thread int nc_gives_way = 0;
-    static __thread int64_t nc_gave_way = 0;
-    #define NC_SET_GIVES_WAY() (nc_gives_way = 1)
-    #define NC_SET_GAVE_WAY(when) (nc_gave_way = (when))
+    /* When this thread's turn began, in monotonic nanoseconds; 0 where it does not give way. */
+    static __thread int64_t nc_turn = 0;
+    #define NC_SET_TURN(when) (nc_turn = (when))
     """
     ctypedef int pid_t
     struct iovec:
@@ -42,27 +41,24 @@ cdef extern from *:
         unsigned long there_count, unsigned long flags
     ) nogil
     int sched_yield() nogil
-    bint gives_way "nc_gives_way"
-    int64_t gave_way "nc_gave_way"
-    void set_gives_way "NC_SET_GIVES_WAY"() nogil
-    void set_gave_way "NC_SET_GAVE_WAY"(int64_t when) nogil
+    int64_t turn "nc_turn"
+    void set_turn "NC_SET_TURN"(int64_t when) nogil
 
 cdef enum:
-    # Nanoseconds that a thread keeps the processor for; a piece, of half a MiB, takes a tenth.
+    # After so many nanoseconds a thread yields; a piece, of half a MiB, takes a tenth.
     TURN = 500_000
 
 
-cdef void give_way() noexcept nogil:
-    """Have this thread yield between two copies, from here on; its turn begins."""
-    set_gives_way()
-    set_gave_way(now_ns())
+cdef void take_turn() noexcept nogil:
+    """Have this thread yield between two copies, from here on; it has just come up."""
+    set_turn(now_ns())
 
 
 cdef inline void _yield() noexcept nogil:
     """Yield, if this thread has had its turn."""
-    if gives_way and now_ns() - gave_way >= TURN:
+    if turn and now_ns() - turn >= TURN:
         sched_yield()
-        set_gave_way(now_ns())
+        take_turn()
 
 
 # What UCX calls.

@@ -223,11 +223,13 @@ cdef class Transfer(Handle):
             NIXL refuses to register the memory.
         """
         cdef Plan plan = None
+        cdef bint now
         self.take(connection, given, timeout, kind == 0)
+        now = start and not have_streams(self._descriptors)
         if whole and not self.ordinary.sealed:
-            plan = self.ordinary.plan(kind, metadata, self._local, self._timeout)
+            plan = self.ordinary.plan(kind, metadata, self._local, self._timeout, now)
         self._plan = self._checked(metadata) if plan is None else plan
-        return start and not have_streams(self._descriptors) and self.begin()
+        return now and self.begin()
 
     cdef bint begin(self) except -1:
         self._native = self.ordinary.begin(self._plan)

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from nixl_connect._native.agent cimport Agent
 from nixl_connect._native.atomic cimport atomic_add
 from nixl_connect._native.capi cimport NIXL_IN_PROGRESS, NIXL_SUCCESS
-from nixl_connect._native.copying cimport give_way
+from nixl_connect._native.copying cimport take_turn
 from nixl_connect._native.core cimport is_there, rouse
 from nixl_connect._native.fork cimport fork_generation
 from nixl_connect._native.posix cimport (
@@ -134,12 +134,14 @@ cdef void* _run(void* argument) noexcept nogil:
     cdef timespec t
     cdef unsigned int turns = 0
     name_thread(b"nixl-lane")
+    take_turn()
     pthread_mutex_lock(&lane.lock)
     while not lane.abandoned:
         if lane.first is NULL and lane.active is NULL:
             if lane.stopping:
                 break
             pthread_cond_wait(&lane.work, &lane.lock)
+            take_turn()
             since = now_ns()
             continue
         now = now_ns()
@@ -147,10 +149,10 @@ cdef void* _run(void* argument) noexcept nogil:
             t.tv_sec = (now + NAP) // 1000000000
             t.tv_nsec = (now + NAP) % 1000000000
             pthread_cond_timedwait(&lane.work, &lane.lock, &t)
+            take_turn()
         batch = lane.first
         lane.first = NULL
         pthread_mutex_unlock(&lane.lock)
-        give_way()
         _post_all(lane, batch)
         if _poll(lane):
             since = now_ns()

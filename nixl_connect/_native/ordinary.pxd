@@ -50,7 +50,7 @@ cdef class Ordinary:
     )
     cdef tuple plainly(self, str text)
     cpdef tuple described(self, str text)
-    cdef Plan plan(self, int kind, object metadata, Local local, double timeout)
+    cdef Plan plan(self, int kind, object metadata, Local local, double timeout, bint begins)
     cdef Operation begin(self, Plan plan)
     cdef void herald(self, PeerState peer) noexcept
     cpdef bint shares(self, Plan plan, PeerState peer) except -1

@@ -237,7 +237,7 @@ cdef class Ordinary:
         """How many texts."""
         return len(self.texts)
 
-    cdef Plan plan(self, int kind, object metadata, Local local, double timeout):
+    cdef Plan plan(self, int kind, object metadata, Local local, double timeout, bint begins):
         """Return what a transfer is about, where the peer is known and nothing is unusual or wrong.
 
         Parameters
@@ -250,6 +250,8 @@ cdef class Ordinary:
             Memory of this process.
         timeout : float
             Seconds after which it fails; infinity for never.
+        begins : bool
+            Whether it begins at once.
         """
         cdef PeerState peer
         cdef Regions remote
@@ -277,7 +279,7 @@ cdef class Ordinary:
         if found is None:
             return None
         peer = found
-        if self.reactor.generation == fork_generation():
+        if begins:
             self.herald(peer)
         mem_type = 0 if device == b"cpu" else 1
         if not (peer.knows(blob, described) and names(described.sections, remote, mem_type)):
@@ -366,7 +368,7 @@ cdef class Ordinary:
         It is up when it is told; and it may have to look for the transfer to go on. One of this
         process would be in the way: who has to wait rings it.
         """
-        if not peer.here:
+        if not peer.here and self.reactor.generation == fork_generation():
             announce(self.reactor.core, peer.bell, False)
 
     cpdef bint shares(self, Plan plan, PeerState peer) except -1:

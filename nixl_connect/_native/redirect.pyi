@@ -29,6 +29,9 @@ def redirect() -> int:
     Returns
     -------
     int
-        How many could not be led elsewhere: those that are not made in a way that is known here, or
-        whose words the system did not let this process change.
+        How many of those that open and close descriptors could not be led elsewhere: that are not
+        made in a way that is known here, or whose words the system did not let this process change.
     """
+
+def copies_refused() -> int:
+    """Return how many of those that copy between processes could not."""

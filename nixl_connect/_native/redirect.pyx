@@ -123,6 +123,7 @@ cdef int _folder_count = 0
 cdef size_t _seen = 0           # objects that need not be looked at again, in the loader's order
 cdef unsigned long long _unloaded = 0
 cdef size_t _refused = 0        # words that could not be written
+cdef size_t _copies_refused = 0  # and those of copies between processes
 
 
 cdef bint _is_named_so(const char* path) noexcept nogil:
@@ -190,7 +191,7 @@ cdef void _redirect(
     const char* names
 ) noexcept nogil:
     """Overwrite the words of one table of relocations."""
-    global _refused
+    global _refused, _copies_refused
     cdef const Relocation* entry
     cdef const Symbol* symbol
     cdef void** word
@@ -205,10 +206,14 @@ cdef void _redirect(
         if address is NULL:
             continue
         word = <void**>(object.base + entry.r_offset)
-        if not FILLS(ELF64_R_TYPE(entry.r_info)) or entry.r_addend:
+        if FILLS(ELF64_R_TYPE(entry.r_info)) and not entry.r_addend and (
+            word[0] is address or _write(object, word, address)
+        ):
+            continue
+        if copying.replacement_of(names + symbol.st_name) is NULL:
             _refused += 1
-        elif word[0] is not address and not _write(object, word, address):
-            _refused += 1
+        else:
+            _copies_refused += 1
 
 
 cdef void _redirect_all(const Object* object) noexcept nogil:
@@ -328,9 +333,14 @@ def redirect() -> int:
     Returns
     -------
     int
-        How many could not be led elsewhere: those that are not made in a way that is known here, or
-        whose words the system did not let this process change.
+        How many of those that open and close descriptors could not be led elsewhere: that are not
+        made in a way that is known here, or whose words the system did not let this process change.
     """
     with nogil:
         _redirect_new()
     return _refused
+
+
+def copies_refused() -> int:
+    """Return how many of those that copy between processes could not."""
+    return _copies_refused

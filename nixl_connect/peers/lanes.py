@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from nixl_connect._native import lane as native_lane
+from nixl_connect._native import redirect
 from nixl_connect._native.agent import Agent, AgentClosedError
 from nixl_connect._native.registry import Registry
 from nixl_connect.backend.agents import start_agents
@@ -23,7 +24,7 @@ from nixl_connect.peers.registrations import registry_of
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-# How many share a transfer. Their threads give way to others: see `copying`.
+# How many share a transfer, if their threads give way to others: see `copying`.
 COUNT = min(2, len(os.sched_getaffinity(0)))
 # Names by which UCX_TLS includes the transport that copies between processes, or excludes it.
 _COPYING = frozenset({"all", "sm", "shm", "cma"})
@@ -122,13 +123,17 @@ class Lanes:
     def _open(self) -> None:
         """Start them all, or none. Lock held."""
         made: list[Lane] = []
-        names = [f"{self._name}.lane{number}" for number in range(1, COUNT + 1)]
+        agents: list[Agent] = []
+        count = 1 if redirect.copies_refused() else COUNT
+        names = [f"{self._name}.lane{number}" for number in range(1, count + 1)]
         try:
             agents = start_agents(names, self._plugins)
             made.extend(map(self._make, agents))
         except (BackendError, MemoryError) as error:
             self._plugins = {}
             _close(made)
+            for agent in agents[len(made) :]:
+                agent.close()
             text = str(error)
             logger.warning("%s: large transfers hold up others: %s", self._name, text)
         else:

@@ -1,5 +1,5 @@
 /* Writes down, in the file that COPIES names, what the threads of lanes do: c for a copy between
-   processes, y for a yield between two of them. */
+   processes, y for a yield after one and before the next. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static __thread int copied = 0;
 static __thread int yielded = 0;
 
 static int is_lane(void) {
@@ -26,11 +27,12 @@ static void note(void) {
         if (write(file, yielded ? "yc" : "c", yielded ? 2 : 1) < 0) abort();
         close(file);
     }
+    copied = 1;
     yielded = 0;
 }
 
 int sched_yield(void) {
-    yielded = 1;
+    yielded = copied;
     return (int)syscall(SYS_sched_yield);
 }
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from doorbells import address
+from processes import until
 
 import nixl_connect as nc
 
@@ -28,6 +29,19 @@ def test_peers_on_one_host_ring(connector, peer, content):
         time.sleep(0.02)  # so that the peer's thread sleeps again
     assert peer.do("stats")["stats"]["notifications"]["rings"] >= 5
     assert connector.stats()["notifications"]["rings"] == 0
+
+
+def test_a_peer_is_rung_before_its_metadata_is_looked_at(connector, peer, content):
+    """Once it is known who it is: here it turns out afterwards that the metadata has been used."""
+    made = peer.do("passive", kind="readable", sizes=[100])
+    target = nc.Descriptor(np.zeros(100, np.uint8))
+    told = nc.RdmaMetadata.model_validate(made["metadata"])
+    connector.begin_read_blocking(told, target).wait_for_completion_blocking(10)
+    peer.do("wait", number=made["id"])
+    before = peer.do("stats")["stats"]["notifications"]["rings"]
+    with pytest.raises(nc.StateError, match="has been used"):
+        connector.begin_read_blocking(told, target)
+    until(lambda: peer.do("stats")["stats"]["notifications"]["rings"] > before)
 
 
 def test_a_flood_of_rings(connector, peer, content):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from processes import told, until
 
 import nixl_connect as nc
+from nixl_connect._native.agent import AgentClosedError
 from nixl_connect._native.packing import Regions
+from nixl_connect.backend.agents import start_agents
 from nixl_connect.memory.tables import BlockDescriptors, Group
 from nixl_connect.peers import lanes
 
@@ -260,6 +262,43 @@ def test_without_lanes_the_agent_does_it(connector, peer, content, monkeypatch, 
     assert [record.getMessage() for record in caplog.records] == [
         f"{connector.name}-1: large transfers hold up others: no descriptors left"
     ]
+
+
+def test_one_lane_where_copies_do_not_give_way(connector, peer, monkeypatch):
+    """With two, loops could wait for a processor until the kernel's next tick."""
+    monkeypatch.setattr(lanes.redirect, "copies_refused", lambda: 1)
+    made = peer.do("passive", kind="readable", sizes=[LARGE])
+    read = connector.begin_read_blocking(told(made), nc.Descriptor(np.zeros(LARGE, np.uint8)))
+    read.wait_for_completion_blocking(20)
+    assert len(engine_of(connector)._lanes.all) == 1
+
+
+def test_a_lane_that_cannot_be_made(connector, peer, content, monkeypatch, count):
+    """All are given up, and their agents closed."""
+    started, made = [], []
+    opening = engine_of(connector)._lanes
+    monkeypatch.setattr(
+        lanes, "start_agents", lambda *given: started.extend(start_agents(*given)) or started
+    )
+    make = opening._make
+
+    def make_or_not(agent):
+        made.append(agent)
+        if len(made) == count:
+            raise MemoryError("no thread")
+        return make(agent)
+
+    monkeypatch.setattr(opening, "_make", make_or_not)
+    offered = peer.do("passive", kind="readable", sizes=[LARGE])
+    array = np.zeros(LARGE, np.uint8)
+    read = connector.begin_read_blocking(told(offered), nc.Descriptor(array))
+    read.wait_for_completion_blocking(20)
+    assert (array == content(0, LARGE)).all()
+    assert opening.all == []
+    assert len(started) == count
+    for agent in started:
+        with pytest.raises(AgentClosedError):
+            agent.metadata()
 
 
 def test_none_is_opened_once_closed(connector, peer):
