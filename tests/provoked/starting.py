@@ -82,7 +82,8 @@ def no_transport_of_ucx(lab):
 
 # The child leaves without freeing memory: there UCX's hook may wait for a lock that nobody has.
 FORK = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore")  # that a process with threads forks: the parent may say so last
 if os.fork():
     os._exit(os.wait()[1] >> 8)
 say = sys.excepthook
