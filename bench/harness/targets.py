@@ -251,8 +251,8 @@ _TARGETS = (
         f"cycles of 16 and 256 MiB, beside {_SPINNING}",
         "at most 1 x",
         _cycles(1.0, **{"16 MiB": f"size {16 * MiB}", "256 MiB": f"size {256 * MiB}"}),
-        "The copy is made by a thread of its own, so that no event loop waits for it: it is woken, "
-        "and wakes the one that waits. NIXL's Python API copies on the thread that calls, which "
+        "The copy is made by two threads, so that no event loop waits for it: they are woken, and "
+        "wake the one that waits. NIXL's Python API copies on the thread that calls, which "
         "stands still meanwhile (`stall` below).",
     ),
     _Target(

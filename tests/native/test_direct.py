@@ -207,9 +207,10 @@ print("done")
 
 @pytest.mark.timeout(150)
 def test_agents_that_come_and_go_while_others_tell():
-    told = run_python("-c", IN_THREADS, timeout=140).stdout
-    # On a busy machine UCX may say before that an agent had left when it connected.
-    assert told.splitlines()[-1] == "done"
+    *logged, last = run_python("-c", IN_THREADS, timeout=140).stdout.splitlines()
+    assert last == "done"
+    # On a busy machine UCX may say that an agent had left when it connected, and nothing else.
+    assert all("connection establishment" in line for line in logged), logged
 
 
 def test_a_child_of_a_program_that_tells(make_connector, content):

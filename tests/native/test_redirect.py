@@ -6,7 +6,8 @@ import pytest
 from compiling import build
 from processes import run_python
 
-SOURCE = Path(__file__).parent / "slow_to_load.c"
+HERE = Path(__file__).parent
+SOURCE = HERE / "slow_to_load.c"
 PROGRAM = """
 import ctypes, os, sys, threading
 from nixl_connect._native import redirect
@@ -46,3 +47,17 @@ def test_a_library_that_another_thread_is_loading(tmp_path, words):
     looks, opened, inherited = map(int, run.stdout.split())
     assert looks > 0
     assert (opened, inherited) == (4, 0)
+
+
+def test_what_cannot_be_led_is_counted(tmp_path):
+    """Calls that open and close descriptors, and those that copy between processes, apart."""
+    library = build([HERE / "odd_words.c"], tmp_path / "libuct_odd.so")
+    program = (
+        "import ctypes, sys\n"
+        "from nixl_connect._native import redirect\n"
+        "print(redirect.redirect(), redirect.copies_refused())\n"
+        "ctypes.CDLL(sys.argv[1])\n"
+        "print(redirect.redirect(), redirect.copies_refused())"
+    )
+    run = run_python("-c", program, str(library), timeout=60)
+    assert run.stdout.split() == ["0", "0", "1", "2"]
